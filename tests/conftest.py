@@ -1,0 +1,27 @@
+"""What every test may ask for."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+PRODUCT_ENVIRONMENT = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+os.environ.update(PRODUCT_ENVIRONMENT)
+# One thread: bytes must not depend on how many cores the machine has.
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Folder of the real data sets; without it the test is skipped."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    root = Path(os.environ.get("WARDROUND_DATA", default))
+    if not (root / "manifest.csv").is_file():
+        pytest.skip(f"no real data at {root}; set WARDROUND_DATA")
+    return root
