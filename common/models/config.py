@@ -1,0 +1,43 @@
+"""The settings that every model has; a family adds its own (one dataclass beside each builder)."""
+
+from dataclasses import dataclass
+
+from common.checks import in_range, one_of, positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What the registry needs to build a network."""
+
+    name: str
+    """Name in the registry (common/models/registry.py)."""
+    spatial_dims: int = 2
+    """2 or 3."""
+    in_channels: int = 1
+    """Channels of the image."""
+    out_channels: int = 2
+    """Logits per voxel or per image: the classes of the task, background included."""
+    norm: str = "group"
+    """group, instance, or batch. batch is refused with differential privacy."""
+    norm_groups: int = 8
+    """Largest number of groups of norm=group; a layer takes the largest divisor of its channels."""
+    batch_norm_policy: str | None = None
+    """With norm=batch, what is done with its parameters and running statistics, to be declared:
+    average (the sites' are averaged) or local (each site keeps its own: FedBN, Li et al., ICLR
+    2021). null with every other norm."""
+    dropout: float = 0.0
+    """Probability that a unit is dropped in training."""
+
+    def __post_init__(self) -> None:
+        one_of((2, 3), **{"model.spatial_dims": self.spatial_dims})
+        one_of(("group", "instance", "batch"), **{"model.norm": self.norm})
+        positive(**{"model.in_channels": self.in_channels, "model.out_channels": self.out_channels})
+        positive(**{"model.norm_groups": self.norm_groups})
+        in_range(0.0, 0.95, **{"model.dropout": self.dropout})
+        if self.norm == "batch":
+            one_of(("average", "local"), **{"model.batch_norm_policy": self.batch_norm_policy})
+        elif self.batch_norm_policy is not None:
+            raise ValueError(
+                f"model.batch_norm_policy={self.batch_norm_policy} has no effect with "
+                f"model.norm={self.norm}; leave it null or choose model.norm=batch"
+            )

@@ -1,0 +1,220 @@
+"""The settings of a study: what every hospital is asked to do, and nothing of any one hospital.
+
+A Study is frozen and checked when it is made. It travels as Hydra overrides (common/config.py);
+its digest is what a hospital approves. No field names a path, a device or a host.
+"""
+
+from dataclasses import dataclass, field
+
+from common.checks import in_range, not_negative, one_of, positive
+from common.models.config import ModelConfig
+from common.tasks.config import TaskConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How a site turns its files into tensors of one size."""
+
+    spatial_dims: int = 2
+    """2: each picture, or each slice of a volume, is a sample; 3: each volume is a sample."""
+    channels: int = 1
+    """1 grey, 3 colour. Colour files are made grey when 1 is asked."""
+    size: list[int] = field(default_factory=lambda: [64, 64])
+    """Voxels of a sample, one number per spatial dimension."""
+    spacing_mm: list[float] | None = None
+    """Voxel size to resample to, in mm, one per spatial dimension; null keeps the file's own."""
+    fit: str = "pad_or_crop"
+    """How an image reaches `size`: pad_or_crop about the centre, or resize."""
+    normalise: str = "zscore"
+    """zscore: mean 0, standard deviation 1 per image and channel; minmax: 0 to 1."""
+    augment: str = "none"
+    """Random part in training: none, flip (left-right), or full (flips, affine, intensity)."""
+    held_out: float = 0.2
+    """Share of a site's patients kept for testing, where the manifest has no split column."""
+    on_bad_file: str = "stop"
+    """stop: a bad file ends the site's part before training; skip: go on without it, and count."""
+
+    def __post_init__(self) -> None:
+        one_of((2, 3), **{"data.spatial_dims": self.spatial_dims})
+        one_of((1, 3), **{"data.channels": self.channels})
+        one_of(("pad_or_crop", "resize"), **{"data.fit": self.fit})
+        one_of(("zscore", "minmax"), **{"data.normalise": self.normalise})
+        one_of(("none", "flip", "full"), **{"data.augment": self.augment})
+        one_of(("stop", "skip"), **{"data.on_bad_file": self.on_bad_file})
+        in_range(0.0, 1.0, **{"data.held_out": self.held_out})
+        positive(**{f"data.size[{axis}]": n for axis, n in enumerate(self.size)})
+        positive(**{f"data.spacing_mm[{a}]": mm for a, mm in enumerate(self.spacing_mm or [])})
+        for name, values in (("size", self.size), ("spacing_mm", self.spacing_mm)):
+            if values is not None and len(values) != self.spatial_dims:
+                raise ValueError(
+                    f"data.{name}={list(values)} has {len(values)} numbers, but "
+                    f"data.spatial_dims={self.spatial_dims}; give one number per dimension"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The local loop of one round at one site."""
+
+    optimizer: str = "adamw"
+    """adamw or sgd."""
+    lr: float = 1e-3
+    """Learning rate of the first round."""
+    schedule: str = "constant"
+    """constant, or cosine: lr falls to 1 % of its start over the rounds of the study."""
+    weight_decay: float = 0.0
+    """Decoupled for adamw, added to the gradient for sgd."""
+    momentum: float = 0.0
+    """Momentum of sgd; adamw has its own and refuses one here."""
+    batch_size: int = 8
+    """Samples of a step; with differential privacy the expected number of patients of a step."""
+    local_epochs: int = 1
+    """Passes over the site's training data in a round; used where local_steps is null."""
+    local_steps: int | None = None
+    """Optimiser steps of a round, instead of epochs."""
+    grad_clip_norm: float | None = None
+    """Largest norm of the batch gradient; null: none. Per-patient clipping is privacy's own."""
+    amp: bool = False
+    """Mixed precision (bfloat16 autocast) on a GPU; refused on a CPU."""
+
+    def __post_init__(self) -> None:
+        one_of(("adamw", "sgd"), **{"training.optimizer": self.optimizer})
+        one_of(("constant", "cosine"), **{"training.schedule": self.schedule})
+        positive(**{"training.lr": self.lr, "training.batch_size": self.batch_size})
+        positive(**{"training.local_epochs": self.local_epochs})
+        not_negative(**{"training.weight_decay": self.weight_decay})
+        in_range(0.0, 0.9999, **{"training.momentum": self.momentum})
+        if self.local_steps is not None:
+            positive(**{"training.local_steps": self.local_steps})
+        if self.grad_clip_norm is not None:
+            positive(**{"training.grad_clip_norm": self.grad_clip_norm})
+        if self.optimizer == "adamw" and self.momentum:
+            raise ValueError(
+                f"training.momentum={self.momentum} has no effect with training.optimizer=adamw; "
+                "leave it at 0 or choose training.optimizer=sgd"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyConfig:
+    """What the study asks of DP-SGD. A site may be stricter, never laxer."""
+
+    mechanism: str = "none"
+    """none, or dp_sgd: patients drawn by Poisson sampling, one image of each a step."""
+    target_epsilon: float | None = None
+    """Epsilon that the whole study may spend at a site; gives the noise. Or give the noise."""
+    noise_multiplier: float | None = None
+    """Standard deviation of the noise over max_grad_norm; instead of target_epsilon."""
+    max_grad_norm: float = 1.0
+    """Largest norm of one patient's gradient."""
+    delta: float | None = None
+    """At most 1 / patients of the site; null: 1 / (2 x patients)."""
+    physical_batch_size: int = 32
+    """Samples whose per-sample gradients are in memory at once."""
+
+    def __post_init__(self) -> None:
+        one_of(("none", "dp_sgd"), **{"privacy.mechanism": self.mechanism})
+        positive(**{"privacy.max_grad_norm": self.max_grad_norm})
+        positive(**{"privacy.physical_batch_size": self.physical_batch_size})
+        for name in ("target_epsilon", "noise_multiplier", "delta"):
+            value = getattr(self, name)
+            if value is not None:
+                positive(**{f"privacy.{name}": value})
+        given = [self.target_epsilon is not None, self.noise_multiplier is not None]
+        if self.mechanism == "dp_sgd" and sum(given) != 1:
+            raise ValueError(
+                f"privacy.target_epsilon={self.target_epsilon} and "
+                f"privacy.noise_multiplier={self.noise_multiplier}: give exactly one of the two; "
+                "the other follows from it"
+            )
+
+    @property
+    def private(self) -> bool:
+        """Whether the updates are differentially private."""
+        return self.mechanism != "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptimizerConfig:
+    """The server's step on the pseudo-gradient (server/optimizers.py)."""
+
+    name: str = "sgd"
+    """sgd, adam or yogi. sgd with lr 1 and momentum 0 is plain averaging."""
+    lr: float = 1.0
+    """Step length; 1 with sgd moves all the way to the mean of the sites."""
+    momentum: float = 0.0
+    """Momentum of sgd."""
+    beta1: float = 0.9
+    """Decay of the first moment of adam and yogi."""
+    beta2: float = 0.99
+    """Decay of the second moment of adam and yogi."""
+    tau: float = 1e-3
+    """Adaptivity of adam and yogi: the larger, the nearer to sgd with momentum."""
+
+    def __post_init__(self) -> None:
+        one_of(("sgd", "adam", "yogi"), **{"strategy.server_optimizer.name": self.name})
+        prefix = "strategy.server_optimizer."
+        positive(**{f"{prefix}lr": self.lr, f"{prefix}tau": self.tau})
+        for name in ("momentum", "beta1", "beta2"):
+            in_range(0.0, 0.9999, **{prefix + name: getattr(self, name)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyConfig:
+    """How the sites' updates become one model."""
+
+    name: str = "fedavg"
+    """Name for reports; the algorithm is the fields below."""
+    combine: str = "mean"
+    """How updates are combined: mean."""
+    weight_by: str = "patients"
+    """patients: each site counts by its training patients; uniform: each site counts the same."""
+    server_optimizer: ServerOptimizerConfig = field(default_factory=ServerOptimizerConfig)
+    """The server's step."""
+    proximal_mu: float = 0.0
+    """FedProx: weight of mu/2 ||w - w_t||^2 at the sites; 0 is FedAvg."""
+    fraction: float = 1.0
+    """Share of the training sites asked in a round."""
+    quorum: int = 1
+    """Least number of accepted updates in a round; with fewer the run ends as failed."""
+    round_timeout_s: float = 3600.0
+    """Seconds after which a site that has not answered counts as missing in the round."""
+
+    def __post_init__(self) -> None:
+        one_of(("mean",), **{"strategy.combine": self.combine})
+        one_of(("patients", "uniform"), **{"strategy.weight_by": self.weight_by})
+        not_negative(**{"strategy.proximal_mu": self.proximal_mu})
+        in_range(0.0, 1.0, **{"strategy.fraction": self.fraction})
+        positive(**{"strategy.fraction": self.fraction, "strategy.quorum": self.quorum})
+        positive(**{"strategy.round_timeout_s": self.round_timeout_s})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One study, complete. Equal studies have equal digests (common/config.py)."""
+
+    name: str
+    """The experiment's name."""
+    seed: int = 0
+    """Base of every seed of the study."""
+    rounds: int = 10
+    """Rounds of training."""
+    evaluate_every: int = 1
+    """The global model is evaluated at the sites before the first round, after every k-th, and
+    after the last."""
+    model: ModelConfig
+    task: TaskConfig
+    data: DataConfig
+    training: TrainingConfig
+    strategy: StrategyConfig
+    privacy: PrivacyConfig
+
+    def __post_init__(self) -> None:
+        not_negative(seed=self.seed)
+        positive(rounds=self.rounds, evaluate_every=self.evaluate_every)
+        if self.privacy.private and self.model.norm == "batch":
+            raise ValueError(
+                "model.norm=batch cannot train with differential privacy: batch normalisation "
+                "mixes the patients of a batch, so one patient's gradient does not exist; "
+                "use model.norm=group or model.norm=instance, or privacy=none"
+            )

@@ -1,0 +1,1 @@
+"""Hydra groups: what a study may choose from."""

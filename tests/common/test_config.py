@@ -1,0 +1,71 @@
+import re
+import sys
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from common.config import CONFIG_FOLDER, canonical, load_study, study_digest, travelling
+from common.schema import SettingsError
+
+EXPERIMENTS = sorted(path.stem for path in (CONFIG_FOLDER / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_is_a_study(experiment: str) -> None:
+    assert load_study([f"experiment={experiment}"]).name == experiment
+
+
+@pytest.mark.parametrize("group", ["model", "strategy", "privacy", "training", "data", "task"])
+def test_every_choice_of_every_group_is_a_study(group: str) -> None:
+    for path in (CONFIG_FOLDER / group).glob("*.yaml"):
+        assert load_study([f"{group}={path.stem}"])
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("training.lr=-1", "training.lr=-1.0"),
+        ("training.lr=fast", "fast"),
+        ("training.leap=1", "training.leap"),
+        ("model=unknown", "unknown"),
+        ("model.norm=layer", "model.norm='layer'"),
+        ("data.size=[64]", "data.size=[64]"),
+        ("rounds=0", "rounds=0"),
+        ("privacy=patient_eps8 privacy.noise_multiplier=1", "give exactly one"),
+        ("privacy=patient_eps8 model.norm=batch model.batch_norm_policy=average", "one patient's"),
+        ("model.norm=batch", "model.batch_norm_policy"),
+        ("training.momentum=0.9", "training.optimizer=sgd"),
+        ("strategy.fraction=1.5", "strategy.fraction=1.5"),
+    ],
+)
+def test_a_bad_setting_is_named(override: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(told)):
+        load_study(override.split())
+
+
+def test_digest_is_that_of_the_content_and_not_of_the_overrides() -> None:
+    plain = load_study(["rounds=3", "seed=1"])
+    assert study_digest(plain) == study_digest(load_study(["seed=1", "rounds=3"]))
+    assert study_digest(plain) != study_digest(load_study(["rounds=3", "seed=2"]))
+
+
+def test_no_path_and_no_machine_is_in_the_study(tmp_path: Path) -> None:
+    overrides = [f"data.root={tmp_path}", f"run.dir={tmp_path}", "simulation.engine=inprocess"]
+    assert str(tmp_path) not in canonical(load_study(overrides))
+    assert study_digest(load_study(overrides)) == study_digest(load_study([]))
+    sent = travelling([*overrides, "simulation=real", "+run.x=1", "seed=3", "model=cnn"])
+    assert sent == ["seed=3", "model=cnn"]
+
+
+def test_compose_works_inside_a_hydra_main(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = []
+
+    def job(_: object) -> None:
+        found.append(load_study(["seed=7"]).seed)
+        assert GlobalHydra.instance().is_initialized()
+
+    monkeypatch.setattr(sys, "argv", ["job", f"hydra.run.dir={tmp_path}"])
+    hydra.main(config_path=str(CONFIG_FOLDER), config_name="config", version_base="1.3")(job)()
+    assert found == [7]
