@@ -1,0 +1,65 @@
+"""What every network has in common: its normalisation, and activations that leave inputs intact.
+
+MONAI cannot be asked for either. Its ResNet passes `norm` and `act` to the stem alone, its
+AttentionUnet fixes batch norm, and a GroupNorm takes one number of groups for all layers. So each
+builder asks MONAI for its defaults and the layers are exchanged here.
+"""
+
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from common.models.config import ModelConfig
+
+_BATCH_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_INSTANCE_NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+
+
+def group_count(channels: int, largest: int) -> int:
+    """Return the largest divisor of channels that is at most `largest`."""
+    return max(count for count in range(1, min(channels, largest) + 1) if channels % count == 0)
+
+
+def norm_layer(config: ModelConfig, channels: int) -> nn.Module:
+    """Return the configured normalisation of [B, channels, *spatial], with a scale and a shift.
+
+    group: Wu and He, ECCV 2018. instance: Ulyanov et al., 2016, without running statistics.
+    batch: Ioffe and Szegedy, ICML 2015.
+    """
+    if config.norm == "group":
+        return nn.GroupNorm(group_count(channels, config.norm_groups), channels)
+    if config.norm == "instance":
+        return _INSTANCE_NORMS[config.spatial_dims](channels, affine=True)
+    return _BATCH_NORMS[config.spatial_dims](channels)
+
+
+def adapt(network: nn.Module, config: ModelConfig) -> nn.Module:
+    """Exchange a MONAI network's layers in place, and return the network.
+
+    Every batch or instance norm becomes the configured norm, and nothing works in place any more:
+    Opacus needs the inputs of a layer as they were in the forward pass.
+    """
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, _BatchNorm | _InstanceNorm):
+                setattr(parent, name, norm_layer(config, child.num_features))
+    module: Any
+    for module in network.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False
+    return network
+
+
+def batch_norm_keys(model: nn.Module) -> frozenset[str]:
+    """Return the state_dict keys of every batch norm, parameters and running statistics.
+
+    They are what model.batch_norm_policy speaks of; without batch norm the set is empty.
+    """
+    return frozenset(
+        f"{prefix}.{key}" if prefix else key
+        for prefix, module in model.named_modules()
+        if isinstance(module, _BatchNorm)
+        for key in module.state_dict()
+    )

@@ -1,0 +1,58 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from common.models.config import ModelConfig
+from common.models.layers import adapt, batch_norm_keys, group_count, norm_layer
+
+
+@given(channels=st.integers(1, 300), largest=st.integers(1, 64))
+def test_group_count_is_the_largest_divisor(channels: int, largest: int) -> None:
+    count = group_count(channels, largest)
+    assert channels % count == 0
+    assert count <= largest
+    assert not [n for n in range(count + 1, largest + 1) if n <= channels and channels % n == 0]
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(16, 8), (12, 6), (7, 7), (17, 1), (1, 1)])
+def test_group_norm_divides_its_channels(channels: int, groups: int) -> None:
+    layer = norm_layer(ModelConfig(name="any"), channels)
+    assert isinstance(layer, nn.GroupNorm)
+    assert (layer.num_groups, layer.num_channels) == (groups, channels)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_instance_norm_learns_and_keeps_no_statistics(dims: int) -> None:
+    layer = norm_layer(ModelConfig(name="any", norm="instance", spatial_dims=dims), 4)
+    assert set(layer.state_dict()) == {"weight", "bias"}
+    assert layer(torch.rand(1, 4, *[3] * dims)).shape == (1, 4, *[3] * dims)
+
+
+def test_adapt_reaches_nested_layers() -> None:
+    block = nn.Sequential(nn.BatchNorm2d(6), nn.ReLU(inplace=True))
+    network = adapt(
+        nn.Sequential(block, nn.Sequential(nn.InstanceNorm2d(6), nn.LeakyReLU(inplace=True))),
+        ModelConfig(name="any"),
+    )
+    norms = [m for m in network.modules() if isinstance(m, nn.GroupNorm)]
+    assert [(m.num_groups, m.num_channels) for m in norms] == [(6, 6), (6, 6)]
+    x = torch.randn(2, 6, 4, 4)
+    before = x.clone()
+    network(x)
+    assert torch.equal(x, before)
+
+
+def test_batch_norm_keys_are_parameters_and_statistics() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(nn.BatchNorm2d(4)), nn.GroupNorm(2, 4))
+    assert batch_norm_keys(model) == {
+        f"1.0.{key}"
+        for key in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    }
+    assert batch_norm_keys(model) <= set(model.state_dict())
+
+
+def test_batch_norm_keys_of_a_lone_layer_have_no_prefix() -> None:
+    layer = nn.BatchNorm3d(2)
+    assert batch_norm_keys(layer) == set(layer.state_dict())
