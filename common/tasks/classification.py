@@ -1,0 +1,218 @@
+"""Classification: one class per image. Ranking, decisions and calibration from additive sums.
+
+Legend of shapes: B images, K classes, S ranked classes (one of two, or all of more), L score bins.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from common.checks import one_of
+from common.tasks.config import TaskConfig
+from common.tasks.task import Metric, Sums, Task, check_finite
+
+SCORE_BINS = 2048
+"""Bins of a score's histogram, 0.012 wide: scores closer than that count as equal."""
+SCORE_LIMIT = 12.0
+"""Scores are clipped to +-12, the logits of 6e-6 and 1 - 6e-6."""
+CALIBRATION_BINS = 15
+"""Equal bins of the confidence (Guo et al., ICML 2017)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationConfig(TaskConfig):
+    """Settings of a classification."""
+
+    classes: list[str] = field(default_factory=lambda: ["normal", "pneumonia"])
+    """Names of the classes, as they stand in the label column; of two, the second is the finding
+    that sensitivity and specificity speak of."""
+    headline: str = "auroc"
+    """auroc, balanced_accuracy, ece, or with two classes sensitivity_at_95_specificity."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.classes) < 2:
+            raise ValueError(
+                f"task.classes={list(self.classes)} leaves nothing to tell apart; name two or more"
+            )
+        if self.out_channels != len(self.classes):
+            raise ValueError(
+                f"task.out_channels={self.out_channels} does not fit {len(self.classes)} classes; "
+                f"give {len(self.classes)}"
+            )
+        one_of(classification_metrics(len(self.classes)), **{"task.headline": self.headline})
+
+
+def classification_metrics(classes: int) -> dict[str, Metric]:
+    """Return the metrics of a classification into so many classes, by name."""
+    metrics = {
+        "auroc": Metric(
+            True, "", "chance that a positive image is ranked above a negative one (ROC area)"
+        ),
+        "balanced_accuracy": Metric(True, "", "share of right answers, mean over the classes"),
+        "sensitivity_at_95_specificity": Metric(
+            True, "", "share of positives found where at most 5 % of the negatives are called"
+        ),
+        "ece": Metric(False, "", "expected calibration error: confidence against accuracy"),
+    }
+    if classes > 2:
+        del metrics["sensitivity_at_95_specificity"]
+    return metrics
+
+
+def build_classification(config: ClassificationConfig) -> Task:
+    """Return the task. Targets are class indices, int64: [B] of a batch, a scalar of one image.
+
+    Sums: `scores` [S, 2, L], images by ranked class, by whether that class is the truth, and by the
+    bin of the logit of its probability; `confusion` [K, K], images by truth and answer;
+    `calibration` [3, 15], images, right answers and summed confidence by the bin of the confidence.
+    All are counts or totals over images, so those of two sets of patients add up. With few patients
+    a histogram shows single patients, so they stay at the site.
+    """
+    return Task(
+        config=config,
+        metrics=classification_metrics(len(config.classes)),
+        loss=lambda logits, target: F.cross_entropy(logits.float(), target),
+        activate=lambda logits: logits.float().softmax(dim=1),
+        measure=measure,
+        patient_sums=patient_sums,
+        score=score,
+    )
+
+
+def measure(probabilities: Tensor, target: Tensor, spacing_mm: Sequence[float]) -> Sums:
+    """Return the sums of one image.
+
+    probabilities: [K]. target: one class index. spacing_mm is part of every task's form; a label
+    has no size.
+
+    Raises:
+        ValueError: a probability is not finite, or the shapes do not fit.
+    """
+    check_finite(probabilities)
+    if probabilities.ndim != 1 or target.numel() != 1:
+        raise ValueError(
+            f"probabilities of shape {tuple(probabilities.shape)} and a target of shape "
+            f"{tuple(target.shape)} are not one image's; give [K] and one class index"
+        )
+    p = probabilities.detach().cpu().double().numpy()
+    truth, answer, classes = int(target), int(p.argmax()), len(p)
+    scores = np.zeros((len(_ranked(classes)), 2, SCORE_BINS))
+    for row, ranked in enumerate(_ranked(classes)):
+        scores[row, int(truth == ranked), score_bin(p, ranked)] = 1
+    confusion = np.zeros((classes, classes))
+    confusion[truth, answer] = 1
+    calibration = np.zeros((3, CALIBRATION_BINS))
+    calibration[:, confidence_bin(p[answer])] = 1, truth == answer, p[answer]
+    return {"scores": scores, "confusion": confusion, "calibration": calibration}
+
+
+def score_bin(probabilities: NDArray[np.float64], ranked: int) -> int:
+    """Return the bin of the logit of one class's probability, clipped to +-SCORE_LIMIT.
+
+    The logit is taken against the other classes' probabilities [K], which keep their digits where
+    the class's own is rounded to 1.
+    """
+    with np.errstate(divide="ignore"):
+        others = np.delete(probabilities, ranked).sum()
+        logit = np.log(probabilities[ranked]) - np.log(others)
+    share = (float(np.clip(logit, -SCORE_LIMIT, SCORE_LIMIT)) + SCORE_LIMIT) / (2 * SCORE_LIMIT)
+    return min(int(share * SCORE_BINS), SCORE_BINS - 1)
+
+
+def confidence_bin(confidence: float) -> int:
+    """Return the m - 1 with (m - 1)/M < confidence <= m/M (Guo et al., ICML 2017, Sec. 2)."""
+    return min(max(math.ceil(confidence * CALIBRATION_BINS), 1), CALIBRATION_BINS) - 1
+
+
+def patient_sums(records: Sequence[Sums]) -> Sums:
+    """Return the sums of one patient: each of the patient's images counts.
+
+    Raises:
+        ValueError: no records.
+    """
+    if not records:
+        raise ValueError("a patient without images cannot be scored; leave the patient out")
+    return {key: np.sum([record[key] for record in records], axis=0) for key in records[0]}
+
+
+def score(sums: Sums) -> dict[str, float]:
+    """Return the metrics of the images that the sums are over.
+
+    With more than two classes auroc is the mean over the classes, each against the rest, that have
+    both positives and negatives.
+    """
+    areas = [area_under_roc(negatives, positives) for negatives, positives in sums["scores"]]
+    defined = [area for area in areas if not math.isnan(area)]
+    values = {
+        "auroc": float(np.mean(defined)) if defined else math.nan,
+        "balanced_accuracy": balanced_accuracy(sums["confusion"]),
+        "ece": expected_calibration_error(sums["calibration"]),
+    }
+    if len(sums["confusion"]) == 2:
+        negatives, positives = sums["scores"][0]
+        values["sensitivity_at_95_specificity"] = sensitivity(negatives, positives)
+    return values
+
+
+def area_under_roc(negatives: NDArray[np.float64], positives: NDArray[np.float64]) -> float:
+    """Return the chance that a positive's score is above a negative's, a tie counting half.
+
+    Both [L], images by score bin. Hanley and McNeil, Radiology 1982: the Mann-Whitney statistic.
+    It differs from that of the scores themselves by at most half the share of pairs of a positive
+    and a negative that fall into one bin. nan without positives or without negatives.
+    """
+    pairs = negatives.sum() * positives.sum()
+    if not pairs:
+        return math.nan
+    below = np.cumsum(negatives) - negatives
+    return float((positives * (below + negatives / 2)).sum() / pairs)
+
+
+def sensitivity(negatives: NDArray[np.float64], positives: NDArray[np.float64]) -> float:
+    """Return the largest share of positives called by a threshold that calls <= 5 % of negatives.
+
+    Both [L], images by score bin; thresholds are the bins' edges, without interpolation between
+    them. nan without positives or without negatives.
+    """
+    if not negatives.sum() or not positives.sum():
+        return math.nan
+    called_negatives = np.cumsum(negatives[::-1])
+    called_positives = np.cumsum(positives[::-1])
+    # In whole images: 0.05 times a count is not exact.
+    allowed = called_negatives * 20 <= negatives.sum()
+    return float(called_positives[allowed].max(initial=0.0) / positives.sum())
+
+
+def balanced_accuracy(confusion: NDArray[np.float64]) -> float:
+    """Return the mean over the classes present of the share of their images answered rightly.
+
+    confusion: [K, K], images by truth and answer. nan with fewer than two classes present: an
+    answer that is always the same would be perfect there.
+    """
+    images = confusion.sum(axis=1)
+    present = images > 0
+    if present.sum() < 2:
+        return math.nan
+    return float(np.mean(np.diag(confusion)[present] / images[present]))
+
+
+def expected_calibration_error(calibration: NDArray[np.float64]) -> float:
+    """Return the mean over images of |accuracy - confidence| of their bin.
+
+    calibration: [3, M], images, right answers and summed confidence. Naeini et al., AAAI 2015; Guo
+    et al., ICML 2017, Eq. 3. nan without images.
+    """
+    images, right, confidence = calibration
+    total = images.sum()
+    return float(np.abs(right - confidence).sum() / total) if total else math.nan
+
+
+def _ranked(classes: int) -> list[int]:
+    # Of two classes the second's ranking is the first's, turned round.
+    return [1] if classes == 2 else list(range(classes))

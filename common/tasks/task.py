@@ -1,0 +1,58 @@
+"""What a task is: the same five functions for every task, and the sums that its metrics come from.
+
+Legend of shapes: B images, K classes, ... the spatial axes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.tasks.config import TaskConfig
+
+Sums = Mapping[str, NDArray[np.float64]]
+"""Arrays of one shape per task. Those of two sets of patients, added, are those of the union: that
+is what lets a bootstrap draw patients again by multiplying counts. They stay at the site."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number means."""
+
+    higher_is_better: bool
+    unit: str
+    """Unit: mm, or empty for a number without one."""
+    meaning: str
+    """One line for a table's legend."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A loss, and metrics by way of sums."""
+
+    config: TaskConfig
+    """The settings that it was built from."""
+    metrics: Mapping[str, Metric]
+    """What `score` returns, by name."""
+    loss: Callable[[Tensor, Tensor], Tensor]
+    """logits_BK..., target_B... -> mean over the batch, a scalar: the loss of a batch is the mean
+    of its images' losses, as per-sample gradients need."""
+    activate: Callable[[Tensor], Tensor]
+    """logits_BK... -> probabilities_BK..., float32."""
+    measure: Callable[[Tensor, Tensor, Sequence[float]], Sums]
+    """probabilities_K... and target of one image or one volume, spacing_mm -> its record."""
+    patient_sums: Callable[[Sequence[Sums]], Sums]
+    """Records of all images of one patient, one or more -> the patient's sums."""
+    score: Callable[[Sums], dict[str, float]]
+    """Sums over any patients, each counted any number of times -> metrics; nan where undefined."""
+
+
+def check_finite(probabilities: Tensor) -> None:
+    """Raise ValueError where a probability is not a finite number."""
+    if not bool(probabilities.isfinite().all()):
+        raise ValueError(
+            "the model's probabilities are not finite numbers: its training has diverged; "
+            "lower training.lr or set training.grad_clip_norm"
+        )
