@@ -1,0 +1,1 @@
+"""The half of the system that runs at a hospital."""

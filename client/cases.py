@@ -1,0 +1,149 @@
+"""One row of a manifest made into samples, or into a BadFileError.
+
+Shape suffixes: K samples of the file, C channels, S spatial axes, N all samples.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from client.manifest import Row
+from client.readers import BadFileError, Picture, read_image, read_mask
+from common.study import DataConfig
+from common.tasks.classification import ClassificationConfig
+from common.tasks.config import TaskConfig
+from common.tasks.segmentation import SegmentationConfig
+from common.transforms import prepare
+
+_TOLERANCE = 0.5
+"""Voxels by which a corner of mask and image may lie apart: below it each voxel's nearest one in
+the other grid is its own. Rounded headers of real scanners differ by up to 0.15."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """The samples of one file, in the order of its slices."""
+
+    images: Tensor
+    """[K, C, *size], float32."""
+    targets: Tensor
+    """[K, 1, *size] int64 for segmentation, [K] int64 for classification."""
+    spacing_mm: tuple[float, ...]
+    """After resampling; of a slice three numbers, the distance of the slices last."""
+
+
+def read_case(row: Row, data: DataConfig, task: TaskConfig) -> Case:
+    """Return the samples of one row.
+
+    Raises:
+        BadFileError: whatever the image, the mask or the label has against being used.
+        ValueError: a task that no file can be read for.
+    """
+    if isinstance(task, SegmentationConfig):
+        return _segmentation_case(row, data, task)
+    if isinstance(task, ClassificationConfig):
+        return _classification_case(row, data, task)
+    raise ValueError(
+        f"task.name={task.name!r} has no way to read its targets; "
+        "use segmentation or classification"
+    )
+
+
+def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> Case:
+    if row.mask is None:
+        raise BadFileError(
+            row.image, "has no mask", "name its mask in the manifest, or leave the image out"
+        )
+    image, mask = _image(row.image, data), read_mask(row.mask)
+    _check_same_grid(row, image, mask)
+    target_1S = _class_indices(row.mask, mask.array_CS, task)
+    prepared, target, spacing_mm = prepare(data)(image.array_CS, target_1S, image.spacing_mm)
+    assert target is not None
+    return Case(
+        images=_samples(prepared, data), targets=_samples(target, data), spacing_mm=spacing_mm
+    )
+
+
+def _classification_case(row: Row, data: DataConfig, task: ClassificationConfig) -> Case:
+    if row.label is None:
+        raise BadFileError(
+            row.image, "has no label", "name its label in the manifest, or leave the image out"
+        )
+    if row.label not in task.classes:
+        raise BadFileError(
+            row.image,
+            f"has the label {row.label!r}, which the task does not have",
+            f"correct it to one of: {', '.join(task.classes)}",
+        )
+    image = _image(row.image, data)
+    prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
+    images = _samples(prepared, data)
+    index = task.classes.index(row.label)
+    return Case(images=images, targets=torch.full((len(images),), index), spacing_mm=spacing_mm)
+
+
+def _image(path: Path, data: DataConfig) -> Picture:
+    image = read_image(path, data.channels)
+    if len(image.spacing_mm) < data.spatial_dims:
+        raise BadFileError(
+            path,
+            "is a 2-D picture, and the study works on volumes (data.spatial_dims=3)",
+            "leave it out, or take part in a study with data.spatial_dims=2",
+        )
+    return image
+
+
+def _samples(prepared_CS: Tensor, data: DataConfig) -> Tensor:
+    """Return [K, C, *size]: each axial slice of a volume in a 2-D study, else the one sample."""
+    if prepared_CS.ndim - 1 > data.spatial_dims:
+        return prepared_CS.movedim(-1, 0).contiguous()
+    return prepared_CS[None]
+
+
+def _check_same_grid(row: Row, image: Picture, mask: Picture) -> None:
+    assert row.mask is not None
+    ours, theirs = image.array_CS.shape[1:], mask.array_CS.shape[1:]
+    if ours != theirs:
+        raise BadFileError(
+            row.mask,
+            f"has the shape {theirs}, its image {row.image} has {ours}",
+            "draw or resample the mask on the grid of its image",
+        )
+    if image.affine is None or mask.affine is None:
+        return
+    ends = [(0, n - 1) for n in ours]
+    corners = np.stack([grid.ravel() for grid in np.meshgrid(*ends)])
+    apart_mm = (image.affine - mask.affine) @ np.vstack([corners, np.ones(corners.shape[1])])
+    largest_mm = float(np.linalg.norm(apart_mm[:3], axis=0).max())
+    if largest_mm > _TOLERANCE * min(image.spacing_mm):
+        raise BadFileError(
+            row.mask,
+            f"lies up to {largest_mm:.3g} mm away from its image {row.image} (other affine)",
+            "resample the mask to its image, or correct the header that is wrong",
+        )
+
+
+def _class_indices(
+    path: Path, labels_1S: NDArray[np.int64], task: SegmentationConfig
+) -> NDArray[np.int64]:
+    """Return 0 for background and 1 + i where the file has task.label_values[i]."""
+    indices = np.zeros_like(labels_1S)
+    known = labels_1S == 0
+    for index, value in enumerate(task.label_values, start=1):
+        here = labels_1S == value
+        indices[here] = index
+        known |= here
+    if not known.all():
+        unknown = np.unique(labels_1S[~known])
+        told = ", ".join(str(value) for value in unknown[:5])
+        raise BadFileError(
+            path,
+            f"holds {len(unknown)} label values that the task does not list ({told}"
+            f"{', ...' if len(unknown) > 5 else ''})",
+            f"correct the mask to 0 and task.label_values={list(task.label_values)}",
+        )
+    return indices

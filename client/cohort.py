@@ -1,0 +1,188 @@
+"""A site's patients as tensors, split by patient, with every bad file found before training.
+
+Shape suffixes: N samples, C channels.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from client.cases import Case, read_case
+from client.manifest import Row, stated_sides
+from client.readers import BadFileError
+from common.seeding import seed as seed_of
+from common.study import DataConfig
+from common.tasks.config import TaskConfig
+from common.tasks.segmentation import SegmentationConfig
+
+_TOLD = 10
+"""Bad files that an error spells out."""
+
+
+class BadCohortError(ValueError):
+    """A site's files cannot be used: all that is wrong with them, in one error."""
+
+    def __init__(self, message: str, bad_files: Sequence[BadFileError]) -> None:
+        told = [f"\n  {error}" for error in bad_files[:_TOLD]]
+        if len(bad_files) > _TOLD:
+            told.append(f"\n  and {len(bad_files) - _TOLD} more")
+        super().__init__(message + "".join(told))
+        self.bad_files = tuple(bad_files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """One side of a cohort, sorted by patient and file; N may be 0."""
+
+    images: Tensor
+    """[N, C, *size], float32."""
+    targets: Tensor
+    """[N, 1, *size] int64 class indices for segmentation, [N] int64 for classification."""
+    patients: tuple[str, ...]
+    """Patient of each sample."""
+    volumes: tuple[int, ...]
+    """Which file of this side each sample is from. The slices of a volume stand together and in
+    order, so that they can be stacked again along a last axis."""
+    spacing_mm: tuple[tuple[float, ...], ...]
+    """Of each sample, after resampling; of a slice three numbers, the distance of slices last."""
+
+    @property
+    def num_patients(self) -> int:
+        """Number of different patients."""
+        return len(set(self.patients))
+
+    def patient_indices(self) -> dict[str, list[int]]:
+        """Return the samples of each patient, sorted by patient."""
+        indices = defaultdict(list)
+        for index, patient in enumerate(self.patients):
+            indices[patient].append(index)
+        return dict(sorted(indices.items()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """All that a site brings to a study."""
+
+    train: Samples
+    held_out: Samples
+    bad_files: tuple[BadFileError, ...]
+    """Files left out; always empty with data.on_bad_file=stop."""
+    fingerprint: str
+    """SHA-256 over the sorted contents of all files used: the same data set has the same one,
+    wherever it lies and in whatever order it is listed."""
+
+
+def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: int) -> Cohort:
+    """Return the cohort of a manifest's rows. Neither it nor the split depends on their order.
+
+    Where rows state a split it holds; else the split is drawn from the seed (draw_held_out).
+
+    Raises:
+        BadCohortError: a file is bad and data.on_bad_file is stop (all of them are listed), or no
+            file is left.
+        ValueError: only some rows state a split, or a patient is on both sides.
+    """
+    sides = stated_sides(rows)
+    rows = sorted(rows, key=lambda row: (row.patient, str(row.image)))
+    rows, bad_files = _without_repeats(rows)
+    cases: list[tuple[Row, Case]] = []
+    for row in rows:
+        try:
+            cases.append((row, read_case(row, data, task)))
+        except BadFileError as error:
+            bad_files.append(error)
+    if bad_files and data.on_bad_file == "stop":
+        raise BadCohortError(
+            f"{len(bad_files)} bad files; mend them, or set data.on_bad_file=skip to go on "
+            "without them:",
+            bad_files,
+        )
+    if not cases:
+        raise BadCohortError(
+            f"none of {len(rows)} images can be used; mend them, or give another manifest:",
+            bad_files,
+        )
+    patients = {row.patient for row, _ in cases}
+    held_out = (
+        {patient for patient in patients if sides[patient] == "test"}
+        if sides
+        else draw_held_out(patients, data.held_out, seed)
+    )
+    return Cohort(
+        train=_samples([case for case in cases if case[0].patient not in held_out], data, task),
+        held_out=_samples([case for case in cases if case[0].patient in held_out], data, task),
+        bad_files=tuple(bad_files),
+        fingerprint=_fingerprint(file for row, _ in cases for file in _files(row, task)),
+    )
+
+
+def draw_held_out(patients: Iterable[str], share: float, seed: int) -> frozenset[str]:
+    """Return round(share x patients) of the patients, drawn from the seed.
+
+    With a share strictly between 0 and 1 and at least two patients, each side has at least one.
+    Each patient has a random number of its own (SHA-256 of seed and name) and the smallest are
+    held out, so the draw does not depend on an order, and a patient who joins or leaves the cohort
+    moves at most one other across.
+    """
+    names = sorted(set(patients), key=lambda name: (seed_of(seed, "held_out", name), name))
+    count = round(share * len(names))
+    if 0.0 < share < 1.0 and len(names) >= 2:
+        count = min(max(count, 1), len(names) - 1)
+    return frozenset(names[:count])
+
+
+def _without_repeats(rows: Sequence[Row]) -> tuple[list[Row], list[BadFileError]]:
+    """Return the rows with each image once, and an error for each image listed again.
+
+    Of equal rows one stays; where they contradict each other none can be believed.
+    """
+    listed: defaultdict[Path, list[Row]] = defaultdict(list)
+    for row in rows:
+        listed[row.image.resolve()].append(row)
+    kept: list[Row] = []
+    bad_files: list[BadFileError] = []
+    for same in listed.values():
+        if all(row == same[0] for row in same):
+            kept.append(same[0])
+        if len(same) > 1:
+            bad_files.append(
+                BadFileError(same[0].image, f"is listed {len(same)} times", "keep one of its rows")
+            )
+    return kept, bad_files
+
+
+def _samples(cases: Sequence[tuple[Row, Case]], data: DataConfig, task: TaskConfig) -> Samples:
+    none = torch.zeros(0, data.channels, *data.size)
+    no_targets = none[:, :1] if isinstance(task, SegmentationConfig) else torch.zeros(0)
+    # One entry a sample: the slices of a file share its row, its case and its number.
+    entries = [
+        (row, case, number)
+        for number, (row, case) in enumerate(cases)
+        for _ in range(len(case.images))
+    ]
+    return Samples(
+        images=torch.cat([case.images for _, case in cases] or [none]),
+        targets=torch.cat([case.targets for _, case in cases] or [no_targets.long()]),
+        patients=tuple(row.patient for row, _, _ in entries),
+        volumes=tuple(number for _, _, number in entries),
+        spacing_mm=tuple(case.spacing_mm for _, case, _ in entries),
+    )
+
+
+def _files(row: Row, task: TaskConfig) -> list[Path]:
+    if isinstance(task, SegmentationConfig) and row.mask is not None:
+        return [row.image, row.mask]
+    return [row.image]
+
+
+def _fingerprint(files: Iterable[Path]) -> str:
+    digests = []
+    for path in sorted(set(files)):
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").digest())
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()

@@ -1,0 +1,61 @@
+"""What every reader returns, and the one error that every bad file becomes.
+
+Shape suffix: C channels, S the 2 or 3 spatial axes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class BadFileError(ValueError):
+    """A file that cannot be used: which one, why, and what to do about it."""
+
+    def __init__(self, path: Path, reason: str, remedy: str) -> None:
+        super().__init__(f"{path} {reason}; {remedy}")
+        self.path = path
+        self.reason = reason
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """The content of one image file or one mask file.
+
+    The first spatial axis is left-right in every kind of file. A volume's axes run to the
+    patient's right, front and head (RAS+, the closest to how it was stored), so its last axis
+    counts axial slices. A photograph's axes run rightwards and downwards as it is shown.
+    """
+
+    array_CS: NDArray[Any]
+    """float32 of an image; int64 of a mask, one channel."""
+    spacing_mm: tuple[float, ...]
+    """Distance of neighbouring voxels along each spatial axis, in mm. PNG and JPEG do not tell
+    one: they count as 1 mm a pixel."""
+    affine: NDArray[np.float64] | None = None
+    """[4, 4], voxel index to mm in the scanner's frame; None for PNG and JPEG."""
+
+
+def whole_numbers(path: Path, array: NDArray[Any]) -> NDArray[np.int64]:
+    """Return a mask's values as integers.
+
+    Raises:
+        BadFileError: where a value is not finite or not a whole number.
+    """
+    if array.dtype.kind in "iub":
+        return array.astype(np.int64)
+    # Files that scale their integers on the way in are a little off.
+    rounded: NDArray[np.float64] = np.rint(array)
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.abs(array - rounded) < 1e-3)
+    if wrong.any():
+        raise BadFileError(
+            path,
+            f"holds the value {array[wrong].flat[0]:g} in {int(wrong.sum())} places, "
+            "and labels are whole numbers",
+            "save the mask with one whole number a class",
+        )
+    return rounded.astype(np.int64)

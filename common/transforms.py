@@ -1,0 +1,200 @@
+"""From a file's voxels to a sample: the deterministic part (prepare) and the random part (augment).
+
+Shape suffixes: B samples, C channels, S spatial axes, X Y Z one by one, of which X is left-right.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.transforms import ResizeWithPadOrCrop
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from common.seeding import generator
+from common.study import DataConfig
+
+Prepare = Callable[
+    [NDArray[Any], NDArray[Any] | None, Sequence[float]],
+    tuple[Tensor, Tensor | None, tuple[float, ...]],
+]
+"""(image_CS, mask_1S or None, spacing_mm) -> (image float32, mask int64, new spacing_mm)."""
+Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(images_BCS, masks_B1S or labels_B) -> the same, changed at random."""
+
+MAX_ROTATION_RAD = math.radians(10.0)
+MAX_SCALE = 0.1
+MAX_CONTRAST = 0.1
+MAX_BRIGHTNESS = 0.1
+_FLAT = 1e-6
+"""Spread over magnitude below which float32 tells no difference between voxels."""
+
+
+def prepare(data: DataConfig) -> Prepare:
+    """Return the deterministic part: resample to the spacing, normalise, bring to the size.
+
+    A volume in a 2-D study is normalised as one volume; its slices keep their number and distance,
+    and spacing and size are those of the plane.
+
+    Images are interpolated linearly, widened where they shrink so that nothing is skipped; masks
+    take the nearest voxel. zscore and minmax are over all voxels of a channel, before padding.
+    Padding is 0: the mean after zscore, the minimum after minmax. It is what a convolution pads
+    with, so the border looks the same everywhere, and no single dark voxel sets its value.
+    """
+
+    def run(
+        image_CS: NDArray[Any], mask_1S: NDArray[Any] | None, spacing_mm: Sequence[float]
+    ) -> tuple[Tensor, Tensor | None, tuple[float, ...]]:
+        image = torch.as_tensor(image_CS, dtype=torch.float32)
+        mask = None if mask_1S is None else torch.as_tensor(mask_1S, dtype=torch.int64)
+        spacing = tuple(float(mm) for mm in spacing_mm)
+        if data.spacing_mm is not None:
+            wanted = (*data.spacing_mm, *spacing[data.spatial_dims :])
+            shape = [
+                max(1, round(n * old / new))
+                for n, old, new in zip(image.shape[1:], spacing, wanted, strict=True)
+            ]
+            image, mask = _resample(image, mask, shape, _ratios(wanted, spacing))
+            spacing = wanted
+        image = _normalise(image, data.normalise)
+        size = [*data.size, *image.shape[1 + data.spatial_dims :]]
+        if data.fit == "resize":
+            steps = _ratios(image.shape[1:], size)
+            image, mask = _resample(image, mask, size, steps)
+            spacing = tuple(mm * step for mm, step in zip(spacing, steps, strict=True))
+        else:
+            fit = ResizeWithPadOrCrop(size)
+            image = fit(image).as_tensor()
+            mask = None if mask is None else fit(mask).as_tensor()
+        return image, mask, spacing
+
+    return run
+
+
+def augment(data: DataConfig, seed: int) -> Augment:
+    """Return the random part; each call draws on, and the same seed gives the same bytes.
+
+    none: as it is. flip: each sample is mirrored left-right with probability 1/2. full: flip, then
+    a rotation up to 10 degrees (3-D: about each axis), a scale of 0.9 to 1.1, and an intensity
+    scale of 0.9 to 1.1 and shift of -0.1 to 0.1 a sample. Angles are in voxels: with voxels that
+    are not cubes the rotation also shears a little. Masks move with their images, by the nearest
+    voxel; the label of a classification passes through.
+    """
+    draws = generator(seed)
+
+    def run(images_BCS: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        # Poisson batches may be empty, and grid_sample refuses those.
+        if data.augment == "none" or len(images_BCS) == 0:
+            return images_BCS, targets
+        images, targets = _flip(images_BCS, targets, draws)
+        if data.augment == "full":
+            images, targets = _affine(images, targets, draws)
+            images = _intensity(images, draws)
+        return images, targets
+
+    return run
+
+
+def _ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
+    return [a / b for a, b in zip(over, under, strict=True)]
+
+
+def _resample(
+    image_CS: Tensor, mask_1S: Tensor | None, shape: Sequence[int], steps: Sequence[float]
+) -> tuple[Tensor, Tensor | None]:
+    """Return both on a grid of `shape` about the same centre, `steps` old voxels apart."""
+    for axis, (n, step) in enumerate(zip(shape, steps, strict=True), start=1):
+        old = image_CS.shape[axis]
+        if n == old and step == 1.0:
+            continue
+        at = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2) * step + (old - 1) / 2
+        weights = _interpolation(at, old, step)
+        image_CS = torch.tensordot(image_CS, weights, dims=([axis], [1])).movedim(-1, axis)
+        if mask_1S is not None:
+            nearest = torch.floor(at + 0.5).long().clamp(0, old - 1)
+            mask_1S = mask_1S.index_select(axis, nearest)
+    return image_CS.contiguous(), mask_1S
+
+
+def _interpolation(at: Tensor, old: int, step: float) -> Tensor:
+    """Return weights [new, old] of linear interpolation, a triangle as wide as the larger voxel.
+
+    Positions beyond the outermost voxel's centre take that voxel.
+    """
+    width = max(1.0, step)
+    at = at.clamp(0, old - 1)
+    distance = (at[:, None] - torch.arange(old, dtype=torch.float64)).abs()
+    weights = (1 - distance / width).clamp(min=0)
+    return (weights / weights.sum(dim=1, keepdim=True)).float()
+
+
+def _normalise(image_CS: Tensor, how: str) -> Tensor:
+    """Return each channel with mean 0 and deviation 1 (zscore) or from 0 to 1 (minmax).
+
+    A channel without contrast becomes 0: its rounding errors are not blown up to an image.
+    """
+    flat = image_CS.flatten(1).double()
+    if how == "zscore":
+        offset, spread = flat.mean(dim=1), flat.std(dim=1, correction=0)
+    else:
+        offset, spread = flat.amin(dim=1), flat.amax(dim=1) - flat.amin(dim=1)
+    has_contrast = spread > _FLAT * flat.abs().amax(dim=1)
+    scale = torch.where(has_contrast, 1 / spread, 0.0)
+    return ((flat - offset[:, None]) * scale[:, None]).reshape(image_CS.shape).float()
+
+
+def _is_mask(images_BCS: Tensor, targets: Tensor) -> bool:
+    return targets.ndim == images_BCS.ndim
+
+
+def _uniform(rows: int, columns: int, limit: float, draws: torch.Generator) -> Tensor:
+    return (torch.rand(rows, columns, generator=draws) * 2 - 1) * limit
+
+
+def _flip(images_BCS: Tensor, targets: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+    chosen = (torch.rand(len(images_BCS), generator=draws) < 0.5).to(images_BCS.device)
+
+    def mirrored(tensor: Tensor) -> Tensor:
+        where = chosen.reshape(-1, *[1] * (tensor.ndim - 1))
+        return torch.where(where, tensor.flip(2), tensor)
+
+    if _is_mask(images_BCS, targets):
+        targets = mirrored(targets)
+    return mirrored(images_BCS), targets
+
+
+def _affine(images_BCS: Tensor, targets: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+    batch, dims = len(images_BCS), images_BCS.ndim - 2
+    angles = _uniform(batch, 1 if dims == 2 else 3, MAX_ROTATION_RAD, draws)
+    scale = 1 + _uniform(batch, 1, MAX_SCALE, draws)
+    # affine_grid counts the last axis first, and each axis from -1 to 1 whatever its length.
+    size = torch.tensor(images_BCS.shape[:1:-1], dtype=torch.float32)
+    matrix = _rotation(angles, dims) / scale[:, :, None] * (size[None, :] / size[:, None])
+    theta = torch.cat([matrix, torch.zeros(batch, dims, 1)], dim=2).to(images_BCS.device)
+    grid = F.affine_grid(theta, list(images_BCS.shape), align_corners=False)
+    if _is_mask(images_BCS, targets):
+        moved = F.grid_sample(targets.float(), grid, mode="nearest", align_corners=False)
+        targets = moved.to(targets.dtype)
+    return F.grid_sample(images_BCS, grid, mode="bilinear", align_corners=False), targets
+
+
+def _rotation(angles_BA: Tensor, dims: int) -> Tensor:
+    """Return rotations [B, dims, dims]: one angle in 2-D, three (one a plane) in 3-D."""
+    planes = [(0, 1)] if dims == 2 else [(0, 1), (0, 2), (1, 2)]
+    result = torch.eye(dims).repeat(len(angles_BA), 1, 1)
+    for (a, b), angle in zip(planes, angles_BA.T, strict=True):
+        turn = torch.eye(dims).repeat(len(angles_BA), 1, 1)
+        turn[:, a, a] = turn[:, b, b] = angle.cos()
+        turn[:, a, b], turn[:, b, a] = -angle.sin(), angle.sin()
+        result = result @ turn
+    return result
+
+
+def _intensity(images_BCS: Tensor, draws: torch.Generator) -> Tensor:
+    shape = (-1, *[1] * (images_BCS.ndim - 1))
+    contrast = 1 + _uniform(len(images_BCS), 1, MAX_CONTRAST, draws)
+    brightness = _uniform(len(images_BCS), 1, MAX_BRIGHTNESS, draws)
+    contrast, brightness = (t.reshape(shape).to(images_BCS) for t in (contrast, brightness))
+    return images_BCS * contrast + brightness

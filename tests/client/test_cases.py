@@ -1,0 +1,137 @@
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from client.cases import read_case
+from client.manifest import Row
+from client.readers import BadFileError
+from common.study import DataConfig
+from common.tasks.classification import ClassificationConfig
+from common.tasks.config import TaskConfig
+from common.tasks.segmentation import SegmentationConfig
+
+VESSELS = SegmentationConfig(
+    name="segmentation", classes=["vessel"], label_values=[255], out_channels=2
+)
+PARTS = SegmentationConfig(
+    name="segmentation", classes=["front", "back"], label_values=[4, 2], out_channels=3
+)
+SICK = ClassificationConfig(name="classification", classes=["well", "sick"], out_channels=2)
+FLAT, SOLID = DataConfig(size=[8, 6]), DataConfig(size=[8, 6, 5], spatial_dims=3)
+
+
+def volume(path: Path, labels: bool = False, shift_mm: float = 0.0, spacing: float = 2.0) -> Path:
+    rng = np.random.default_rng(len(path.name))
+    array = rng.choice([0, 4, 2], (8, 6, 5)).astype(np.int16) if labels else rng.random((8, 6, 5))
+    affine = np.diag([spacing, spacing, 4.0, 1.0])
+    affine[0, 3] = shift_mm
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return path
+
+
+def picture(path: Path, size: tuple[int, int] = (8, 6), values: tuple[int, ...] = (0, 255)) -> Path:
+    pixels = np.random.default_rng(0).choice(np.array(values, np.uint8), size[::-1])
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_a_volume_is_one_sample_in_3d(tmp_path: Path) -> None:
+    row = Row(image=volume(tmp_path / "a.nii"), mask=volume(tmp_path / "m.nii", True), patient="p")
+    case = read_case(row, SOLID, PARTS)
+    assert case.images.shape == (1, 1, 8, 6, 5)
+    assert case.targets.shape == (1, 1, 8, 6, 5)
+    assert case.spacing_mm == (2.0, 2.0, 4.0)
+    stored = np.asarray(nib.load(tmp_path / "m.nii").dataobj)
+    for index, value in enumerate([0, 4, 2]):
+        np.testing.assert_array_equal(case.targets[0, 0].numpy() == index, stored == value)
+
+
+def test_the_slices_of_a_volume_stack_back_to_the_volume(tmp_path: Path) -> None:
+    row = Row(image=volume(tmp_path / "a.nii"), mask=volume(tmp_path / "m.nii", True), patient="p")
+    slices, whole = read_case(row, FLAT, PARTS), read_case(row, SOLID, PARTS)
+    assert slices.images.shape == (5, 1, 8, 6)
+    torch.testing.assert_close(slices.images.movedim(0, -1)[None], whole.images)
+    assert torch.equal(slices.targets.movedim(0, -1)[None], whole.targets)
+    assert slices.spacing_mm == whole.spacing_mm
+
+
+def test_every_slice_of_a_labelled_volume_has_its_label(tmp_path: Path) -> None:
+    row = Row(image=volume(tmp_path / "a.nii"), label="sick", patient="p")
+    assert read_case(row, FLAT, SICK).targets.tolist() == [1] * 5
+    assert read_case(row, SOLID, SICK).targets.tolist() == [1]
+
+
+def test_one_bit_masks_have_the_value_255(tmp_path: Path) -> None:
+    image, mask = picture(tmp_path / "a.png", values=(1, 9)), picture(tmp_path / "m.png")
+    with Image.open(mask) as file:
+        file.convert("1").save(tmp_path / "bit.png")
+    grey, bit = (
+        read_case(Row(image=image, mask=path, patient="p"), FLAT, VESSELS).targets
+        for path in (mask, tmp_path / "bit.png")
+    )
+    assert torch.equal(grey, bit)
+    assert grey.unique().tolist() == [0, 1]
+
+
+def bad_rows(folder: Path) -> dict[str, tuple[Row, DataConfig, TaskConfig, str, str]]:
+    """Kind -> row, data, task, the file that is blamed, and a word of the reason."""
+    image, flat = volume(folder / "a.nii"), picture(folder / "a.png")
+
+    def masked(image: Path, mask: Path) -> Row:
+        return Row(image=image, mask=mask, patient="p")
+
+    elsewhere = volume(folder / "m1.nii", True, shift_mm=1.5)
+    coarser = volume(folder / "m2.nii", True, spacing=2.3)
+    small = picture(folder / "m3.png", (6, 8))
+    other = picture(folder / "m4.png", values=(0, 1, 2, 3, 4, 5, 6))
+    alone = Row(image=image, patient="p")
+    return {
+        "no mask": (alone, FLAT, PARTS, "a.nii", "has no mask"),
+        "mask gone": (masked(image, folder / "m0.nii"), FLAT, PARTS, "m0.nii", "does not exist"),
+        "moved": (masked(image, elsewhere), FLAT, PARTS, "m1.nii", "up to 1.5 mm away"),
+        "coarser": (masked(image, coarser), FLAT, PARTS, "m2.nii", "mm away"),
+        "other shape": (masked(flat, small), FLAT, VESSELS, "m3.png", "has the shape (6, 8)"),
+        "mislabelled": (masked(flat, other), FLAT, VESSELS, "m4.png", "6 label values"),
+        "2-D in 3-D": (masked(flat, flat), SOLID, VESSELS, "a.png", "is a 2-D picture"),
+        "no label": (alone, FLAT, SICK, "a.nii", "has no label"),
+        "other label": (
+            Row(image=image, label="ill", patient="p"), FLAT, SICK, "a.nii", "the label 'ill'",
+        ),
+    }  # fmt: skip
+
+
+BAD = [
+    *("no mask", "mask gone", "moved", "coarser", "other shape", "mislabelled", "2-D in 3-D"),
+    *("no label", "other label"),
+]
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_row_that_does_not_fit_is_named_with_reason_and_remedy(tmp_path: Path, kind: str) -> None:
+    row, data, task, name, word = bad_rows(tmp_path)[kind]
+    with pytest.raises(BadFileError) as caught:
+        read_case(row, data, task)
+    assert caught.value.path == tmp_path / name
+    assert word in caught.value.reason
+    assert caught.value.remedy in str(caught.value)
+
+
+def test_headers_may_be_rounded(tmp_path: Path) -> None:
+    image, mask = volume(tmp_path / "a.nii"), volume(tmp_path / "m.nii", True, shift_mm=0.3)
+    assert len(read_case(Row(image=image, mask=mask, patient="p"), FLAT, PARTS).images) == 5
+
+
+def test_a_mask_without_foreground_stays(tmp_path: Path) -> None:
+    image, mask = picture(tmp_path / "a.png"), picture(tmp_path / "m.png", values=(0,))
+    case = read_case(Row(image=image, mask=mask, patient="p"), FLAT, VESSELS)
+    assert not case.targets.any()
+
+
+def test_a_task_without_targets_in_files_is_refused(tmp_path: Path) -> None:
+    task = TaskConfig(name="registration", classes=["a"], out_channels=1, headline="tre")
+    with pytest.raises(ValueError, match=r"'registration' has no way to read"):
+        read_case(Row(image=tmp_path / "a.png", patient="p"), FLAT, task)
