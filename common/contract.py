@@ -1,0 +1,131 @@
+"""What a server asks and a site answers: plain values, without Flower and without torch.
+
+Weights travel beside these bodies as arrays. Every body is validated when it arrives
+(common/messages.py): types by pydantic, values by the checks here.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+MAX_PATIENTS = 10_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyReference:
+    """Which study a message belongs to. A site composes it itself, from what it installed."""
+
+    overrides: list[str]
+    """Hydra overrides that describe the study."""
+    digest: str
+    """SHA-256 of the study as the server composed it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One message of the server."""
+
+    study: StudyReference
+    round: int = 0
+    """Round that the weights open; 0 asks for a description alone."""
+    evaluate: bool = False
+    """Whether the incoming model is evaluated on the held-out patients before it is trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A metric on one site's held-out patients, with a bootstrap 95 % interval by patient."""
+
+    value: float | None
+    """None where the metric is not defined, as AUROC on one class."""
+    low: float | None
+    high: float | None
+    n: int
+    """Patients."""
+
+    def __post_init__(self) -> None:
+        for number in (self.value, self.low, self.high):
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"an estimate of {number} is not a finite number")
+        if not 0 <= self.n <= MAX_PATIENTS:
+            raise ValueError(f"an estimate over n={self.n} patients is not possible")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacySpent:
+    """What a site's account says after an update."""
+
+    unit: str
+    """What is protected: patient."""
+    epsilon: float
+    """Spent since the account began."""
+    delta: float
+    noise_multiplier: float
+    sample_rate: float
+    """Chance of a patient to be in a step."""
+    steps: int
+    """Private steps since the account began."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """A site introduces itself before the first round; its data has been read by then."""
+
+    site: str
+    patients_train: int
+    patients_held_out: int
+    images_train: int
+    bad_files: int
+
+    def __post_init__(self) -> None:
+        for count in (self.patients_train, self.patients_held_out, self.images_train):
+            if not 0 <= count <= MAX_PATIENTS:
+                raise ValueError(f"{self.site!r} tells a count of {count}; that is not possible")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReply:
+    """An update; its weights travel beside it."""
+
+    site: str
+    round: int
+    patients: int
+    """Patients that the update was trained on: its weight in the mean."""
+    steps: int
+    seconds: float
+    train_loss: float | None = None
+    """Mean over the steps; None with differential privacy, whose budget does not cover it."""
+    estimates: dict[str, Estimate] = field(default_factory=dict)
+    """The incoming model on the held-out patients; empty where not asked or none held out."""
+    privacy: PrivacySpent | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.patients <= MAX_PATIENTS:
+            raise ValueError(f"an update of patients={self.patients} cannot be weighted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateReply:
+    """The incoming model on the site's held-out patients."""
+
+    site: str
+    round: int
+    seconds: float
+    estimates: dict[str, Estimate]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A site does not do what was asked. The text holds no path, no name and no patient."""
+
+    site: str
+    code: str
+    text: str
+
+
+class RefusalError(Exception):
+    """Raised at a site; its code and text are what the server may read."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
