@@ -1,0 +1,94 @@
+"""A model on a site's held-out patients: estimates with intervals; no value of a patient leaves."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from client.cohort import Samples
+from common.contract import Estimate
+from common.tasks.task import Sums, Task
+
+RESAMPLES = 1000
+BATCH = 32
+
+
+def predict(model: nn.Module, samples: Samples, task: Task, device: torch.device) -> Tensor:
+    """Return probabilities [N, K, ...] of every sample, on the CPU."""
+    model.eval()
+    with torch.inference_mode():
+        batches = [
+            task.activate(model(images.to(device))).cpu()
+            for images in torch.split(samples.images, BATCH)
+        ]
+    return torch.cat(batches)
+
+
+def evaluate(probabilities: Tensor, samples: Samples, task: Task, seed: int) -> dict[str, Estimate]:
+    """Return every metric with its bootstrap 95 % interval; empty where no patient is held out.
+
+    The bootstrap resamples patients (Efron and Tibshirani, 1993, percentile interval).
+    """
+    rows = patient_rows(probabilities, samples, task)
+    return bootstrap(list(rows.values()), task, seed) if rows else {}
+
+
+def patient_rows(probabilities: Tensor, samples: Samples, task: Task) -> dict[str, Sums]:
+    """Return each patient's additive row, by patient.
+
+    Slices of one volume are stacked again first, so that a distance is a distance in the volume.
+    """
+    records: dict[str, list[Sums]] = {}
+    for indices in _images(samples):
+        first = indices[0]
+        image, target = probabilities[indices], samples.targets[indices]
+        spacing_mm = samples.spacing_mm[first]
+        if target.ndim > 1 and len(spacing_mm) == image.ndim - 1:
+            image, target = image.movedim(0, -1), target.movedim(0, -1)
+        else:
+            image, target = image[0], target[0]
+        record = task.measure(image, target, spacing_mm)
+        records.setdefault(samples.patients[first], []).append(record)
+    return {patient: task.patient_sums(records[patient]) for patient in sorted(records)}
+
+
+def _images(samples: Samples) -> list[list[int]]:
+    """Return the samples of each image: the slices of a volume, or one sample by itself."""
+    places = range(len(samples.volumes))
+    if samples.targets.ndim == 1:
+        return [[place] for place in places]
+    return [list(group) for _, group in groupby(places, key=lambda place: samples.volumes[place])]
+
+
+def bootstrap(rows: Sequence[Sums], task: Task, seed: int) -> dict[str, Estimate]:
+    """Return value and percentile interval of every metric over the patients' rows."""
+    names = list(rows[0])
+    shapes = {name: np.shape(rows[0][name]) for name in names}
+    stacked = {
+        name: np.stack([np.asarray(row[name], dtype=np.float64).ravel() for row in rows])
+        for name in names
+    }
+    draws = np.random.default_rng(seed).multinomial(
+        len(rows), np.full(len(rows), 1 / len(rows)), size=RESAMPLES
+    )
+
+    def scored(counts: NDArray[np.int64]) -> dict[str, float]:
+        return task.score({n: (counts @ stacked[n]).reshape(shapes[n]) for n in names})
+
+    point = scored(np.ones(len(rows), dtype=np.int64))
+    samples = [scored(counts) for counts in draws]
+    return {
+        name: _estimate(value, np.array([sample[name] for sample in samples]), len(rows))
+        for name, value in point.items()
+    }
+
+
+def _estimate(value: float, resampled: NDArray[np.float64], n: int) -> Estimate:
+    defined = resampled[np.isfinite(resampled)]
+    if not np.isfinite(value) or not len(defined):
+        return Estimate(value=None, low=None, high=None, n=n)
+    low, high = np.percentile(defined, [2.5, 97.5])
+    return Estimate(value=float(value), low=float(low), high=float(high), n=n)

@@ -1,0 +1,73 @@
+"""The site's last answer and its secret key: what must outlive a killed process."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from common.files import named_under, read_tensors, write_tensors
+
+OUTBOX, KEY, KEY_BYTES = "last_reply.safetensors", "key", 32
+_WEIGHTS, _LOCAL = "weights/", "local/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A finished round: what was asked, what is answered, and what stays at the site."""
+
+    release: str
+    """Key of the request: the same request is answered with the same bytes."""
+    body: dict[str, Any]
+    weights: dict[str, Tensor]
+    local: dict[str, Tensor]
+    """Tensors that never travel (batch normalisation with the policy `local`)."""
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """One file: an update and what stays of it are stored together or not at all."""
+
+    folder: Path
+
+    def store(self, kept: Kept) -> None:
+        """Replace what was kept."""
+        tensors = {_WEIGHTS + name: tensor for name, tensor in kept.weights.items()}
+        tensors |= {_LOCAL + name: tensor for name, tensor in kept.local.items()}
+        write_tensors(self.folder / OUTBOX, tensors, {"release": kept.release, "body": kept.body})
+
+    def last(self) -> Kept | None:
+        """Return what was kept, or None before the first round."""
+        path = self.folder / OUTBOX
+        if not path.exists():
+            return None
+        tensors, about = read_tensors(path)
+        return Kept(
+            release=about["release"],
+            body=about["body"],
+            weights=named_under(_WEIGHTS, tensors),
+            local=named_under(_LOCAL, tensors),
+        )
+
+
+def site_key(folder: Path) -> bytes:
+    """Return the site's secret, made at its first use; readable by its owner alone.
+
+    Noise and Poisson draws are seeded with it: whoever has it can subtract the noise.
+    """
+    path = folder / KEY
+    folder.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        temporary = folder / f".{KEY}.{os.getpid()}.tmp"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"{path} holds {len(key)} bytes, a site's key has {KEY_BYTES}; restore it")
+    return key

@@ -1,0 +1,1 @@
+"""What protects the patients of a site."""

@@ -1,0 +1,63 @@
+"""What a hospital sets for itself. None of it ever leaves, none of it ever arrives."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+
+from common.checks import positive
+from common.schema import SettingsError, typed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """One hospital's own settings, read from its site.yaml."""
+
+    name: str
+    """The name that the coordinating centre knows."""
+    manifest: str
+    """CSV or TSV file of images, or a folder; relative to site.yaml."""
+    state: str = "state"
+    """Folder of what the site remembers: account, key, last reply; relative to site.yaml."""
+    device: str = "cpu"
+    """cpu, cuda, or cuda:N."""
+    threads: int = 1
+    """CPU threads of the trainer. Another number may give other last digits."""
+    folder: str = ""
+    """Folder of site.yaml itself; filled in when it is read."""
+
+    def __post_init__(self) -> None:
+        positive(**{"site.threads": self.threads})
+        if self.device.split(":")[0] not in ("cpu", "cuda"):
+            raise ValueError(f"site.device={self.device!r} is not known; give cpu, cuda or cuda:N")
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(
+                f"site.device={self.device} but this machine shows no CUDA device; "
+                "set device: cpu, or mend the driver"
+            )
+
+    @property
+    def manifest_path(self) -> Path:
+        """Where the images are listed."""
+        return Path(self.folder, self.manifest)
+
+    @property
+    def state_path(self) -> Path:
+        """Where the site remembers."""
+        return Path(self.folder, self.state)
+
+
+def load_site(path: Path) -> Site:
+    """Return the settings in a site.yaml.
+
+    Raises:
+        SettingsError: the file is absent, or a key is unknown, missing or of another type.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path} cannot be read as a site's settings: {error}") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path} holds no settings; a site's has name and manifest at least")
+    return typed({**values, "folder": str(path.resolve().parent)}, Site, "site")

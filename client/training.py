@@ -1,0 +1,142 @@
+"""The local loop, the only one: gradient, proximal term, step."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from client.cohort import Samples
+from common.proximal import add_proximal_gradient
+from common.study import Study, TrainingConfig
+from common.tasks.task import Task
+
+COSINE_END = 0.01
+
+
+class GradientSource(Protocol):
+    """Where the gradients of a round come from: plain batches, or DP-SGD."""
+
+    model: nn.Module
+
+    def batches(self) -> Iterator[Tensor]:
+        """Yield the sample indices of each step of the round."""
+        ...
+
+    def backward(self, indices: Tensor, loss_of: Callable[[Tensor], Tensor]) -> float | None:
+        """Leave the step's gradient in every p.grad; return the loss where it may be told."""
+        ...
+
+    def close(self) -> None:
+        """Leave the network as it was found."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalResult:
+    """What a round did at a site, besides the weights."""
+
+    steps: int
+    mean_loss: float | None
+
+
+class PlainGradient:
+    """Gradients of the mean loss over shuffled batches."""
+
+    def __init__(
+        self, model: nn.Module, training: TrainingConfig, num_samples: int, draws: torch.Generator
+    ) -> None:
+        self.model = model
+        self._training = training
+        self._num_samples = num_samples
+        self._draws = draws
+
+    def batches(self) -> Iterator[Tensor]:
+        """Yield batches of a new permutation each epoch; the last one of an epoch may be short."""
+        size = self._training.batch_size
+        per_epoch = math.ceil(self._num_samples / size)
+        steps = self._training.local_steps or self._training.local_epochs * per_epoch
+        while steps > 0:
+            order = torch.randperm(self._num_samples, generator=self._draws)
+            for batch in torch.split(order, size)[:steps]:
+                yield batch
+                steps -= 1
+
+    def backward(self, indices: Tensor, loss_of: Callable[[Tensor], Tensor]) -> float | None:
+        """Leave the gradient of the batch's mean loss in p.grad, clipped if the study asks."""
+        self.model.zero_grad(set_to_none=True)
+        loss = loss_of(indices)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._training.grad_clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._training.grad_clip_norm)
+        return float(loss.detach())
+
+    def close(self) -> None:
+        """Nothing was put on the network."""
+
+
+def learning_rate(training: TrainingConfig, round_number: int, rounds: int) -> float:
+    """Return the learning rate of a round, counted from 1.
+
+    cosine: from lr in the first round to 1 % of lr in the last (Loshchilov and Hutter, ICLR 2017,
+    Eq. 5, without restarts, one value a round).
+    """
+    if training.schedule == "constant" or rounds == 1:
+        return training.lr
+    done = (round_number - 1) / (rounds - 1)
+    return training.lr * (COSINE_END + (1 - COSINE_END) * (1 + math.cos(math.pi * done)) / 2)
+
+
+def build_optimizer(training: TrainingConfig, model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    """Return the local optimiser; it forgets between rounds, as FedAvg's does."""
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), lr, momentum=training.momentum, weight_decay=training.weight_decay
+        )
+    return torch.optim.AdamW(model.parameters(), lr, weight_decay=training.weight_decay)
+
+
+def train_round(
+    source: GradientSource,
+    optimizer: torch.optim.Optimizer,
+    samples: Samples,
+    task: Task,
+    study: Study,
+    augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    device: torch.device,
+) -> LocalResult:
+    """Train source.model for one round, in place.
+
+    samples: images [N, C, *size] and targets, on the CPU. The proximal term joins after the
+    gradient is whole, so that it works the same with and without privacy.
+    """
+    model = source.model
+    mu = study.strategy.proximal_mu
+    reference = [p.detach().clone() for p in model.parameters() if p.requires_grad]
+
+    def loss_of(indices: Tensor) -> Tensor:
+        images, targets = augment(samples.images[indices], samples.targets[indices])
+        with _precision(study.training, device):
+            return task.loss(model(images.to(device)), targets.to(device))
+
+    losses: list[float] = []
+    steps = 0
+    model.train()
+    for indices in source.batches():
+        loss = source.backward(indices, loss_of)
+        if mu:
+            add_proximal_gradient(model, reference, mu)
+        optimizer.step()
+        steps += 1
+        if loss is not None:
+            losses.append(loss)
+    return LocalResult(steps=steps, mean_loss=sum(losses) / len(losses) if losses else None)
+
+
+def _precision(training: TrainingConfig, device: torch.device) -> AbstractContextManager[object]:
+    if not training.amp:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
