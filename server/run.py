@@ -1,0 +1,244 @@
+"""The rounds of one study: ask, combine, step, save, tell; then the result."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from common.config import study_digest
+from common.contract import Description, StudyReference, TrainReply
+from common.files import write_json, write_tensors
+from common.models.registry import batch_norm_keys, build_model
+from common.seeding import seed
+from common.state import Arrays, State, state_of
+from common.study import Study
+from common.tasks.registry import build_task
+from server.aggregation import named_means, refusal_of
+from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from server.events import Tell
+from server.records import (
+    Estimates,
+    Outcome,
+    Progress,
+    RoundRecord,
+    SiteRound,
+    outcome_of,
+    result_of,
+)
+from server.strategy import Federation, Missing, Strategy
+
+RESULT, MODEL, BEST = "result.json", "model.safetensors", "best.safetensors"
+
+
+class QuorumError(RuntimeError):
+    """Too few sites handed in an update; the last checkpoint stands."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a study: what does not change from round to round."""
+
+    study: Study
+    federation: Federation
+    strategy: Strategy
+    folder: Path
+    tell: Tell
+
+
+def run_study(
+    study: Study, federation: Federation, agreed: Sequence[str], folder: Path, tell: Tell
+) -> Outcome:
+    """Train until the study's last round, from the folder's checkpoint if there is one.
+
+    Writes checkpoint, result.json and the models into the folder. A failure is a result too:
+    it is written before this returns.
+    """
+    network = initial_network(study)
+    state = shared_state(study, network)
+    trained = frozenset(name for name, _ in network.named_parameters() if name in state)
+    strategy = Strategy(study.strategy, study.seed, trained)
+    run = Run(study, federation, strategy, folder, tell)
+    digest = study_digest(study)
+    kept = load_checkpoint(folder, digest) or Checkpoint(digest=digest, model=state)
+    tell("start", rounds=study.rounds, done=kept.rounds_done)
+    try:
+        kept = _enrolled(run, kept, agreed)
+        while kept.rounds_done < study.rounds:
+            kept = _round(run, kept)
+            save_checkpoint(folder, kept)
+        outcome = _finished(run, kept)
+    except QuorumError as error:
+        kept = load_checkpoint(folder, digest) or kept
+        outcome = Outcome(status="failed", reason=str(error))
+    _write(run, kept, outcome)
+    return outcome
+
+
+def initial_network(study: Study) -> nn.Module:
+    """Return the study's untrained network: the same bytes at every place."""
+    return build_model(study.model, seed(study.seed, "initial model"))
+
+
+def shared_state(study: Study, network: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors that travel: all, or all but batch normalisation where it is local."""
+    local = batch_norm_keys(network) if study.model.batch_norm_policy == "local" else frozenset()
+    return {name: tensor for name, tensor in state_of(network).items() if name not in local}
+
+
+def reference_to(study: Study, overrides: Sequence[str]) -> StudyReference:
+    """Return what every message of the run carries."""
+    return StudyReference(overrides=list(overrides), digest=study_digest(study))
+
+
+def _enrolled(run: Run, kept: Checkpoint, agreed: Sequence[str]) -> Checkpoint:
+    found, absent = run.federation.enrol(agreed)
+    roster = {**kept.progress.roster, **found}
+    run.tell("enrolled", sites=sorted(found), absent=absent)
+    if not set(_training_sites(roster)) & set(found):
+        reasons = "; ".join(f"{site}: {why}" for site, why in sorted(absent.items()))
+        raise QuorumError(f"no site with training patients took part ({reasons or 'none agreed'})")
+    progress = replace(kept.progress, roster=roster, absent={**kept.progress.absent, **absent})
+    return replace(kept, progress=progress)
+
+
+def _training_sites(roster: Mapping[str, Description]) -> list[str]:
+    return [site for site, about in roster.items() if about.patients_train > 0]
+
+
+def _round(run: Run, kept: Checkpoint) -> Checkpoint:
+    began = time.monotonic()
+    number = kept.rounds_done + 1
+    evaluate = (number - 1) % run.study.evaluate_every == 0
+    cohort = run.strategy.cohort(_training_sites(kept.progress.roster), number)
+    run.tell("round", round=number, of=run.study.rounds, sites=cohort)
+    parts: dict[str, SiteRound] = {}
+    missing: dict[str, str] = {}
+    updates = _accepted(run, number, kept.model, evaluate, cohort, parts, missing)
+    combined = run.strategy.combine(updates)
+    if len(parts) < run.study.strategy.quorum or combined is None:
+        raise QuorumError(_quorum_text(run, number, parts, missing))
+    before = {site: part.before for site, part in parts.items() if part.before}
+    if evaluate:
+        others = [s for s in kept.progress.roster if s not in cohort]
+        before |= _evaluations(run, others, number, kept.model, missing)
+    model, moments = run.strategy.step(kept.model, combined, kept.moments)
+    record = RoundRecord(
+        round=number,
+        seconds=round(time.monotonic() - began, 3),
+        participants=sorted(parts),
+        missing=missing,
+        sites=parts,
+    )
+    progress = _remembered(run, kept, record, before)
+    run.tell("round done", round=number, seconds=record.seconds, **_headline(run, before))
+    return replace(kept, model=model, moments=moments, progress=progress)
+
+
+def _accepted(
+    run: Run,
+    number: int,
+    model: State,
+    evaluate: bool,
+    cohort: Sequence[str],
+    parts: dict[str, SiteRound],
+    missing: dict[str, str],
+) -> Iterator[tuple[Arrays, int]]:
+    timeout_s = run.study.strategy.round_timeout_s
+    sent = sum(tensor.nbytes for tensor in model.values())
+    for site, reply, weights in run.federation.train(cohort, number, model, evaluate, timeout_s):
+        refused = reply.reason if isinstance(reply, Missing) else refusal_of(weights, model)
+        if refused is not None or isinstance(reply, Missing):
+            missing[site] = str(refused)
+            run.tell("missing", site=site, round=number, why=refused)
+            continue
+        parts[site] = _part(reply, weights, sent)
+        yield weights, reply.patients
+
+
+def _part(reply: TrainReply, weights: Arrays, received_bytes: int) -> SiteRound:
+    return SiteRound(
+        seconds=reply.seconds,
+        bytes_sent=sum(array.nbytes for array in weights.values()),
+        bytes_received=received_bytes,
+        steps=reply.steps,
+        train_loss=reply.train_loss,
+        before=reply.estimates,
+        privacy=reply.privacy,
+    )
+
+
+def _quorum_text(
+    run: Run, number: int, parts: Mapping[str, SiteRound], missing: Mapping[str, str]
+) -> str:
+    reasons = "; ".join(f"{site}: {why}" for site, why in sorted(missing.items()))
+    return (
+        f"round {number} has {len(parts)} accepted updates, strategy.quorum asks for "
+        f"{run.study.strategy.quorum} ({reasons}); mend the sites and resume, or lower the quorum"
+    )
+
+
+def _evaluations(
+    run: Run, sites: Sequence[str], number: int, model: State, missing: dict[str, str]
+) -> Estimates:
+    found: Estimates = {}
+    timeout_s = run.study.strategy.round_timeout_s
+    for site, answer in run.federation.evaluate(sites, number, model, timeout_s):
+        if isinstance(answer, Missing):
+            missing[site] = answer.reason
+        elif answer.estimates:
+            found[site] = answer.estimates
+    return found
+
+
+def _headline(run: Run, estimates: Estimates) -> dict[str, float | None]:
+    values = {site: {n: e.value for n, e in of.items()} for site, of in estimates.items()}
+    name = run.study.task.headline
+    return {name: named_means(values).get(name)}
+
+
+def _remembered(run: Run, kept: Checkpoint, record: RoundRecord, before: Estimates) -> Progress:
+    progress = replace(kept.progress, rounds=[*kept.progress.rounds, record])
+    if record.round == 1:
+        progress = replace(progress, initial=before)
+    return _best(run, progress, kept.model, record.round - 1, before)
+
+
+def _best(
+    run: Run, progress: Progress, model: State, after_round: int, estimates: Estimates
+) -> Progress:
+    """Keep the model if it is the best so far by the sites' mean of the headline metric.
+
+    It is chosen on the held-out patients, so its own figures there would flatter it: the result's
+    final figures are always those of the last model.
+    """
+    value = _headline(run, estimates)[run.study.task.headline]
+    metric = build_task(run.study.task).metrics[run.study.task.headline]
+    sign = 1.0 if metric.higher_is_better else -1.0
+    if value is None or (
+        progress.best_value is not None and sign * value <= sign * progress.best_value
+    ):
+        return progress
+    write_tensors(run.folder / BEST, model, {"after_round": after_round, "value": value})
+    return replace(progress, best_round=after_round, best_value=value)
+
+
+def _finished(run: Run, kept: Checkpoint) -> Outcome:
+    lost: dict[str, str] = {}
+    sites = sorted(kept.progress.roster)
+    run.tell("final evaluation", sites=sites)
+    final = _evaluations(run, sites, run.study.rounds, kept.model, lost)
+    progress = _best(run, kept.progress, kept.model, run.study.rounds, final)
+    save_checkpoint(run.folder, replace(kept, progress=progress))
+    return outcome_of(progress, final, lost)
+
+
+def _write(run: Run, kept: Checkpoint, outcome: Outcome) -> None:
+    kept = load_checkpoint(run.folder, kept.digest) or kept
+    if outcome.status != "failed":
+        about = {"study": run.study.name, "digest": kept.digest, "rounds": kept.rounds_done}
+        write_tensors(run.folder / MODEL, kept.model, about)
+    metrics = build_task(run.study.task).metrics
+    write_json(run.folder / RESULT, result_of(run.study, kept.progress, outcome, metrics))
+    run.tell("end", status=outcome.status, reason=outcome.reason)
