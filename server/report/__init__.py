@@ -1,0 +1,1 @@
+"""A run's result as one HTML page that needs nothing else."""

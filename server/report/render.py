@@ -1,0 +1,94 @@
+"""The report of a run: one HTML page without scripts that loads nothing from anywhere."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from server.report import pictures, plots, tables, words
+from server.report.pictures import Example
+from server.report.reading import estimate, estimates, is_private, site_names
+
+__all__ = ["Example", "render_report"]
+
+_TEMPLATE = "template.html.jinja"
+_VERDICTS = {
+    "completed": "Every agreed site took part in every round that asked it.",
+    "partial": "There is a final model, but a site was missing at least once.",
+    "failed": "There is no final model.",
+}
+
+
+def render_report(result: Mapping[str, Any], examples: Sequence[Example]) -> str:
+    """Return the page of a run; the same result gives the same page.
+
+    result: the content of result.json, schema_version 1 (server/records.py). What it lacks (a
+    baseline, an account of privacy, any round at all) is left out of the page or told in words.
+    examples: pictures whose showing the sites have agreed to; the server has none of its own.
+
+    Raises:
+        ValueError: the result's schema_version or status is unknown, or an example's mask does not
+            have its image's shape.
+    """
+    if result.get("schema_version") != 1:
+        raise ValueError(
+            f"schema_version={result.get('schema_version')} of the result is not known; render it "
+            "with the version of wardround that wrote it (see software in result.json)"
+        )
+    if result["status"] not in _VERDICTS:
+        raise ValueError(
+            f"status={result['status']!r} of the result is not known; "
+            f"it is one of: {', '.join(_VERDICTS)}"
+        )
+    page = _environment().get_template(_TEMPLATE)
+    return page.render(
+        result=result,
+        headline=result["headline"],
+        verdict=_VERDICTS[result["status"]],
+        figures=tables.key_figures(result),
+        missing=tables.missing_rows(result),
+        sites=tables.site_rows(result),
+        metrics=_all_metrics(result),
+        curves=plots.headline_curves(result),
+        intervals=plots.site_intervals(result),
+        baselines=tables.baseline_rows(result),
+        epsilon=plots.epsilon_curves(result),
+        private=is_private(result),
+        privacy=tables.privacy_rows(result),
+        rounds=tables.round_rows(result),
+        pictures=pictures.draw(examples),
+        settings=list(tables.settings(result["study"])),
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=FileSystemLoader(Path(__file__).parent),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": words.number,
+        "signed": words.signed,
+        "interval": words.interval,
+        "data_size": words.data_size,
+        "duration": words.duration,
+        # Charts are the only markup that is not escaped; plots.py escapes the texts in them.
+        "chart": lambda chart: Markup(chart.svg),
+    }
+    return environment
+
+
+def _all_metrics(result: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """Return every site's estimates of all metrics, in the order of the result's metrics."""
+    final = estimates(result, "final")
+    names = list(result["metrics"])
+    return [
+        (site, [estimate(final[site], name) for name in names])
+        for site in site_names(result)
+        if site in final
+    ]
