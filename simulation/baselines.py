@@ -1,0 +1,110 @@
+"""What the federation is measured against: pooled data, each hospital alone, and their ensemble.
+
+All are trained without privacy, by the same local loop and with the same network, batches and
+passes over the data as the federation. Pooled so takes as many steps as all sites together.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
+
+from client.cohort import Cohort, Samples
+from client.evaluation import evaluate, predict
+from client.trainer import cohort_of, trainer_at
+from client.training import PlainGradient, build_optimizer, learning_rate, train_round
+from common.config import travelling
+from common.contract import Estimate
+from common.seeding import generator, seed
+from common.study import Study
+from common.tasks.registry import build_task
+from common.transforms import augment
+from server.records import summary
+from server.run import initial_network
+from simulation.run import Simulation
+
+BASELINES = ("pooled", "local", "ensemble")
+CPU = torch.device("cpu")
+
+
+def baselines_of(run: Simulation, console: Console) -> dict[str, Any]:
+    """Return, for pooled, local and ensemble, the same summary as the result's `final`."""
+    torch.set_num_threads(1)
+    study = run.study
+    cohorts = _cohorts(run)
+    metrics = build_task(study.task).metrics
+    pooled = _trained(study, joined([c.train for c in cohorts.values()]), "pooled", console)
+    locals_ = {
+        site: _trained(study, cohort.train, f"local {site}", console)
+        for site, cohort in cohorts.items()
+        if cohort.train.num_patients
+    }
+    found: dict[str, dict[str, dict[str, Estimate]]] = {kind: {} for kind in BASELINES}
+    for site, cohort in cohorts.items():
+        if not cohort.held_out.num_patients:
+            continue
+        found["pooled"][site] = _estimates(study, cohort, _probabilities(study, pooled, cohort))
+        each = {name: _probabilities(study, model, cohort) for name, model in locals_.items()}
+        together = torch.stack(list(each.values())).mean(0)
+        found["ensemble"][site] = _estimates(study, cohort, together)
+        if site in each:
+            found["local"][site] = _estimates(study, cohort, each[site])
+    return {kind: summary(estimates, metrics) for kind, estimates in found.items()}
+
+
+def joined(samples: list[Samples]) -> Samples:
+    """Return the samples of several sites as those of one; patients stay apart by site."""
+    volumes, offset = [], 0
+    for part in samples:
+        volumes += [volume + offset for volume in part.volumes]
+        offset = max(volumes, default=-1) + 1
+    return replace(
+        samples[0],
+        images=torch.cat([part.images for part in samples]),
+        targets=torch.cat([part.targets for part in samples]),
+        patients=tuple(f"{k}/{p}" for k, part in enumerate(samples) for p in part.patients),
+        volumes=tuple(volumes),
+        spacing_mm=tuple(s for part in samples for s in part.spacing_mm),
+    )
+
+
+def site_folders(run: Simulation) -> list[Path]:
+    """Return the folders of the run's sites, largest hospital first."""
+    return sorted((run.folder / "sites").iterdir())
+
+
+def _cohorts(run: Simulation) -> dict[str, Cohort]:
+    overrides = tuple(travelling(run.overrides))
+    sites = [trainer_at(folder / "site.yaml").site for folder in site_folders(run)]
+    return {site.name: cohort_of(site.manifest_path, overrides) for site in sites}
+
+
+def _trained(study: Study, samples: Samples, what: str, console: Console) -> nn.Module:
+    model = initial_network(study)
+    optimizer = build_optimizer(study.training, model, study.training.lr)
+    alone = replace(study, strategy=replace(study.strategy, proximal_mu=0.0))
+    rounds = range(1, study.rounds + 1)
+    for number in track(rounds, f"baseline {what}", console=console, transient=True):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(study.training, number, study.rounds)
+        draws = generator(seed(study.seed, number, what, "draws"))
+        source = PlainGradient(model, study.training, len(samples.patients), draws)
+        random_part = augment(study.data, seed(study.seed, number, what, "augment"))
+        task = build_task(study.task)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed(study.seed, number, what, "dropout"))
+            train_round(source, optimizer, samples, task, alone, random_part, CPU)
+    return model
+
+
+def _probabilities(study: Study, model: nn.Module, cohort: Cohort) -> Tensor:
+    return predict(model, cohort.held_out, build_task(study.task), CPU)
+
+
+def _estimates(study: Study, cohort: Cohort, probabilities: Tensor) -> dict[str, Estimate]:
+    at = seed(study.seed, "baselines", "bootstrap")
+    return evaluate(probabilities, cohort.held_out, build_task(study.task), at)

@@ -1,0 +1,1 @@
+"""What prints the rows of BENCHMARKS.md."""

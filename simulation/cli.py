@@ -1,0 +1,81 @@
+"""wardround-sim: the command of a researcher on one machine.
+
+    wardround-sim experiment=virtual_mri            run an experiment; any setting can follow
+    wardround-sim resume runs/ID                    go on with a run that was killed
+    wardround-sim baselines experiment=virtual_mri  the same, and pooled, local and ensemble models
+
+Settings are Hydra's: --help, --cfg job, --multirun.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+
+from common.config import CONFIG_FOLDER
+from common.schema import SettingsError
+from simulation.engine import ENVIRONMENT
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+EXIT_CODES = {"completed": 0, "failed": FAILED, "partial": 3}
+
+
+def main() -> None:
+    """Run the command line; the exit code is 0 only if a run is complete."""
+    os.environ.update(ENVIRONMENT)
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    if verb == "resume":
+        sys.exit(_guarded(_resume, sys.argv[2:]))
+    if verb in ("run", "baselines"):
+        del sys.argv[1]
+    sys.exit(_hydra_run(with_baselines=verb == "baselines"))
+
+
+def _hydra_run(with_baselines: bool) -> int:
+    codes = []
+
+    def job(_: DictConfig) -> None:
+        about = HydraConfig.get()
+        folder = Path(about.runtime.output_dir)
+        codes.append(_guarded(_run, (folder, list(about.overrides.task), with_baselines)))
+
+    hydra.main(config_path=str(CONFIG_FOLDER), config_name="config", version_base="1.3")(job)()
+    return max(codes, default=0)
+
+
+def _run(folder: Path, overrides: list[str], with_baselines: bool) -> int:
+    from simulation.run import composed
+    from simulation.show import carry_out
+
+    return EXIT_CODES[carry_out(composed(folder, overrides), with_baselines, Console())]
+
+
+def _resume(*arguments: str) -> int:
+    if len(arguments) != 1:
+        raise SettingsError(f"resume takes one folder, not {len(arguments)}: resume runs/ID")
+    from simulation.run import reopened
+    from simulation.show import carry_out
+
+    return EXIT_CODES[carry_out(reopened(Path(arguments[0])), False, Console())]
+
+
+def _guarded(command: Callable[..., int], arguments: object) -> int:
+    errors = Console(stderr=True)
+    try:
+        return command(*arguments)  # type: ignore[misc]
+    except ValueError as error:
+        errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        errors.print("stopped; what was done is kept: go on with  wardround-sim resume FOLDER")
+        # The ServerApp's thread waits for sites that are gone; everything on disk is whole.
+        os._exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

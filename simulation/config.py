@@ -1,0 +1,102 @@
+"""The settings of a simulation: which hospitals there are, on what they run. None travels."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from common.checks import not_negative, one_of, positive
+from common.config import CONFIG_FOLDER
+from common.schema import SettingsError, typed
+from simulation.hospitals import Hospital
+from simulation.partition import PartitionConfig
+from simulation.phantom import CaseMix
+from simulation.scanner import ScannerConfig
+
+SCANNERS = CONFIG_FOLDER / "simulation" / "scanner"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationConfig:
+    """One machine that plays every hospital."""
+
+    engine: str = "ray"
+    """ray: Flower's simulation engine; inprocess: one process, for small studies and debugging."""
+    actors: int = 2
+    """Hospitals that train at the same time, with ray."""
+    gpus_per_actor: float = 0.0
+    """Share of a GPU of each; above 0 the hospitals train on CUDA."""
+    source: str = "virtual"
+    """virtual: phantoms seen through scanners; real: a data set dealt to hospitals."""
+    hospitals: dict[str, Any] = field(default_factory=dict)
+    """With source=virtual: hospitals by name (scanner, patients, held_out, case_mix)."""
+    partition: dict[str, Any] = field(default_factory=dict)
+    """With source=real: how the data set is dealt (simulation/partition.py)."""
+    overlay: list[str] = field(default_factory=list)
+    """With source=real: a scanner laid over each hospital, in the order of the hospitals."""
+
+    def __post_init__(self) -> None:
+        one_of(("ray", "inprocess"), **{"simulation.engine": self.engine})
+        one_of(("virtual", "real"), **{"simulation.source": self.source})
+        positive(**{"simulation.actors": self.actors})
+        not_negative(**{"simulation.gpus_per_actor": self.gpus_per_actor})
+        if self.source == "virtual" and not self.hospitals:
+            raise ValueError("simulation.hospitals is empty; name at least one virtual hospital")
+
+    def virtual_hospitals(self) -> list[Hospital]:
+        """Return the virtual hospitals, largest first: the engine then starts the longest first."""
+        hospitals = [self._hospital(name, about) for name, about in self.hospitals.items() if about]
+        return sorted(hospitals, key=lambda hospital: (-hospital.patients, hospital.name))
+
+    def partition_config(self) -> PartitionConfig:
+        """Return how a real data set is dealt, checked."""
+        return typed(self.partition, PartitionConfig, "simulation.partition")
+
+    def _hospital(self, name: str, about: dict[str, Any]) -> Hospital:
+        node = f"simulation.hospitals.{name}"
+        rest = {key: value for key, value in about.items() if key not in ("scanner", "case_mix")}
+        mix = typed(about.get("case_mix") or {}, CaseMix, f"{node}.case_mix")
+        try:
+            return Hospital(
+                name=name, scanner=named_scanner(about["scanner"]), case_mix=mix, **rest
+            )
+        except (KeyError, TypeError) as error:
+            raise SettingsError(
+                f"{node}: {error}; a hospital takes scanner, patients, held_out and case_mix"
+            ) from error
+
+
+def named_scanner(name: str) -> ScannerConfig:
+    """Return one of the scanners in configs/simulation/scanner/.
+
+    Raises:
+        SettingsError: no scanner has the name.
+    """
+    path = SCANNERS / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in SCANNERS.glob("*.yaml")))
+        raise SettingsError(f"scanner {name!r} is not known; choose one of: {known}")
+    node = OmegaConf.load(path)
+    assert isinstance(node, DictConfig)
+    return typed(node, ScannerConfig, f"scanner {name}")
+
+
+def simulation_of(tree: DictConfig) -> SimulationConfig:
+    """Return the simulation part of a composed tree, checked."""
+    return typed(tree.simulation, SimulationConfig, "simulation")
+
+
+def data_root(tree: DictConfig) -> Path:
+    """Return the folder of the real data set.
+
+    Raises:
+        SettingsError: it is not set, or not there.
+    """
+    root = tree.data.get("root")
+    if root is None or not Path(root).is_dir():
+        raise SettingsError(
+            f"data.root={root} is not a folder; this experiment reads a real data set: give its "
+            "folder, as in data.root=../shared/data"
+        )
+    return Path(root).resolve()

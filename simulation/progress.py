@@ -1,0 +1,128 @@
+"""What a person sees while a run goes on: a live line on a terminal, plain lines in a log."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import Progress as Bars
+
+from server.events import EVENTS
+
+POLL_S = 0.2
+
+
+class Progress:
+    """Follows the events of a run from its log, so it sees whatever process wrote them."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Bars(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._rounds = self._bars.add_task("making the hospitals", total=None)
+        self._waiting: list[str] = []
+
+    @contextmanager
+    def watching(self, folder: Path) -> Iterator[None]:
+        """Show what happens in the run's folder while the block works."""
+        path = folder / EVENTS
+        start = path.stat().st_size if path.exists() else 0
+        stop = threading.Event()
+        follower = threading.Thread(target=self._follow, args=(path, start, stop), daemon=True)
+        with self._bars:
+            follower.start()
+            try:
+                yield
+            finally:
+                stop.set()
+                follower.join()
+
+    def _follow(self, path: Path, position: int, stop: threading.Event) -> None:
+        last = False
+        while not last:
+            last = stop.wait(POLL_S)
+            if not path.exists():
+                continue
+            with path.open() as file:
+                file.seek(position)
+                lines = file.readlines()
+                whole = [line for line in lines if line.endswith("\n")]
+                position += sum(len(line.encode()) for line in whole)
+            for line in whole:
+                self._show(json.loads(line))
+
+    def _show(self, event: dict[str, Any]) -> None:
+        handler = getattr(self, "_on_" + event["event"].replace(" ", "_"), None)
+        if handler is not None:
+            handler(event)
+
+    def _say(self, text: str) -> None:
+        self._bars.console.print(text, highlight=False)
+
+    def _on_make(self, event: dict[str, Any]) -> None:
+        self._say(f"hospital {event['site']}: making its images")
+
+    def _on_start(self, event: dict[str, Any]) -> None:
+        going_on = f", going on after round {event['done']}" if event["done"] else ""
+        self._say(f"{event['rounds']} rounds{going_on}; the sites read their data")
+        self._bars.update(
+            self._rounds, total=event["rounds"], completed=event["done"], description="sites join"
+        )
+
+    def _on_enrolled(self, event: dict[str, Any]) -> None:
+        self._say(f"{len(event['sites'])} sites: {', '.join(event['sites'])}")
+        for site, why in event["absent"].items():
+            self._say(f"[bold red]without {site}[/]: {why}")
+
+    def _on_round(self, event: dict[str, Any]) -> None:
+        self._waiting = list(event["sites"])
+        self._describe(f"round {event['round']}")
+
+    def _on_reply(self, event: dict[str, Any]) -> None:
+        if event["site"] in self._waiting:
+            self._waiting.remove(event["site"])
+        self._describe(f"round {event['round']}")
+
+    def _on_missing(self, event: dict[str, Any]) -> None:
+        self._say(f"[bold red]round {event['round']} without {event['site']}[/]: {event['why']}")
+
+    def _on_round_done(self, event: dict[str, Any]) -> None:
+        known = ("time", "event", "round", "seconds")
+        values = [
+            f"{name} {value:.3f} before it"
+            for name, value in event.items()
+            if name not in known and value is not None
+        ]
+        told = "  ".join([f"round {event['round']:>3}", f"{event['seconds']:6.1f} s", *values])
+        self._say(told)
+        self._bars.update(self._rounds, completed=event["round"])
+
+    def _on_final_evaluation(self, event: dict[str, Any]) -> None:
+        self._waiting = list(event["sites"])
+        self._describe("last evaluation")
+
+    def _on_evaluated(self, event: dict[str, Any]) -> None:
+        if event["site"] in self._waiting:
+            self._waiting.remove(event["site"])
+
+    def _describe(self, what: str) -> None:
+        names = ", ".join(self._waiting[:4]) + (" …" if len(self._waiting) > 4 else "")
+        waiting = f", waiting for {names}" if names else ", combining"
+        self._bars.update(self._rounds, description=what + waiting)

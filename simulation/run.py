@@ -1,0 +1,119 @@
+"""One simulated run: compose, make the hospitals, run the engine, tell what came of it."""
+
+import fcntl
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from common.config import compose, study_of, travelling
+from common.files import read_json, write_atomic, write_json
+from common.schema import SettingsError
+from common.study import Study
+from server.events import event_log
+from server.run import RESULT
+from simulation.config import SimulationConfig, simulation_of
+from simulation.engine import run_engine
+from simulation.progress import Progress
+from simulation.sites import prepare_sites
+
+RUN, CONFIG, LOCK = "run.json", "config.yaml", ".lock"
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A simulated run, composed and checked; nothing has been done yet."""
+
+    folder: Path
+    overrides: list[str]
+    tree: DictConfig
+    study: Study
+    settings: SimulationConfig
+
+
+def composed(folder: Path, overrides: Sequence[str]) -> Simulation:
+    """Return the run that the overrides describe.
+
+    Raises:
+        SettingsError: settings that do not fit together.
+    """
+    tree = compose(overrides)
+    return Simulation(folder.resolve(), list(overrides), tree, study_of(tree), simulation_of(tree))
+
+
+def reopened(folder: Path) -> Simulation:
+    """Return the run that a folder holds, to go on with it.
+
+    Raises:
+        SettingsError: the folder holds no run, or was made by another version.
+    """
+    path = folder / RUN
+    if not path.is_file():
+        raise SettingsError(f"{folder} holds no run ({RUN} is missing); give the folder of a run")
+    about = read_json(path)
+    if about["wardround"] != version("wardround"):
+        raise SettingsError(
+            f"{folder} was begun with wardround {about['wardround']}, this is "
+            f"{version('wardround')}; resume with the version that it was begun with"
+        )
+    return composed(folder, about["overrides"])
+
+
+def simulate(run: Simulation, show: Progress) -> dict[str, Any]:
+    """Run it, from where it stands, and return the content of result.json.
+
+    Raises:
+        SettingsError: another process works in the folder, or it holds another run.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with _locked(run.folder):
+        _write_about(run)
+        done = _ended(run.folder)
+        if done is not None:
+            return done
+        with show.watching(run.folder):
+            tell = event_log(run.folder)
+            sites = prepare_sites(
+                run.folder, run.tree, run.study, run.settings, lambda name: tell("make", site=name)
+            )
+            run_engine(run.folder, travelling(run.overrides), sites, run.settings)
+        result: dict[str, Any] = read_json(run.folder / RESULT)
+        return result
+
+
+def _ended(folder: Path) -> dict[str, Any] | None:
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    result: dict[str, Any] = read_json(path)
+    return result if result["status"] != "failed" else None
+
+
+def _write_about(run: Simulation) -> None:
+    path = run.folder / RUN
+    about = {"overrides": run.overrides, "wardround": version("wardround")}
+    if path.exists() and read_json(path) != about:
+        raise SettingsError(
+            f"{run.folder} holds another run (begun with {json.dumps(read_json(path)['overrides'])}"
+            "); give another run.dir, or resume that one"
+        )
+    write_json(path, about)
+    shown = OmegaConf.create({k: v for k, v in run.tree.items() if k != "run"})
+    write_atomic(run.folder / CONFIG, OmegaConf.to_yaml(shown, resolve=True).encode())
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingsError(
+                f"another process works in {folder}; wait for it or end it"
+            ) from error
+        yield

@@ -1,0 +1,98 @@
+"""Hospitals on disk: each gets the folder that a real one would have, with a site.yaml of its own.
+
+A simulated site is then read by the same code as a real one.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from client.manifest import read_manifest
+from client.outbox import KEY
+from common.files import write_atomic
+from common.seeding import seed
+from common.study import Study
+from simulation.config import SimulationConfig, data_root, named_scanner
+from simulation.hospitals import overlay_site, write_hospital
+from simulation.partition import partition
+
+SITES = "sites"
+
+
+def prepare_sites(
+    folder: Path,
+    tree: DictConfig,
+    study: Study,
+    simulation: SimulationConfig,
+    tell: Callable[[str], None],
+) -> list[str]:
+    """Make every hospital's folder below folder/sites, largest hospital first; return their names.
+
+    What is complete is left as it is, so that a killed run goes on. tell is called with the name
+    of each hospital as it is made.
+    """
+    if simulation.source == "virtual":
+        manifests = _virtual(folder, study, simulation, tell)
+    else:
+        manifests = _real(folder, tree, study, simulation, tell)
+    for place, (name, manifest) in enumerate(manifests.items()):
+        _write_site(folder / SITES / f"{place:03d}-{name}", name, manifest, study, simulation)
+    return list(manifests)
+
+
+def _virtual(
+    folder: Path, study: Study, simulation: SimulationConfig, tell: Callable[[str], None]
+) -> dict[str, Path]:
+    manifests = {}
+    for hospital in simulation.virtual_hospitals():
+        tell(hospital.name)
+        at = seed(study.seed, hospital.name, "virtual hospital")
+        manifests[hospital.name] = write_hospital(folder / "data" / hospital.name, hospital, at)
+    return manifests
+
+
+def _real(
+    folder: Path,
+    tree: DictConfig,
+    study: Study,
+    simulation: SimulationConfig,
+    tell: Callable[[str], None],
+) -> dict[str, Path]:
+    config = simulation.partition_config()
+    dealt = folder / "data"
+    shutil.rmtree(dealt / ".partition", ignore_errors=True)
+    at = seed(study.seed, "partition")
+    manifests = partition(data_root(tree), config, at, dealt / ".partition")
+    if not simulation.overlay:
+        return manifests
+    if len(simulation.overlay) != len(manifests):
+        raise ValueError(
+            f"simulation.overlay names {len(simulation.overlay)} scanners for {len(manifests)} "
+            "hospitals; name one scanner a hospital"
+        )
+    seen = {}
+    for (name, manifest), scanner in zip(manifests.items(), simulation.overlay, strict=True):
+        tell(name)
+        at = seed(study.seed, name, "scanner overlay")
+        seen[name] = overlay_site(read_manifest(manifest), named_scanner(scanner), dealt / name, at)
+    return seen
+
+
+def _write_site(
+    folder: Path, name: str, manifest: Path, study: Study, simulation: SimulationConfig
+) -> None:
+    settings = {
+        "name": name,
+        "manifest": os.path.relpath(manifest, folder),
+        "device": "cuda" if simulation.gpus_per_actor else "cpu",
+    }
+    write_atomic(folder / "site.yaml", OmegaConf.to_yaml(settings).encode())
+    key = folder / "state" / KEY
+    if not key.exists():
+        # Nobody is protected in a simulation; a key from the seed makes its runs repeatable.
+        text = f"{study.seed}/{name}/simulated key"
+        write_atomic(key, hashlib.sha256(text.encode()).digest())
