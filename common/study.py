@@ -178,7 +178,7 @@ class StrategyConfig:
     quorum: int = 1
     """Least number of accepted updates in a round; with fewer the run ends as failed."""
     round_timeout_s: float = 3600.0
-    """Seconds after which a site that has not answered counts as missing in the round."""
+    """Seconds after which a site that has not answered counts as missing, reading included."""
 
     def __post_init__(self) -> None:
         one_of(("mean",), **{"strategy.combine": self.combine})

@@ -4,7 +4,10 @@ All are trained without privacy, by the same local loop and with the same networ
 passes over the data as the federation. Pooled so takes as many steps as all sites together.
 """
 
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from client.training import PlainGradient, build_optimizer, learning_rate, train
 from common.config import travelling
 from common.contract import Estimate
 from common.seeding import generator, seed
+from common.state import state_of
 from common.study import Study
 from common.tasks.registry import build_task
 from common.transforms import augment
@@ -31,24 +35,24 @@ BASELINES = ("pooled", "local", "ensemble")
 CPU = torch.device("cpu")
 
 
-def baselines_of(run: Simulation, console: Console) -> dict[str, Any]:
-    """Return, for pooled, local and ensemble, the same summary as the result's `final`."""
-    torch.set_num_threads(1)
+def baselines_of(run: Simulation, sites: Sequence[str], console: Console) -> dict[str, Any]:
+    """Return, for pooled, local and ensemble, the same summary as the result's `final`.
+
+    sites: those that took part in the federation; the others' data could not be used there either.
+    """
     study = run.study
-    cohorts = _cohorts(run)
+    cohorts = _cohorts(run, sites)
     metrics = build_task(study.task).metrics
-    pooled = _trained(study, joined([c.train for c in cohorts.values()]), "pooled", console)
-    locals_ = {
-        site: _trained(study, cohort.train, f"local {site}", console)
-        for site, cohort in cohorts.items()
-        if cohort.train.num_patients
-    }
+    jobs = {"pooled": joined([c.train for c in cohorts.values()])}
+    jobs |= {s: c.train for s, c in cohorts.items() if c.train.num_patients}
+    models = _all_trained(study, jobs, run.settings.actors, console)
+    pooled = models.pop("pooled")
     found: dict[str, dict[str, dict[str, Estimate]]] = {kind: {} for kind in BASELINES}
     for site, cohort in cohorts.items():
         if not cohort.held_out.num_patients:
             continue
         found["pooled"][site] = _estimates(study, cohort, _probabilities(study, pooled, cohort))
-        each = {name: _probabilities(study, model, cohort) for name, model in locals_.items()}
+        each = {name: _probabilities(study, model, cohort) for name, model in models.items()}
         together = torch.stack(list(each.values())).mean(0)
         found["ensemble"][site] = _estimates(study, cohort, together)
         if site in each:
@@ -77,28 +81,43 @@ def site_folders(run: Simulation) -> list[Path]:
     return sorted((run.folder / "sites").iterdir())
 
 
-def _cohorts(run: Simulation) -> dict[str, Cohort]:
+def _cohorts(run: Simulation, names: Sequence[str]) -> dict[str, Cohort]:
     overrides = tuple(travelling(run.overrides))
     sites = [trainer_at(folder / "site.yaml").site for folder in site_folders(run)]
-    return {site.name: cohort_of(site.manifest_path, overrides) for site in sites}
+    return {s.name: cohort_of(s.manifest_path, overrides) for s in sites if s.name in names}
 
 
-def _trained(study: Study, samples: Samples, what: str, console: Console) -> nn.Module:
+def _all_trained(
+    study: Study, jobs: Mapping[str, Samples], processes: int, console: Console
+) -> dict[str, nn.Module]:
+    # A process a model, as the hospitals have; forked ones would inherit torch's threads.
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        futures = {pool.submit(_trained, study, jobs[what], what): what for what in jobs}
+        told = track(as_completed(futures), "baselines", len(jobs), console=console, transient=True)
+        states = {futures[future]: future.result() for future in told}
+    models = {}
+    for what in jobs:
+        models[what] = initial_network(study)
+        models[what].load_state_dict(states[what])
+    return models
+
+
+def _trained(study: Study, samples: Samples, what: str) -> dict[str, Tensor]:
+    torch.set_num_threads(1)
     model = initial_network(study)
     optimizer = build_optimizer(study.training, model, study.training.lr)
     alone = replace(study, strategy=replace(study.strategy, proximal_mu=0.0))
-    rounds = range(1, study.rounds + 1)
-    for number in track(rounds, f"baseline {what}", console=console, transient=True):
+    task = build_task(study.task)
+    for number in range(1, study.rounds + 1):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(study.training, number, study.rounds)
         draws = generator(seed(study.seed, number, what, "draws"))
         source = PlainGradient(model, study.training, len(samples.patients), draws)
         random_part = augment(study.data, seed(study.seed, number, what, "augment"))
-        task = build_task(study.task)
         with torch.random.fork_rng():
             torch.manual_seed(seed(study.seed, number, what, "dropout"))
             train_round(source, optimizer, samples, task, alone, random_part, CPU)
-    return model
+    return state_of(model)
 
 
 def _probabilities(study: Study, model: nn.Module, cohort: Cohort) -> Tensor:

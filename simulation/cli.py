@@ -19,9 +19,10 @@ from rich.console import Console
 
 from common.config import CONFIG_FOLDER
 from common.schema import SettingsError
-from simulation.engine import ENVIRONMENT
+from simulation.environment import ENVIRONMENT
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+LOG_WIDTH = 120
 EXIT_CODES = {"completed": 0, "failed": FAILED, "partial": 3}
 
 
@@ -44,7 +45,11 @@ def _hydra_run(with_baselines: bool) -> int:
         folder = Path(about.runtime.output_dir)
         codes.append(_guarded(_run, (folder, list(about.overrides.task), with_baselines)))
 
-    hydra.main(config_path=str(CONFIG_FOLDER), config_name="config", version_base="1.3")(job)()
+    try:
+        hydra.main(config_path=str(CONFIG_FOLDER), config_name="config", version_base="1.3")(job)()
+    except SystemExit as end:
+        # Hydra ends so after --help, and after it has told what does not compose.
+        return BAD_INPUT if end.code else 0
     return max(codes, default=0)
 
 
@@ -52,7 +57,7 @@ def _run(folder: Path, overrides: list[str], with_baselines: bool) -> int:
     from simulation.run import composed
     from simulation.show import carry_out
 
-    return EXIT_CODES[carry_out(composed(folder, overrides), with_baselines, Console())]
+    return EXIT_CODES[carry_out(composed(folder, overrides), with_baselines, _console())]
 
 
 def _resume(*arguments: str) -> int:
@@ -61,7 +66,12 @@ def _resume(*arguments: str) -> int:
     from simulation.run import reopened
     from simulation.show import carry_out
 
-    return EXIT_CODES[carry_out(reopened(Path(arguments[0])), False, Console())]
+    return EXIT_CODES[carry_out(reopened(Path(arguments[0])), False, _console())]
+
+
+def _console() -> Console:
+    # A log file has no width of its own; rich would squeeze the table into 80 columns.
+    return Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)
 
 
 def _guarded(command: Callable[..., int], arguments: object) -> int:

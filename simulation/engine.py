@@ -11,17 +11,8 @@ from flwr.app import Context, RecordDict
 
 from server.app import RUN_FOLDER
 from simulation.config import SimulationConfig
+from simulation.environment import ENVIRONMENT
 
-ENVIRONMENT = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    # Ray prints a warning about its future default otherwise.
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "PYTHONWARNINGS": "ignore",
-}
 SITES_FOLDER = "WARDROUND_SITES"
 
 

@@ -1,5 +1,6 @@
 """A few held-out images for the report; a simulation has every hospital at hand."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,19 +21,17 @@ from simulation.run import Simulation
 SITES_SHOWN = 6
 
 
-def examples_of(run: Simulation) -> list[Example]:
-    """Return one example a site, of the first few sites, under the final model."""
+def examples_of(run: Simulation, sites: Sequence[str]) -> list[Example]:
+    """Return one example of each of the first few of the sites, under the final model."""
     weights, _ = read_tensors(run.folder / MODEL)
     model = initial_network(run.study)
     model.load_state_dict({**model.state_dict(), **weights})
     overrides = tuple(travelling(run.overrides))
     task = build_task(run.study.task)
     examples = []
-    for folder in site_folders(run)[:SITES_SHOWN]:
-        site = trainer_at(folder / "site.yaml").site
+    settings = [trainer_at(folder / "site.yaml").site for folder in site_folders(run)]
+    for site in [site for site in settings if site.name in sites][:SITES_SHOWN]:
         held_out = cohort_of(site.manifest_path, overrides).held_out
-        if not held_out.num_patients:
-            continue
         place = _most_foreground(held_out.targets)
         one = replace(held_out, images=held_out.images[place : place + 1])
         probabilities = predict(model, one, task, torch.device("cpu"))[0]

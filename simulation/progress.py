@@ -77,7 +77,7 @@ class Progress:
         self._bars.console.print(text, highlight=False)
 
     def _on_make(self, event: dict[str, Any]) -> None:
-        self._say(f"hospital {event['site']}: making its images")
+        self._say(f"hospital {event['site']}: its images are there")
 
     def _on_start(self, event: dict[str, Any]) -> None:
         going_on = f", going on after round {event['done']}" if event["done"] else ""

@@ -17,12 +17,13 @@ from common.schema import SettingsError
 from common.study import Study
 from server.events import event_log
 from server.run import RESULT
-from simulation.config import SimulationConfig, simulation_of
+from simulation.config import SimulationConfig, data_root, simulation_of
 from simulation.engine import run_engine
 from simulation.progress import Progress
 from simulation.sites import prepare_sites
 
 RUN, CONFIG, LOCK = "run.json", "config.yaml", ".lock"
+ROOT = "data.root="
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,15 @@ def composed(folder: Path, overrides: Sequence[str]) -> Simulation:
     Raises:
         SettingsError: settings that do not fit together.
     """
+    # The folder is where it is; a run that was moved is still the same run.
+    overrides = [override for override in overrides if not override.startswith("run.")]
     tree = compose(overrides)
-    return Simulation(folder.resolve(), list(overrides), tree, study_of(tree), simulation_of(tree))
+    settings = simulation_of(tree)
+    if settings.source == "real":
+        # A run may be resumed from another working folder.
+        overrides = [*(o for o in overrides if not o.startswith(ROOT)), f"{ROOT}{data_root(tree)}"]
+        tree = compose(overrides)
+    return Simulation(folder.resolve(), overrides, tree, study_of(tree), settings)
 
 
 def reopened(folder: Path) -> Simulation:

@@ -23,10 +23,10 @@ def carry_out(run: Simulation, with_baselines: bool, console: Console) -> str:
     console.print(f"[bold]{run.study.name}[/] into {_shown(run.folder)}", highlight=False)
     result = simulate(run, Progress(console))
     if with_baselines and result["status"] != "failed" and "baselines" not in result:
-        result["baselines"] = baselines_of(run, console)
+        result["baselines"] = baselines_of(run, sorted(result["sites"]), console)
         write_json(run.folder / RESULT, result)
     done = result["status"] != "failed"
-    page = render_report(result, examples_of(run) if done else [])
+    page = render_report(result, examples_of(run, sorted(result["final"]["sites"])) if done else [])
     write_atomic(run.folder / REPORT, page.encode())
     if done:
         console.print(table_of(result))
@@ -46,11 +46,11 @@ def table_of(result: Mapping[str, Any]) -> Table:
     kinds = [kind for kind in BASELINES if kind in result.get("baselines", {})]
     private = bool(result["privacy"])
     table = Table(title=f"{result['study']['name']}: {name} on held-out patients")
-    table.add_column("site")
+    table.add_column("site", no_wrap=True)
     for column in ("patients", "before", "after", "95 % interval", *kinds):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     if private:
-        table.add_column("epsilon spent", justify="right")
+        table.add_column("epsilon spent", justify="right", no_wrap=True)
     for site, about in result["sites"].items():
         after = _of(result["final"]["sites"], site, name)
         row = [

@@ -7,6 +7,8 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -47,11 +49,16 @@ def prepare_sites(
 def _virtual(
     folder: Path, study: Study, simulation: SimulationConfig, tell: Callable[[str], None]
 ) -> dict[str, Path]:
-    manifests = {}
-    for hospital in simulation.virtual_hospitals():
-        tell(hospital.name)
-        at = seed(study.seed, hospital.name, "virtual hospital")
-        manifests[hospital.name] = write_hospital(folder / "data" / hospital.name, hospital, at)
+    waiting = {}
+    with ProcessPoolExecutor(simulation.actors, get_context("spawn")) as pool:
+        for hospital in simulation.virtual_hospitals():
+            at = seed(study.seed, hospital.name, "virtual hospital")
+            place = folder / "data" / hospital.name
+            waiting[hospital.name] = pool.submit(write_hospital, place, hospital, at)
+        manifests = {}
+        for name, future in waiting.items():
+            manifests[name] = future.result()
+            tell(name)
     return manifests
 
 

@@ -52,13 +52,13 @@ def classification_metrics(classes: int) -> dict[str, Metric]:
     """Return the metrics of a classification into so many classes, by name."""
     metrics = {
         "auroc": Metric(
-            True, "", "chance that a positive image is ranked above a negative one (ROC area)"
+            True, "", "chance that a positive image is ranked above a negative one (ROC area)."
         ),
-        "balanced_accuracy": Metric(True, "", "share of right answers, mean over the classes"),
+        "balanced_accuracy": Metric(True, "", "share of right answers, mean over the classes."),
         "sensitivity_at_95_specificity": Metric(
-            True, "", "share of positives found where at most 5 % of the negatives are called"
+            True, "", "share of positives found where at most 5 % of the negatives are called."
         ),
-        "ece": Metric(False, "", "expected calibration error: confidence against accuracy"),
+        "ece": Metric(False, "", "expected calibration error: confidence against accuracy."),
     }
     if classes > 2:
         del metrics["sensitivity_at_95_specificity"]

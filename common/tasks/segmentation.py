@@ -54,17 +54,17 @@ class SegmentationConfig(TaskConfig):
 def segmentation_metrics(classes: Sequence[str]) -> dict[str, Metric]:
     """Return the metrics of a segmentation by name."""
     of_each = {
-        f"dice_{name}": Metric(True, "", f"Dice overlap of {name}, mean over patients")
+        f"dice_{name}": Metric(True, "", f"Dice overlap of {name}, mean over patients.")
         for name in classes
     }
     return {
-        "dice": Metric(True, "", "Dice overlap, mean over classes and patients"),
+        "dice": Metric(True, "", "Dice overlap, mean over classes and patients."),
         **of_each,
         "hd95_mm": Metric(
             False,
             "mm",
             "95th percentile of the distance between the surfaces, mean over the classes and "
-            "patients where both surfaces exist",
+            "patients where both surfaces exist.",
         ),
     }
 

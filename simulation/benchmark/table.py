@@ -1,0 +1,94 @@
+"""What every benchmark shares: its two options, the machine it ran on, its rows in print."""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from simulation.environment import ENVIRONMENT
+
+PIPED_WIDTH = 100
+"""Columns of a table that is written to a file or a pipe."""
+
+Row = Mapping[str, str | int | float]
+"""One row by column; every row of a benchmark has the same columns, the first is `name`."""
+
+
+def begin_with_environment() -> None:
+    """Start this program again where a variable of the simulation's ENVIRONMENT is not set.
+
+    Flower reads its telemetry switch once, when it is imported: to set it later has no effect.
+    """
+    if any(os.environ.get(name) != value for name, value in ENVIRONMENT.items()):
+        arguments = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, arguments, {**os.environ, **ENVIRONMENT})
+
+
+def run_benchmark(
+    name: str, about: str, measure: Callable[[bool], list[Row]], arguments: Sequence[str]
+) -> None:
+    """Measure and write the rows to stdout: a table, or with --json one object and nothing else.
+
+    measure is called with whether --quick was given. One CPU thread; what libraries write to
+    stdout in the meantime goes to stderr.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m simulation.benchmark.{name}")
+    parser.description = about
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller rows")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    with redirect_stdout(sys.stderr):
+        rows = measure(options.quick)
+    if options.json:
+        found = {"benchmark": name, "machine": machine(), "rows": [dict(row) for row in rows]}
+        sys.stdout.write(json.dumps(found, allow_nan=False) + "\n")
+        return
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    console.print(table_of(about, rows))
+    console.print(", ".join(f"{key} {value}" for key, value in machine().items()), highlight=False)
+
+
+def table_of(title: str, rows: Sequence[Row]) -> Table:
+    """Return the rows as a table; numbers stand to the right."""
+    table = Table(title=title)
+    for column, value in rows[0].items():
+        table.add_column(column, justify="left" if isinstance(value, str) else "right")
+    for row in rows:
+        table.add_row(*(_shown(value) for value in row.values()))
+    return table
+
+
+def machine() -> dict[str, str | int]:
+    """Return what the numbers depend on: processor, cores this process may use, versions."""
+    return {
+        "cpu": cpu_model(Path("/proc/cpuinfo")),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("torch", "flwr")},
+    }
+
+
+def cpu_model(cpuinfo: Path) -> str:
+    """Return the processor's name in the kernel's list, or its architecture where that is absent.
+
+    cpuinfo: /proc/cpuinfo, or a file of that form.
+    """
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _shown(value: str | float) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

@@ -1,0 +1,106 @@
+"""What a person meets: exit codes, messages, files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def _sim(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "simulation.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+
+
+def test_help_names_the_experiments_and_the_exit_codes() -> None:
+    done = _sim("--help")
+    assert done.returncode == 0
+    assert "virtual_mri" in done.stdout
+    assert "Exit code" in done.stdout
+
+
+def test_cfg_prints_the_composed_settings() -> None:
+    done = _sim("experiment=smoke", "--cfg", "job")
+    assert done.returncode == 0
+    assert "name: smoke" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["experiment=smoke", "training.lr=-1"], "training.lr=-1.0"),
+        (["experiment=smoke", "model.norm=batch"], "model.batch_norm_policy"),
+        (["experiment=unknown"], "unknown"),
+        (["experiment=pneumonia", "data.root=/nowhere"], "data.root=/nowhere"),
+        (["resume", "/nowhere"], "holds no run"),
+        (["resume"], "takes one folder"),
+    ],
+)
+def test_bad_input_is_named_and_exits_with_2(
+    tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    place = [] if arguments[0] == "resume" else [f"run.dir={tmp_path / 'run'}"]
+    done = _sim(*arguments, *place)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_sweep_runs_every_setting_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    done = _sim(
+        "--multirun",
+        "experiment=smoke",
+        "simulation.engine=inprocess",
+        "rounds=1",
+        "seed=0,1",
+        f"run.dir={tmp_path}",
+    )
+    assert done.returncode == 0, done.stderr
+    results = [json.loads((tmp_path / d / "result.json").read_text()) for d in "01"]
+    assert [result["study"]["seed"] for result in results] == [0, 1]
+
+
+def test_a_run_that_loses_a_site_exits_with_3_and_says_why(runner: Any) -> None:
+    first = runner("broken", "rounds=1")
+    assert first["status"] == "completed"
+    folder = runner.folder / "broken"
+    image = next((folder / "data" / "south" / "images").iterdir())
+    image.write_bytes(b"not an image")
+    for name in ("result.json", "checkpoint.safetensors"):
+        (folder / name).unlink()
+    done = _sim("resume", str(folder))
+    assert done.returncode == 3
+    assert "partial" in done.stdout
+    result = json.loads((folder / "result.json").read_text())
+    assert result["status"] == "partial"
+    assert "1 files cannot be used" in result["reason"]
+    assert image.name not in json.dumps(result), "a file's name left the site"
+    assert image.name in (folder / "sites" / "001-south" / "site.log").read_text()
+
+
+def test_a_run_writes_what_it_promises(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    done = _sim("baselines", "experiment=smoke", "simulation.engine=inprocess", f"run.dir={folder}")
+    assert done.returncode == 0, done.stderr
+    for text in ("north", "south", "mean", "worst site", "epsilon", "pooled", "report.html"):
+        assert text in done.stdout
+    for name in ("config.yaml", "result.json", "model.safetensors", "best.safetensors"):
+        assert (folder / name).is_file()
+    result = json.loads((folder / "result.json").read_text())
+    assert set(result["baselines"]) == {"pooled", "local", "ensemble"}
+    for site in ("north", "south"):
+        assert set(result["final"]["sites"][site]["dice"]) == {"value", "low", "high", "n"}
+        assert set(result["privacy"][site]) >= {
+            "unit",
+            "epsilon",
+            "delta",
+            "noise_multiplier",
+            "steps",
+        }
+        assert result["privacy"][site]["epsilon"] <= 8.0
+    again = _sim("resume", str(folder))
+    assert again.returncode == 0
+    assert json.loads((folder / "result.json").read_text()) == result

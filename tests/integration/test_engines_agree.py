@@ -1,0 +1,20 @@
+from typing import Any
+
+import pytest
+
+
+def without_times(value: Any) -> Any:
+    """Return a result without what a clock put into it."""
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if k != "seconds"}
+    return [without_times(v) for v in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("privacy", ["none", "patient_eps8"])
+def test_ray_and_in_process_give_the_same_bytes(runner: Any, privacy: str) -> None:
+    one = runner("one", f"privacy={privacy}")
+    two = runner("two", f"privacy={privacy}", "simulation.engine=ray")
+    assert one["status"] == two["status"] == "completed"
+    assert runner.bytes_of("one") == runner.bytes_of("two")
+    assert without_times(one) == without_times(two)
+    assert bool(one["privacy"]) == (privacy != "none")

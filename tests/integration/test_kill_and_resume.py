@@ -1,0 +1,65 @@
+"""A run killed with -9 goes on, and ends in the bytes of the run that was never killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROUNDS = "rounds=4"
+DEADLINE_S = 120
+
+
+def _start(*arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "simulation.cli", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def _kill_at(process: subprocess.Popen[bytes], folder: Path, event: str, round_number: int) -> None:
+    """Kill the process as soon as the run's log has the event."""
+    log = folder / "events.jsonl"
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended before it could be killed"
+        lines = log.read_text().splitlines() if log.exists() else []
+        events = [json.loads(line) for line in lines if line.endswith("}")]
+        if any(e["event"] == event and e.get("round", 0) >= round_number for e in events):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return
+        time.sleep(0.01)
+    pytest.fail(f"no event {event!r} within {DEADLINE_S} s")
+
+
+@pytest.mark.parametrize(
+    ("event", "round_number"),
+    [("make", 0), ("enrolled", 0), ("reply", 2), ("round done", 2), ("final evaluation", 0)],
+)
+def test_a_killed_run_ends_in_the_same_bytes(
+    runner: Any, whole: tuple[bytes, dict[str, Any]], event: str, round_number: int
+) -> None:
+    folder = runner.folder / "killed"
+    options = ["experiment=smoke", "simulation.engine=inprocess", ROUNDS, f"run.dir={folder}"]
+    _kill_at(_start(*options), folder, event, round_number)
+    assert not (folder / "result.json").exists()
+    assert _start("resume", str(folder)).wait(DEADLINE_S) == 0
+    result = json.loads((folder / "result.json").read_text())
+    weights, uninterrupted = whole
+    assert runner.bytes_of("killed") == weights
+    assert result["privacy"] == uninterrupted["privacy"]
+    assert result["final"] == uninterrupted["final"]
+    assert [r["participants"] for r in result["rounds"]] == [["north", "south"]] * 4
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("whole")
+    options = ["experiment=smoke", "simulation.engine=inprocess", ROUNDS, f"run.dir={folder}"]
+    assert _start(*options).wait(DEADLINE_S) == 0
+    result = json.loads((folder / "result.json").read_text())
+    return (folder / "model.safetensors").read_bytes(), result
