@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SITE_CONFIG = "site-config"
 SITES_FOLDER = "WARDROUND_SITES"
 LOG = "site.log"
+UNKNOWN = "unknown"
+"""Name of a site whose settings cannot be found."""
 
 app = ClientApp()
 
@@ -70,13 +72,13 @@ def site_config(context: Context) -> Path:
 def _answered(
     message: Message, context: Context, work: Callable[["Trainer"], RecordDict]
 ) -> Message:
-    path = site_config(context)
-    log = _log_of(path.parent)
-    name = path.parent.name
+    log, name = logging.getLogger(__name__), UNKNOWN
     try:
         # Imported here, not above: the courier of a real site never loads torch.
         from client.trainer import trainer_at
 
+        path = site_config(context)
+        log, name = _log_of(path.parent), path.parent.name
         trainer = trainer_at(path)
         name = trainer.site.name
         return reply(work(trainer), message)

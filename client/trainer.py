@@ -5,6 +5,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
@@ -44,6 +45,11 @@ from common.tasks.task import Task
 from common.transforms import augment
 
 CACHED_COHORTS = 64
+RELEASE_PART = 24
+"""Characters that a release's key takes of each of its parts; the first is the study's digest."""
+LEAST_TOLD_PATIENTS = 5
+"""With privacy, estimates over fewer held-out patients stay at the site: the ends of an interval
+over two or three patients are single patients' values."""
 _ReplyAdapter = TypeAdapter(TrainReply)
 
 
@@ -148,9 +154,15 @@ class Trainer:
             ) from error
 
     def _release(self, work: _Work, request: Request, weights: Arrays) -> str:
-        # Another model, other data or another round must never meet the same noise again.
-        parts = (work.digest, str(request.round), digest_of(weights), work.cohort.fingerprint)
-        return "-".join(part[:24] for part in parts)
+        # Another model, other data or another round must never meet the same noise again. The
+        # fingerprint is of the files: who is trained on, and with which labels, the manifest says.
+        # And one release must never have two noises: another kind of device draws another stream.
+        train = work.cohort.train
+        patients = np.array(train.patients, dtype=np.str_)
+        targets = {"patients": patients, "targets": train.targets.numpy()}
+        data = (work.cohort.fingerprint, digest_of(targets), self._device.type)
+        parts = (work.digest, str(request.round), digest_of(weights), *data)
+        return "-".join(part[:RELEASE_PART] for part in parts)
 
     def _trained(
         self, work: _Work, request: Request, weights: Arrays, release: str, began: float
@@ -216,18 +228,24 @@ class Trainer:
                 source.close()
 
     def _load(self, work: _Work, weights: Arrays) -> None:
-        state = {**state_of(work.model), **tensors_of(weights)}
-        kept = self._outbox.last()
-        if work.local and kept is not None:
-            state |= kept.local
+        state = tensors_of(weights)
+        if work.local:
+            own = state_of(work.model)
+            state |= {name: own[name] for name in work.local} | self._kept_local(work)
         try:
             work.model.load_state_dict(state, strict=True)
         except RuntimeError as error:
             raise RefusalError("study", "the weights do not fit the study's model") from error
 
+    def _kept_local(self, work: _Work) -> dict[str, Tensor]:
+        kept = self._outbox.last()
+        ours = kept is not None and kept.release.startswith(work.digest[:RELEASE_PART])
+        return kept.local if kept is not None and ours else {}
+
     def _estimates(self, work: _Work, round_number: int) -> dict[str, Estimate]:
         held_out = work.cohort.held_out
-        if not held_out.num_patients:
+        least = LEAST_TOLD_PATIENTS if work.study.privacy.private else 1
+        if held_out.num_patients < least:
             return {}
         probabilities = predict(work.model, held_out, work.task, self._device)
         at = seed(work.study.seed, round_number, self.site.name, "bootstrap")

@@ -4,6 +4,7 @@ Both rest on Renyi accounting of the Poisson-subsampled Gaussian mechanism (Miro
 Zhang, 2019; conversion by Balle et al., AISTATS 2020), as Opacus computes it.
 """
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -28,11 +29,15 @@ def epsilon_of(history: Iterable[PrivateSteps], delta: float) -> float:
     """Return epsilon at delta of all steps together; 0 for no steps."""
     accountant = RDPAccountant()
     accountant.history = [(s.noise_multiplier, s.sample_rate, s.steps) for s in history]
-    return float(accountant.get_epsilon(delta=delta))
+    # The conversion from Renyi divergence can fall below zero, which promises nothing more.
+    return max(0.0, float(accountant.get_epsilon(delta=delta)))
 
 
+@functools.cache
 def noise_for(target_epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
     """Return the least noise multiplier with which the steps stay within the target.
+
+    The search takes seconds; the answer is kept, since a site asks for it with every message.
 
     Raises:
         ValueError: no noise keeps the target.

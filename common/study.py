@@ -212,6 +212,12 @@ class Study:
     def __post_init__(self) -> None:
         not_negative(seed=self.seed)
         positive(rounds=self.rounds, evaluate_every=self.evaluate_every)
+        if self.privacy.private and self.training.grad_clip_norm is not None:
+            raise ValueError(
+                f"training.grad_clip_norm={self.training.grad_clip_norm} has no effect with "
+                "differential privacy, which clips each patient's gradient to "
+                "privacy.max_grad_norm; set it to null"
+            )
         if self.privacy.private and self.model.norm == "batch":
             raise ValueError(
                 "model.norm=batch cannot train with differential privacy: batch normalisation "

@@ -35,10 +35,11 @@ def server_step(
         if name not in trained:
             following[name] = mean[name].to(weights.dtype)
             continue
-        w = weights.to(torch.float64)
+        g = weights.to(torch.float64) - mean[name]
         own = {key.split("/", 1)[0]: t for key, t in moments.items() if key.endswith("/" + name)}
-        change, memory = step(w - mean[name], own, config)
-        following[name] = (w - change).to(weights.dtype)
+        change, memory = step(g, own, config)
+        # Not w - change: that is the mean only to the digits of w.
+        following[name] = (mean[name] + (g - change)).to(weights.dtype)
         kept.update({f"{moment}/{name}": tensor for moment, tensor in memory.items()})
     return following, kept
 

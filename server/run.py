@@ -93,7 +93,7 @@ def reference_to(study: Study, overrides: Sequence[str]) -> StudyReference:
 
 
 def _enrolled(run: Run, kept: Checkpoint, agreed: Sequence[str]) -> Checkpoint:
-    found, absent = run.federation.enrol(agreed)
+    found, absent = run.federation.enrol(agreed, run.study.strategy.round_timeout_s)
     roster = {**kept.progress.roster, **found}
     run.tell("enrolled", sites=sorted(found), absent=absent)
     if not set(_training_sites(roster)) & set(found):

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Collection
+from fractions import Fraction
 
 from common.seeding import seed
 
@@ -16,6 +17,7 @@ def cohort_of_round(
     sorted names: the same whoever answered first.
     """
     names = sorted(sites)
-    count = max(1, math.ceil(fraction * len(names)))
+    # As it is written: in floats 0.07 * 100 is more than 7.
+    count = max(1, math.ceil(Fraction(str(fraction)) * len(names)))
     draw = random.Random(seed(study_seed, round_number, "cohort"))
     return sorted(draw.sample(names, count)) if names else []

@@ -4,9 +4,10 @@ Federation asks sites and reads their answers, one at a time and in the order of
 Strategy is composed from sampling, combiner and server optimiser; an algorithm is a YAML file.
 """
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 from flwr.app import Message, MessageType, RecordDict
@@ -31,6 +32,7 @@ from server.sampling import cohort_of_round
 
 POLL_S = 0.05
 JOIN_TIMEOUT_S = 120.0
+NOT_HERE = "did not introduce itself"
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,14 @@ class Federation:
         self._tell = tell
         self._node_of: dict[str, int] = {}
 
-    def enrol(self, agreed: Sequence[str]) -> tuple[dict[str, Description], dict[str, str]]:
+    def enrol(
+        self, agreed: Sequence[str], timeout_s: float
+    ) -> tuple[dict[str, Description], dict[str, str]]:
         """Ask every node who it is; return descriptions by site, and the agreed sites that lack.
+
+        A node that was not agreed has no part in the study.
+
+        A site reads and checks all its data before it answers; timeout_s must allow for it.
 
         Raises:
             ValueError: two nodes give the same site name.
@@ -63,15 +71,17 @@ class Federation:
         request = pack(Request(study=self._study))
         found: dict[str, Description] = {}
         refused: dict[str, str] = {}
-        keyed = {str(node): node for node in nodes}
-        for _, answer, _ in self._ask(keyed, request, MessageType.QUERY, JOIN_TIMEOUT_S):
-            if isinstance(answer, Description):
+        keyed: dict[str, int | None] = {str(node): node for node in nodes}
+        for _, answer, _ in self._ask(keyed, request, MessageType.QUERY, timeout_s):
+            if isinstance(answer, (Description, Refusal)) and answer.site not in agreed:
+                self._tell("stranger", site=answer.site)
+            elif isinstance(answer, Description):
                 self._admit(answer, found)
             elif isinstance(answer, Refusal):
                 refused[answer.site] = f"{answer.code}: {answer.text}"
         self._node_of = {site: node for site, node in self._node_of.items() if site in found}
-        absent = {s: refused.get(s, "did not introduce itself") for s in agreed if s not in found}
-        return dict(sorted(found.items())), {**absent, **refused}
+        absent = {s: refused.get(s, NOT_HERE) for s in agreed if s not in found}
+        return dict(sorted(found.items())), absent
 
     def train(
         self,
@@ -84,7 +94,7 @@ class Federation:
         """Yield every site's update, in the order of the names; at most one is in memory."""
         request = Request(study=self._study, round=round_number, evaluate=evaluate)
         records = pack(request, arrays_of(model))
-        nodes = {site: self._node_of[site] for site in sorted(sites)}
+        nodes = {site: self._node_of.get(site) for site in sorted(sites)}
         for site, answer, weights in self._ask(nodes, records, MessageType.TRAIN, timeout_s):
             reply = self._expected(site, answer, TrainReply, round_number)
             self._tell("reply", site=site, round=round_number, why=getattr(reply, "reason", None))
@@ -96,7 +106,7 @@ class Federation:
         """Yield every site's evaluation of the model, in the order of the names."""
         request = Request(study=self._study, round=round_number, evaluate=True)
         records = pack(request, arrays_of(model))
-        nodes = {site: self._node_of[site] for site in sorted(sites)}
+        nodes = {site: self._node_of.get(site) for site in sorted(sites)}
         for site, answer, _ in self._ask(nodes, records, MessageType.EVALUATE, timeout_s):
             reply = self._expected(site, answer, EvaluateReply, round_number)
             self._tell("evaluated", site=site, round=round_number)
@@ -118,21 +128,24 @@ class Federation:
         found[about.site] = about
 
     def _ask(
-        self, nodes: Mapping[str, int], records: RecordDict, kind: str, timeout_s: float
+        self, nodes: Mapping[str, int | None], records: RecordDict, kind: str, timeout_s: float
     ) -> Iterator[tuple[str, Answer | Refusal | Missing, Arrays]]:
-        messages = [
-            Message(records, dst_node_id=node, message_type=kind) for node in nodes.values()
-        ]
-        identifiers = list(self._grid.push_messages(messages))
+        here = {name: node for name, node in nodes.items() if node is not None}
+        messages = [Message(records, dst_node_id=node, message_type=kind) for node in here.values()]
+        identifiers = dict(zip(here, self._grid.push_messages(messages), strict=True))
         deadline = time.monotonic() + timeout_s
-        for (name, node), identifier in zip(nodes.items(), identifiers, strict=True):
-            message = self._pull(identifier, deadline)
+        for name in nodes:
+            if name not in here:
+                # A resumed run knows sites of before that have not come back.
+                yield name, Missing(NOT_HERE), {}
+                continue
+            message = self._pull(identifiers[name], deadline)
             if message is None:
                 yield name, Missing(f"no answer within {timeout_s:g} s"), {}
                 continue
             answer, weights = _read(message)
             if isinstance(answer, Description):
-                self._node_of.setdefault(answer.site, node)
+                self._node_of.setdefault(answer.site, here[name])
             yield name, answer, weights
 
     def _pull(self, identifier: str, deadline: float) -> Message | None:
@@ -159,9 +172,14 @@ def _read(message: Message) -> tuple[Answer | Refusal | Missing, Arrays]:
     if message.has_error():
         return Missing(f"the site's process failed (code {message.error.code})"), {}
     try:
-        return unpack_answer(message.content), unpack_weights(message.content)
+        answer = unpack_answer(message.content)
+        # Python's JSON reads NaN, but result.json may not hold one.
+        json.dumps(asdict(answer), allow_nan=False)
+        return answer, unpack_weights(message.content)
     except MessageError as error:
         return Missing(str(error)), {}
+    except ValueError:
+        return Missing("the answer tells something that is not a finite number"), {}
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ For tests, debugging and small studies; the same apps as on the Ray engine and i
 
 from collections.abc import Iterable
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
@@ -74,7 +75,11 @@ class InProcessGrid(Grid):
         return self.pull_messages(self.push_messages(messages))
 
     def _answer(self, message: Message) -> Message:
-        return self._client_app(message, self._contexts[message.metadata.dst_node_id])
+        try:
+            return self._client_app(message, self._contexts[message.metadata.dst_node_id])
+        except Exception as error:  # as Flower's own workers do
+            failed = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, type(error).__name__)
+            return Message(failed, reply_to=message)
 
 
 def _context(partition: int, num_nodes: int) -> Context:

@@ -73,13 +73,14 @@ def _by_column(patients: Sequence[Patient], config: PartitionConfig) -> dict[str
 
 
 def _site_of(row: Mapping[str, str], config: PartitionConfig) -> str:
-    for column in config.columns:
-        if not row[column]:
-            raise ValueError(
-                f"column {column!r} names no hospital for {row[config.image_column]}; fill the "
-                "cell, or leave the row out with partition.where"
-            )
-    return "-".join(row[column] for column in config.columns)
+    named = [row[column] for column in config.columns if row[column]]
+    if not named:
+        columns = ", ".join(config.columns)
+        raise ValueError(
+            f"column {columns} names no hospital for {row[config.image_column]}; fill the "
+            "cell, or leave the row out with partition.where"
+        )
+    return "-".join(named)
 
 
 def _by_share(

@@ -33,7 +33,8 @@ class PartitionConfig:
     """column: the hospitals that the data came from; dirichlet: label skew; quantity: size skew;
     equal: equal shares."""
     columns: list[str] = field(default_factory=lambda: ["site"])
-    """With by=column: columns whose values, joined by "-", name the hospital."""
+    """With by=column: columns whose values, joined by "-", name the hospital; an empty one is left
+    out."""
     sites: int = 4
     """Hospitals to make, unless by=column."""
     alpha: float = 0.5

@@ -6,8 +6,9 @@ A simulated site is then read by the same code as a real one.
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -49,17 +50,27 @@ def prepare_sites(
 def _virtual(
     folder: Path, study: Study, simulation: SimulationConfig, tell: Callable[[str], None]
 ) -> dict[str, Path]:
-    waiting = {}
-    with ProcessPoolExecutor(simulation.actors, get_context("spawn")) as pool:
-        for hospital in simulation.virtual_hospitals():
-            at = seed(study.seed, hospital.name, "virtual hospital")
-            place = folder / "data" / hospital.name
-            waiting[hospital.name] = pool.submit(write_hospital, place, hospital, at)
-        manifests = {}
-        for name, future in waiting.items():
-            manifests[name] = future.result()
-            tell(name)
+    hospitals = simulation.virtual_hospitals()
+    places = [folder / "data" / hospital.name for hospital in hospitals]
+    seeds = [seed(study.seed, hospital.name, "virtual hospital") for hospital in hospitals]
+    manifests = {}
+    with _workers(simulation.actors if any(not place.exists() for place in places) else 0) as each:
+        for hospital, manifest in zip(
+            hospitals, each(write_hospital, places, hospitals, seeds), strict=True
+        ):
+            manifests[hospital.name] = manifest
+            tell(hospital.name)
     return manifests
+
+
+@contextmanager
+def _workers(processes: int) -> Iterator[Callable[..., Iterable[Path]]]:
+    """Give a `map` over so many processes, or over none."""
+    if not processes:
+        yield map
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        yield pool.map
 
 
 def _real(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from common.accounting import PrivateSteps, epsilon_of
+from common.checks import in_range, positive
 
 ACCOUNT = "privacy_account.jsonl"
 
@@ -55,18 +56,27 @@ class Account:
         path = self.folder / ACCOUNT
         if not path.exists():
             return {}
-        lines = path.read_text().split("\n")
+        lines = path.read_bytes().split(b"\n")
         # A kill in the middle of a write leaves a last line without its end: nothing had left yet.
         whole = lines[:-1]
         entries: dict[str, PrivateSteps] = {}
         for number, line in enumerate(whole, start=1):
             try:
-                fields = json.loads(line)
-                release = fields.pop("release")
-                entries[release] = PrivateSteps(**fields)
+                release, steps = _entry(line)
+                entries[release] = steps
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(
                     f"line {number} of {path} is not an entry of a privacy account; the account "
                     "must be whole before this site trains: restore the file from a backup"
                 ) from error
         return entries
+
+
+def _entry(line: bytes) -> tuple[str, PrivateSteps]:
+    fields = dict(json.loads(line))
+    release = str(fields.pop("release"))
+    steps = PrivateSteps(**fields)
+    # Not by type alone: with a noise of NaN the accountant would never end.
+    positive(noise_multiplier=steps.noise_multiplier, steps=steps.steps)
+    in_range(0.0, 1.0, sample_rate=steps.sample_rate)
+    return release, steps

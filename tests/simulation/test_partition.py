@@ -292,3 +292,13 @@ def test_a_site_reads_the_manifest_that_was_written_for_it(
         assert [(str(row.image), row.patient, row.split) for row in read_manifest(path)] == [
             (row["image"], row["patient"], row.get("split")) for row in written
         ]
+
+
+def test_an_empty_column_is_left_out_of_a_hospitals_name(tmp_path: Path) -> None:
+    rows = rows_of(12)
+    for row in rows:
+        row["label"] = "" if row["site"] == "clinic 0" else "sick"
+    write(tmp_path, rows)
+    config = PartitionConfig(by="column", columns=["site", "label"])
+    dealt = partition(tmp_path, config, 0, tmp_path / "out")
+    assert sorted(dealt) == ["clinic-0", "clinic-1-sick", "clinic-2-sick"]

@@ -252,5 +252,5 @@ def test_what_the_server_records_can_be_rendered() -> None:
     result = result_of(study, progress, outcome_of(progress, estimates, {}), metrics)
     page = Page(render_report(json.loads(json.dumps(result)), []))
     rows = [" ".join(row.split()) for row in page.rows]
-    assert any(row.startswith("1 north south 0.500 not defined") for row in rows)
+    assert any(row.startswith("1 north south 0.500 not told") for row in rows)
     assert any(row.startswith("north 1.50 0.010 patient") for row in rows)

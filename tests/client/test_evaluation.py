@@ -1,0 +1,145 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from client.cohort import Samples
+from client.evaluation import BATCH, bootstrap, evaluate, patient_rows, predict
+from common.models.registry import build_model
+from common.tasks.registry import build_task
+from common.tasks.task import Sums
+from tests.builders import PICTURES, SLICES, samples_of, study_from
+
+SEGMENTATION = build_task(study_from(*SLICES).task)
+CLASSIFICATION = build_task(study_from(*PICTURES).task)
+CPU = torch.device("cpu")
+DICE = st.lists(st.floats(0, 1, width=16), min_size=1, max_size=20)
+
+
+def row(dice: float) -> Sums:
+    one, zero = np.ones(1), np.zeros(1)
+    return {"dice": dice * one, "patients": one, "hd95_mm": zero, "hd95_patients": zero}
+
+
+def volume(slices: list[int], depth: int = 6) -> Tensor:
+    """Return a mask [depth, 1, 8, 8] with a square in some of its slices."""
+    mask = torch.zeros(depth, 1, 8, 8, dtype=torch.int64)
+    mask[slices, :, 2:6, 2:6] = 1
+    return mask
+
+
+def certain(masks: Tensor) -> Tensor:
+    """Return the probabilities [N, 2, ...] of a model that is sure of the masks."""
+    return torch.cat([1 - masks, masks], dim=1).float()
+
+
+def slices_of(targets: Tensor, patients: tuple[str, ...], volumes: tuple[int, ...]) -> Samples:
+    return Samples(
+        images=torch.zeros(len(targets), 1, 8, 8),
+        targets=targets,
+        patients=patients,
+        volumes=volumes,
+        spacing_mm=((1.0, 1.0, 5.0),) * len(targets),
+    )
+
+
+@settings(deadline=None, max_examples=20)
+@given(values=DICE, seed=st.integers(0, 9))
+def test_the_interval_contains_the_value(values: list[float], seed: int) -> None:
+    found = bootstrap([row(value) for value in values], SEGMENTATION, seed)["dice"]
+    assert found.value == pytest.approx(np.mean(values))
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low - 1e-12 <= found.value <= found.high + 1e-12
+    assert min(values) - 1e-12 <= found.low
+    assert found.high <= max(values) + 1e-12
+    assert found.n == len(values)
+
+
+@settings(deadline=None, max_examples=10)
+@given(value=st.floats(0, 1), patients=st.integers(1, 20))
+def test_the_interval_of_a_constant_is_the_constant(value: float, patients: int) -> None:
+    found = bootstrap([row(value)] * patients, SEGMENTATION, 0)["dice"]
+    assert found.low == pytest.approx(value, abs=1e-12)
+    assert found.high == pytest.approx(value, abs=1e-12)
+
+
+def test_the_same_seed_draws_the_same_interval() -> None:
+    rows = [row(value) for value in np.random.default_rng(0).uniform(size=40)]
+    assert bootstrap(rows, SEGMENTATION, 1) == bootstrap(rows, SEGMENTATION, 1)
+    assert bootstrap(rows, SEGMENTATION, 1) != bootstrap(rows, SEGMENTATION, 2)
+
+
+def test_the_interval_is_as_wide_as_theory_says() -> None:
+    values = np.random.default_rng(0).uniform(size=100)
+    found = bootstrap([row(value) for value in values], SEGMENTATION, 0)["dice"]
+    assert found.low is not None
+    assert found.high is not None
+    wide = 2 * 1.96 * values.std() / math.sqrt(len(values))
+    assert found.high - found.low == pytest.approx(wide, rel=0.1)
+
+
+def test_a_distance_counts_the_distance_of_the_slices() -> None:
+    samples = slices_of(volume([2]), ("p",) * 6, (0,) * 6)
+    found = evaluate(certain(volume([4])), samples, SEGMENTATION, 0)
+    assert found["hd95_mm"].value == pytest.approx(2 * 5.0)
+    assert found["dice"].value == 0.0
+
+
+def test_slices_of_two_volumes_are_not_stacked_together() -> None:
+    targets = torch.cat([volume([5]), volume([0])])
+    told = torch.cat([volume([0]), volume([5])])
+    samples = slices_of(targets, ("p",) * 12, (0,) * 6 + (1,) * 6)
+    found = evaluate(certain(told), samples, SEGMENTATION, 0)
+    assert found["hd95_mm"].value == pytest.approx(5 * 5.0)
+    assert found["dice"].n == 1
+
+
+def test_pictures_are_measured_in_their_plane() -> None:
+    samples = slices_of(volume([0, 1], depth=2), ("p", "q"), (0, 1))
+    pictures = Samples(**{**vars(samples), "spacing_mm": ((2.0, 3.0),) * 2})
+    moved = torch.roll(volume([0, 1], depth=2), 1, dims=2)
+    found = evaluate(certain(moved), pictures, SEGMENTATION, 0)
+    assert found["hd95_mm"].value == pytest.approx(2.0)
+    assert found["dice"].n == 2
+
+
+def test_classification_of_slices_counts_every_image() -> None:
+    samples = samples_of([3, 1, 5])
+    one_volume_a_patient = Samples(
+        **{**vars(samples), "volumes": tuple(int(p[1:]) for p in samples.patients)}
+    )
+    probabilities = torch.full((9, 2), 0.5)
+    rows = patient_rows(probabilities, one_volume_a_patient, CLASSIFICATION)
+    assert {p: float(r["confusion"].sum()) for p, r in rows.items()} == {
+        "p000": 3,
+        "p001": 1,
+        "p002": 5,
+    }
+
+
+def test_a_metric_without_a_meaning_here_has_no_value() -> None:
+    samples = Samples(**{**vars(samples_of([1, 1])), "targets": torch.ones(2, dtype=torch.long)})
+    found = evaluate(torch.full((2, 2), 0.5), samples, CLASSIFICATION, 0)
+    assert (found["auroc"].value, found["auroc"].low, found["auroc"].high) == (None, None, None)
+    assert found["ece"].value is not None
+
+
+def test_nobody_held_out_gives_no_estimates() -> None:
+    assert evaluate(torch.zeros(0, 2), samples_of([]), CLASSIFICATION, 0) == {}
+
+
+def test_predictions_do_not_depend_on_the_batches_and_drop_nothing_out() -> None:
+    study = study_from(*PICTURES, "model.dropout=0.5")
+    model: nn.Module = build_model(study.model, 0)
+    samples = samples_of([1] * (BATCH + 3))
+    found = predict(model, samples, CLASSIFICATION, CPU)
+    assert found.shape == (BATCH + 3, 2)
+    with torch.no_grad():
+        alone = torch.cat([model(image[None]).softmax(1) for image in samples.images])
+    torch.testing.assert_close(found, alone)
+    torch.testing.assert_close(found.sum(1), torch.ones(BATCH + 3))

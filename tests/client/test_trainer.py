@@ -1,0 +1,306 @@
+import csv
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from client.outbox import Outbox
+from client.privacy.account import Account
+from client.trainer import LEAST_TOLD_PATIENTS, Trainer, trainer_at
+from common.contract import RefusalError, TrainReply
+from common.state import Arrays, digest_of
+from tests.builders import (
+    PICTURES,
+    PRIVATE,
+    SLICES,
+    initial_weights,
+    pictures_site,
+    request_for,
+    volumes_site,
+)
+
+SGD = (*PICTURES, "training.optimizer=sgd")
+BATCH_NORM = (*SGD, "model.norm=batch")
+LOUD = (*SGD, "privacy.mechanism=dp_sgd", "privacy.noise_multiplier=1e4")
+
+
+def trained(
+    trainer: Trainer, *overrides: str, round_number: int = 1, weights: Arrays | None = None
+) -> tuple[TrainReply, Arrays]:
+    request = request_for(*overrides, round_number=round_number)
+    return trainer.train(request, weights or initial_weights(*overrides))
+
+
+def moved(update: Arrays, weights: Arrays) -> np.ndarray:
+    return np.concatenate([(update[n] - weights[n]).ravel() for n in sorted(weights)])
+
+
+def correlation(one: np.ndarray, two: np.ndarray) -> float:
+    return float(np.corrcoef(one, two)[0, 1])
+
+
+def test_a_description_counts_patients_and_images(tmp_path: Path) -> None:
+    about = trainer_at(pictures_site(tmp_path / "a", train=3, test=2, each=4)).describe(
+        request_for(*PICTURES)
+    )
+    assert (about.site, about.patients_train, about.patients_held_out) == ("st-a", 3, 2)
+    assert (about.images_train, about.bad_files) == (12, 0)
+    slices = trainer_at(volumes_site(tmp_path / "v", train=2, slices=5)).describe(
+        request_for(*SLICES)
+    )
+    assert (slices.patients_train, slices.images_train) == (2, 10)
+
+
+def test_bad_files_are_counted_where_the_study_skips_them(tmp_path: Path) -> None:
+    path = pictures_site(tmp_path / "a", train=3, test=1)
+    (tmp_path / "a" / "0-0.png").write_bytes(b"not a picture")
+    skip = (*PICTURES, "data.on_bad_file=skip")
+    about = trainer_at(path).describe(request_for(*skip))
+    assert (about.patients_train, about.bad_files) == (2, 1)
+    with pytest.raises(RefusalError, match="1 files cannot be used") as refused:
+        trainer_at(path).describe(request_for(*PICTURES))
+    assert refused.value.code == "data"
+
+
+def test_an_update_tells_patients_steps_and_loss(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=3, each=4))
+    reply, weights = trained(trainer, *PICTURES)
+    assert (reply.site, reply.round, reply.patients, reply.steps) == ("st-a", 1, 3, 2)
+    assert reply.train_loss == pytest.approx(0.7, abs=0.3)
+    assert reply.privacy is None
+    assert reply.estimates == {}
+    assert weights.keys() == initial_weights(*PICTURES).keys()
+
+
+def test_the_incoming_model_is_evaluated_before_it_is_trained(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=3, test=4))
+    weights = initial_weights(*PICTURES)
+    request = request_for(*PICTURES, evaluate=True)
+    alone = trainer.evaluate(request, weights)
+    reply, _ = trainer.train(request, weights)
+    assert reply.estimates == alone.estimates
+    assert alone.estimates["auroc"].n == 4
+    assert (alone.site, alone.round) == ("st-a", 1)
+
+
+def test_a_site_without_held_out_patients_has_no_estimates(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a", test=0))
+    assert trainer.evaluate(request_for(*PICTURES), initial_weights(*PICTURES)).estimates == {}
+
+
+@pytest.mark.parametrize("overrides", [SGD, (*SGD, *PRIVATE), (*SGD, "data.augment=full")])
+def test_the_same_request_gives_the_same_bytes_and_one_charge(
+    overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = pictures_site(tmp_path / "a", each=2)
+    first = trained(trainer_at(path), *overrides)
+    again = trained(trainer_at(path), *overrides)
+    (tmp_path / "a" / "state" / "last_reply.safetensors").unlink()
+    anew = trained(trainer_at(path), *overrides)
+    assert digest_of(first[1]) == digest_of(again[1]) == digest_of(anew[1])
+    assert first[0] == again[0] == replace(anew[0], seconds=first[0].seconds)
+    charges = Account(tmp_path / "a" / "state").history()
+    assert len(charges) == ("privacy.mechanism=dp_sgd" in overrides)
+
+
+def test_every_round_is_charged_and_epsilon_grows(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a"))
+    overrides = (*SGD, *PRIVATE)
+    told = [trained(trainer, *overrides, round_number=number)[0] for number in (1, 2, 3)]
+    spent = [reply.privacy for reply in told]
+    assert [s.steps for s in spent if s] == [1, 2, 3]
+    assert [s.epsilon for s in spent if s] == sorted({s.epsilon for s in spent if s})
+    account = Account(tmp_path / "a" / "state")
+    assert spent[-1] is not None
+    assert spent[-1].epsilon == account.epsilon(spent[-1].delta)
+    assert spent[-1].delta == 1 / 8
+    assert spent[-1].unit == "patient"
+
+
+def test_with_privacy_no_loss_is_told(tmp_path: Path) -> None:
+    reply, _ = trained(trainer_at(pictures_site(tmp_path / "a")), *SGD, *PRIVATE)
+    assert reply.train_loss is None
+
+
+@pytest.mark.parametrize("change", ["weights", "round"])
+def test_another_request_meets_other_noise(change: str, tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a"))
+    weights = initial_weights(*LOUD)
+    _, one = trained(trainer, *LOUD, weights=weights)
+    if change == "weights":
+        weights = {name: array + np.float32(1e-3) for name, array in weights.items()}
+        _, two = trained(trainer, *LOUD, weights=weights)
+    else:
+        _, two = trained(trainer, *LOUD, weights=weights, round_number=2)
+    noise = moved(one, initial_weights(*LOUD)), moved(two, weights)
+    assert abs(correlation(*noise)) < 0.3
+    assert Account(tmp_path / "a" / "state").steps() == 2
+
+
+def relabel(rows: list[dict[str, str]]) -> None:
+    for row in rows:
+        row["label"] = {"normal": "pneumonia", "pneumonia": "normal"}[row["label"]]
+
+
+def rename(rows: list[dict[str, str]]) -> None:
+    rows[1]["patient"] = rows[0]["patient"]
+
+
+def resplit(rows: list[dict[str, str]]) -> None:
+    rows[0]["split"] = "test"
+
+
+@pytest.mark.parametrize("change", [relabel, rename, resplit])
+def test_other_data_meets_other_noise_though_the_files_are_the_same(
+    change: Callable[[list[dict[str, str]]], None], tmp_path: Path
+) -> None:
+    path = pictures_site(tmp_path / "a")
+    weights = initial_weights(*LOUD)
+    _, one = trained(trainer_at(path), *LOUD)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    manifest = tmp_path / "b" / "manifest.csv"
+    with manifest.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    change(rows)
+    with manifest.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    _, two = trained(trainer_at(tmp_path / "b" / "site.yaml"), *LOUD)
+    assert abs(correlation(moved(one, weights), moved(two, weights))) < 0.3
+    assert len(Account(tmp_path / "b" / "state").history()) == 2
+
+
+def test_the_same_data_elsewhere_is_the_same_release(tmp_path: Path) -> None:
+    path = pictures_site(tmp_path / "a")
+    _, one = trained(trainer_at(path), *LOUD)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    _, two = trained(trainer_at(tmp_path / "b" / "site.yaml"), *LOUD)
+    assert digest_of(one) == digest_of(two)
+    assert len(Account(tmp_path / "b" / "state").history()) == 1
+
+
+def test_another_site_meets_other_noise(tmp_path: Path) -> None:
+    weights = initial_weights(*LOUD)
+    noise = [
+        moved(trained(trainer_at(pictures_site(tmp_path / name)), *LOUD)[1], weights)
+        for name in ("a", "b")
+    ]
+    assert abs(correlation(*noise)) < 0.3
+
+
+def test_a_study_of_another_digest_is_refused_with_both(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a"))
+    request = request_for(*PICTURES)
+    other = replace(request, study=replace(request.study, digest="ab" * 32))
+    for ask in (trainer.describe, lambda r: trainer.train(r, initial_weights(*PICTURES))):
+        with pytest.raises(RefusalError, match="study abababababab") as refused:
+            ask(other)
+        assert request.study.digest[:12] in refused.value.text
+        assert refused.value.code == "study"
+
+
+def test_mixed_precision_on_a_cpu_is_refused(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a"))
+    with pytest.raises(RefusalError, match=r"training\.amp=true needs a GPU"):
+        trainer.describe(request_for(*PICTURES, "training.amp=true"))
+
+
+def test_a_delta_too_large_for_the_site_is_refused_before_the_first_round(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a"))
+    with pytest.raises(RefusalError, match=r"privacy\.delta=0\.5 is more than"):
+        trainer.describe(request_for(*SGD, *PRIVATE, "privacy.delta=0.5"))
+
+
+def test_an_update_that_diverged_is_refused_and_not_kept(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a"))
+    with pytest.raises(RefusalError, match="diverged") as refused:
+        trained(trainer, *SGD, "training.lr=1e38", "training.local_steps=4")
+    assert refused.value.code == "training"
+    assert Outbox(tmp_path / "a" / "state").last() is None
+
+
+def test_a_site_without_training_patients_evaluates_and_refuses_to_train(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=0, test=6))
+    for overrides in (SGD, (*SGD, *PRIVATE)):
+        assert trainer.describe(request_for(*overrides)).patients_train == 0
+        with pytest.raises(RefusalError, match="no training patients"):
+            trained(trainer, *overrides)
+        found = trainer.evaluate(request_for(*overrides), initial_weights(*overrides))
+        assert found.estimates["auroc"].n == 6
+
+
+@pytest.mark.parametrize("test", [LEAST_TOLD_PATIENTS - 1, LEAST_TOLD_PATIENTS])
+def test_with_privacy_estimates_over_few_patients_stay_at_the_site(
+    test: int, tmp_path: Path
+) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a", test=test))
+    overrides = (*SGD, *PRIVATE)
+    weights = initial_weights(*overrides)
+    told = bool(trainer.evaluate(request_for(*overrides), weights).estimates)
+    reply, _ = trainer.train(request_for(*overrides, evaluate=True), weights)
+    assert told == bool(reply.estimates) == (test == LEAST_TOLD_PATIENTS)
+
+
+def shorter(weights: Arrays) -> Arrays:
+    return dict(list(weights.items())[1:])
+
+
+def longer(weights: Arrays) -> Arrays:
+    return {**weights, "intruder": np.zeros(1, np.float32)}
+
+
+def broadcast(weights: Arrays) -> Arrays:
+    return {**weights, "4.weight": weights["4.weight"][:1]}
+
+
+@pytest.mark.parametrize("change", [shorter, longer, broadcast, lambda _: {}])
+def test_weights_of_another_form_are_refused(
+    change: Callable[[Arrays], Arrays], tmp_path: Path
+) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a"))
+    weights = change(initial_weights(*SGD))
+    request = request_for(*SGD)
+    for ask in (trainer.train, trainer.evaluate):
+        with pytest.raises(RefusalError, match="do not fit the study's model"):
+            ask(request, weights)
+
+
+def counters(state: dict[str, torch.Tensor]) -> set[int]:
+    return {int(t) for name, t in state.items() if name.endswith("num_batches_tracked")}
+
+
+def test_batch_normalisation_stays_at_the_site_with_the_policy_local(tmp_path: Path) -> None:
+    local = (*BATCH_NORM, "model.batch_norm_policy=local")
+    trainer = trainer_at(pictures_site(tmp_path / "a"))
+    outbox = Outbox(tmp_path / "a" / "state")
+    weights: Arrays = initial_weights(*local)
+    for number in (1, 2):
+        _, weights = trained(trainer, *local, round_number=number, weights=weights)
+        kept = outbox.last()
+        assert kept is not None
+        assert counters(kept.local) == {number}
+        assert not any("adn.N" in name for name in weights)
+    # Another study begins with its own.
+    trained(trainer, *local, "seed=7")
+    kept = outbox.last()
+    assert kept is not None
+    assert counters(kept.local) == {1}
+
+
+def test_batch_normalisation_travels_with_the_policy_average(tmp_path: Path) -> None:
+    average = (*BATCH_NORM, "model.batch_norm_policy=average")
+    _, weights = trained(trainer_at(pictures_site(tmp_path / "a")), *average)
+    assert weights["0.adn.N.num_batches_tracked"] == 1
+    assert not np.allclose(weights["0.adn.N.running_mean"], 0)
+
+
+def test_training_leaves_the_global_generator_as_it_was(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a"))
+    before = torch.random.get_rng_state()
+    trained(trainer, *SGD, "model.dropout=0.5")
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -1,0 +1,270 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Error, Message
+from flwr.clientapp import ClientApp
+
+from common.contract import Description, Refusal, Request
+from common.files import read_json, read_tensors
+from common.messages import pack, reply
+from common.study import Study
+from server import strategy as strategy_module
+from server.events import EVENTS, event_log
+from server.records import Outcome
+from server.run import BEST, MODEL, RESULT, initial_network, reference_to, run_study, shared_state
+from server.strategy import Federation
+from simulation.grid import InProcessGrid
+from tests.builders import PICTURES, Weights, numbers_app, shifted, study_from, trained
+
+PATIENTS = {"st-a": 3, "st-b": 1, "st-c": 2}
+
+
+def run(folder: Path, app: ClientApp, *overrides: str, agreed: tuple[str, ...] = ()) -> Outcome:
+    study = study_from(*PICTURES, *overrides)
+    tell = event_log(folder)
+    grid = InProcessGrid(app, len(PATIENTS))
+    sites = Federation(grid, reference_to(study, overrides), tell)
+    return run_study(study, sites, [*PATIENTS, *agreed], folder, tell)
+
+
+def initial(study: Study) -> dict[str, torch.Tensor]:
+    return shared_state(study, initial_network(study))
+
+
+def breaks(how: Callable[[Weights], Weights]) -> ClientApp:
+    """An app whose site st-b hands in a broken update in round 2."""
+
+    def work(site: str, number: int, weights: Weights) -> Weights:
+        update = shifted(site, number, weights)
+        return how(update) if (site, number) == ("st-b", 2) else update
+
+    return numbers_app(PATIENTS, work)
+
+
+def answers(how: Callable[[Message], Message]) -> ClientApp:
+    """An app whose site st-b answers otherwise in round 2."""
+
+    def train(site: str, message: Message, asked: Request) -> Message | None:
+        return how(message) if (site, asked.round) == ("st-b", 2) else None
+
+    return numbers_app(PATIENTS, train=train)
+
+
+def without_one(update: Weights) -> Weights:
+    return dict(list(update.items())[1:])
+
+
+def with_nan(update: Weights) -> Weights:
+    name = next(iter(update))
+    return {**update, name: np.full_like(update[name], np.nan)}
+
+
+def broadcastable(update: Weights) -> Weights:
+    return {**update, "4.weight": update["4.weight"][:1]}
+
+
+def in_float64(update: Weights) -> Weights:
+    return {**update, "4.bias": update["4.bias"].astype(np.float64)}
+
+
+BROKEN: dict[str, tuple[ClientApp, str]] = {
+    "nan": (breaks(with_nan), "NaN or infinite"),
+    "shape": (breaks(broadcastable), "4.weight has shape (1, 8), the model has (2, 8)"),
+    "missing key": (breaks(without_one), "tensors missing: 0.conv.weight"),
+    "extra key": (breaks(lambda u: {**u, "x": u["4.bias"]}), "not in the model: x"),
+    "dtype": (breaks(in_float64), "4.bias has dtype float64"),
+    "crash": (
+        answers(lambda m: Message(Error(code=2, reason="at /data"), reply_to=m)),
+        "the site's process failed (code 2)",
+    ),
+    "refusal": (
+        answers(lambda m: reply(pack(Refusal(site="st-b", code="data", text="no files")), m)),
+        "data: no files",
+    ),
+    "name": (
+        answers(lambda m: reply(pack(trained("st-a", 2, 1)), m)),
+        "answered as 'st-a' for round 2",
+    ),
+    "round": (
+        answers(lambda m: reply(pack(trained("st-b", 1, 1)), m)),
+        "answered as 'st-b' for round 1",
+    ),
+    "no weights": (answers(lambda m: reply(pack(trained("st-b", 2, 1)), m)), "tensors missing"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_one_bad_site_is_named_and_the_round_goes_on_without_it(case: str, tmp_path: Path) -> None:
+    app, told = BROKEN[case]
+    outcome = run(tmp_path, app, "rounds=3")
+    assert outcome.status == "partial"
+    result = read_json(tmp_path / RESULT)
+    assert [r["participants"] for r in result["rounds"]] == [
+        ["st-a", "st-b", "st-c"],
+        ["st-a", "st-c"],
+        ["st-a", "st-b", "st-c"],
+    ]
+    assert told in result["rounds"][1]["missing"]["st-b"]
+    assert told in result["reason"]
+    assert "/data" not in result["reason"]
+    good, _ = read_tensors(tmp_path / MODEL)
+    assert all(bool(tensor.isfinite().all()) for tensor in good.values())
+
+
+def test_the_refused_update_has_no_part_in_the_mean(tmp_path: Path) -> None:
+    study = study_from(*PICTURES, "rounds=1")
+
+    def work(site: str, number: int, weights: Weights) -> Weights:
+        update = shifted(site, number, weights)
+        return with_nan(update) if site == "st-b" else update
+
+    run(tmp_path, numbers_app(PATIENTS, work), "rounds=1")
+    model, _ = read_tensors(tmp_path / MODEL)
+    for name, start in initial(study).items():
+        sent = {name: start.numpy()}
+        a, c = (shifted(site, 1, sent)[name].astype(np.float64) for site in ("st-a", "st-c"))
+        assert model[name].numpy().tobytes() == ((3 * a + 2 * c) / 5).astype(np.float32).tobytes()
+
+
+def test_fedavg_of_three_patients_and_one_is_their_three_to_one_mean(tmp_path: Path) -> None:
+    study = study_from(*PICTURES, "rounds=1")
+    app = numbers_app({"st-a": 3, "st-b": 1, "st-z": 0})
+    run(tmp_path, app, "rounds=1")
+    model, _ = read_tensors(tmp_path / MODEL)
+    for name, start in initial(study).items():
+        expected = start.double() + (3 * 0.01 + 1 * 0.02) / 4
+        torch.testing.assert_close(model[name].double(), expected, rtol=0, atol=1e-6)
+
+
+def test_a_run_with_every_site_in_every_round_is_completed(tmp_path: Path) -> None:
+    outcome = run(tmp_path, numbers_app(PATIENTS))
+    result = read_json(tmp_path / RESULT)
+    assert (outcome.status, outcome.reason) == ("completed", None)
+    assert result["status"] == "completed"
+    assert result["initial"]["mean"] == {"auroc": 0.5}
+    assert result["final"]["worst"]["auroc"] == 0.5
+    events = [json.loads(line)["event"] for line in (tmp_path / EVENTS).read_text().splitlines()]
+    assert events.count("round done") == 2
+    assert events[-1] == "end"
+
+
+def test_the_same_run_gives_the_same_model_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        run(tmp_path / name, numbers_app(PATIENTS))
+    one, two = ((tmp_path / name / MODEL).read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+def test_a_study_below_its_quorum_fails_and_its_checkpoint_stands(tmp_path: Path) -> None:
+    outcome = run(tmp_path, breaks(with_nan), "rounds=3", "strategy.quorum=3")
+    result = read_json(tmp_path / RESULT)
+    assert outcome.status == result["status"] == "failed"
+    assert "round 2 has 2 accepted updates, strategy.quorum asks for 3" in result["reason"]
+    assert "st-b" in result["reason"]
+    assert len(result["rounds"]) == 1
+    assert not (tmp_path / MODEL).exists()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "yogi"])
+def test_a_run_that_failed_goes_on_to_the_bytes_of_one_that_did_not(
+    optimizer: str, tmp_path: Path
+) -> None:
+    settings = [
+        "rounds=4",
+        "strategy.quorum=3",
+        "strategy.server_optimizer.momentum=0.9",
+        f"strategy.server_optimizer.name={optimizer}",
+    ]
+    for name in ("broken", "whole"):
+        (tmp_path / name).mkdir()
+    assert run(tmp_path / "broken", breaks(with_nan), *settings).status == "failed"
+    assert run(tmp_path / "broken", numbers_app(PATIENTS), *settings).status == "completed"
+    run(tmp_path / "whole", numbers_app(PATIENTS), *settings)
+    assert (tmp_path / "broken" / MODEL).read_bytes() == (tmp_path / "whole" / MODEL).read_bytes()
+    broken, whole = (read_json(tmp_path / name / RESULT) for name in ("broken", "whole"))
+    assert untimed(broken) == untimed(whole)
+
+
+def untimed(result: dict[str, Any]) -> dict[str, Any]:
+    rounds = [{**record, "seconds": 0} for record in result["rounds"]]
+    return {**result, "seconds": 0, "rounds": rounds}
+
+
+def test_a_resumed_run_goes_on_without_a_site_that_is_gone(tmp_path: Path) -> None:
+    def all_fail(_: str, message: Message, asked: Request) -> Message | None:
+        return Message(Error(code=2), reply_to=message) if asked.round == 2 else None
+
+    def gone(site: str, message: Message) -> Message | None:
+        return Message(Error(code=2), reply_to=message) if site == "st-c" else None
+
+    assert run(tmp_path, numbers_app(PATIENTS, train=all_fail)).status == "failed"
+    assert run(tmp_path, numbers_app(PATIENTS, query=gone)).status == "partial"
+    result = read_json(tmp_path / RESULT)
+    assert result["rounds"][1]["participants"] == ["st-a", "st-b"]
+    assert result["rounds"][1]["missing"] == {"st-c": "did not introduce itself"}
+    assert result["final"]["missing"] == {"st-c": "did not introduce itself"}
+
+
+def test_an_agreed_site_that_never_comes_makes_the_run_partial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strategy_module, "JOIN_TIMEOUT_S", 0.2)
+    outcome = run(tmp_path, numbers_app(PATIENTS), agreed=("st-z",))
+    assert outcome.status == "partial"
+    assert outcome.reason == "st-z: did not introduce itself"
+
+
+def test_a_study_whose_sites_all_refuse_fails_with_their_reasons(tmp_path: Path) -> None:
+    def refuse(site: str, message: Message) -> Message:
+        return reply(pack(Refusal(site=site, code="study", text="not ours")), message)
+
+    outcome = run(tmp_path, numbers_app(PATIENTS, query=refuse))
+    assert outcome.status == "failed"
+    assert read_json(tmp_path / RESULT)["reason"].count("study: not ours") == 3
+
+
+def test_two_nodes_of_one_name_end_the_run(tmp_path: Path) -> None:
+    def query(site: str, message: Message) -> Message | None:
+        about = Description(
+            site="st-a", patients_train=1, patients_held_out=0, images_train=1, bad_files=0
+        )
+        return reply(pack(about), message) if site == "st-b" else None
+
+    with pytest.raises(ValueError, match="two nodes call themselves 'st-a'"):
+        run(tmp_path, numbers_app(PATIENTS, query=query))
+
+
+def test_a_site_without_training_patients_is_evaluated_and_never_trained(tmp_path: Path) -> None:
+    run(tmp_path, numbers_app({"st-a": 3, "st-b": 1, "st-c": 0}))
+    result = read_json(tmp_path / RESULT)
+    assert all(r["participants"] == ["st-a", "st-b"] for r in result["rounds"])
+    assert set(result["final"]["sites"]) == {"st-a", "st-b", "st-c"}
+    assert set(result["initial"]["sites"]) == {"st-a", "st-b", "st-c"}
+
+
+def test_the_best_model_is_the_one_the_sites_measured_best(tmp_path: Path) -> None:
+    # The sites tell 0.5, 0.6 and 0.7 of the models before rounds 1 to 3, and 0.5 of the last.
+    run(tmp_path, numbers_app(PATIENTS), "rounds=3")
+    assert read_json(tmp_path / RESULT)["best"] == {"round": 2, "value": pytest.approx(0.7)}
+    _, about = read_tensors(tmp_path / BEST)
+    assert about["after_round"] == 2
+
+
+def test_sites_evaluate_every_kth_round_and_the_last_model(tmp_path: Path) -> None:
+    run(tmp_path, numbers_app(PATIENTS), "rounds=3", "evaluate_every=2")
+    rounds = read_json(tmp_path / RESULT)["rounds"]
+    assert [bool(record["sites"]["st-a"]["before"]) for record in rounds] == [True, False, True]
+
+
+def test_batch_normalisation_stays_at_home_with_the_policy_local() -> None:
+    settings = ("model.norm=batch", "model.batch_norm_policy=local")
+    study = study_from(*PICTURES, *settings)
+    stays = set(initial_network(study).state_dict()) - set(initial(study))
+    assert len(stays) == 10
+    assert all(".adn.N." in name for name in stays)
