@@ -8,6 +8,7 @@ Settings are Hydra's: --help, --cfg job, --multirun.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,7 @@ def _hydra_run(with_baselines: bool) -> int:
 
 
 def _run(folder: Path, overrides: list[str], with_baselines: bool) -> int:
+    _stop_at_once(folder)
     from simulation.run import composed
     from simulation.show import carry_out
 
@@ -63,10 +65,28 @@ def _run(folder: Path, overrides: list[str], with_baselines: bool) -> int:
 def _resume(*arguments: str) -> int:
     if len(arguments) != 1:
         raise SettingsError(f"resume takes one folder, not {len(arguments)}: resume runs/ID")
+    _stop_at_once(Path(arguments[0]))
     from simulation.run import reopened
     from simulation.show import carry_out
 
     return EXIT_CODES[carry_out(reopened(Path(arguments[0])), False, _console())]
+
+
+def _stop_at_once(folder: Path) -> None:
+    """Let Ctrl-C end this process without unwinding.
+
+    Every file is whole at every moment, and Ray's processes end with the one that began them. To
+    unwind would wait for the ServerApp's thread, and show the errors of all that is torn down.
+    """
+
+    def stop(signal_number: int, frame: object) -> None:
+        errors = Console(stderr=True)
+        errors.show_cursor(True)
+        errors.print(f"\nstopped; go on with  wardround-sim resume {folder}", highlight=False)
+        os._exit(INTERRUPTED)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
 
 
 def _console() -> Console:
@@ -81,10 +101,6 @@ def _guarded(command: Callable[..., int], arguments: object) -> int:
     except ValueError as error:
         errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        errors.print("stopped; what was done is kept: go on with  wardround-sim resume FOLDER")
-        # The ServerApp's thread waits for sites that are gone; everything on disk is whole.
-        os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

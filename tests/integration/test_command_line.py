@@ -1,12 +1,16 @@
 """What a person meets: exit codes, messages, files."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from simulation.run import reopened
 
 
 def _sim(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -104,3 +108,22 @@ def test_a_run_writes_what_it_promises(tmp_path: Path) -> None:
     again = _sim("resume", str(folder))
     assert again.returncode == 0
     assert json.loads((folder / "result.json").read_text()) == result
+
+
+def test_ctrl_c_stops_at_once_and_the_run_goes_on(runner: Any) -> None:
+    folder = runner.folder / "stopped"
+    options = ["experiment=smoke", "simulation.engine=inprocess", "rounds=50", f"run.dir={folder}"]
+    command = [sys.executable, "-m", "simulation.cli", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    log = folder / "events.jsonl"
+    deadline = time.monotonic() + 120
+    while '"round done"' not in (log.read_text() if log.exists() else ""):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert f"resume {folder}" in errors.replace("\n", "")
+    assert "Traceback" not in errors
+    assert reopened(folder).overrides == options[:3]
