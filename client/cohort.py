@@ -91,9 +91,12 @@ def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: i
     rows = sorted(rows, key=lambda row: (row.patient, str(row.image)))
     rows, bad_files = _without_repeats(rows)
     cases: list[tuple[Row, Case]] = []
+    owner: dict[bytes, str] = {}
     for row in rows:
         try:
-            cases.append((row, read_case(row, data, task)))
+            case = read_case(row, data, task)
+            _check_no_twin(row, owner)
+            cases.append((row, case))
         except BadFileError as error:
             bad_files.append(error)
     if bad_files and data.on_bad_file == "stop":
@@ -154,6 +157,17 @@ def _without_repeats(rows: Sequence[Row]) -> tuple[list[Row], list[BadFileError]
                 BadFileError(same[0].image, f"is listed {len(same)} times", "keep one of its rows")
             )
     return kept, bad_files
+
+
+def _check_no_twin(row: Row, owner: dict[bytes, str]) -> None:
+    """Note whose image this is; raise BadFileError if, byte for byte, it was another patient's."""
+    digest = hashlib.sha256(row.image.read_bytes()).digest()
+    if owner.setdefault(digest, row.patient) != row.patient:
+        raise BadFileError(
+            row.image,
+            "is, byte for byte, an image of another patient too",
+            "give both the same patient, or keep the one that is right",
+        )
 
 
 def _samples(cases: Sequence[tuple[Row, Case]], data: DataConfig, task: TaskConfig) -> Samples:

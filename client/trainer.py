@@ -1,8 +1,10 @@
 """One study at one site: describe, train, evaluate. Plain Python; it knows nothing of Flower."""
 
 import functools
+import hashlib
 import time
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,7 @@ from common.contract import (
     TrainReply,
 )
 from common.models.registry import batch_norm_keys, build_model
-from common.seeding import generator, secret_seed, seed
+from common.seeding import generator, secret_generator, seed
 from common.state import Arrays, arrays_of, digest_of, state_of, tensors_of
 from common.study import Study
 from common.tasks.registry import build_task
@@ -45,8 +47,6 @@ from common.tasks.task import Task
 from common.transforms import augment
 
 CACHED_COHORTS = 64
-RELEASE_PART = 24
-"""Characters that a release's key takes of each of its parts; the first is the study's digest."""
 LEAST_TOLD_PATIENTS = 5
 """With privacy, estimates over fewer held-out patients stay at the site: the ends of an interval
 over two or three patients are single patients' values."""
@@ -154,15 +154,18 @@ class Trainer:
             ) from error
 
     def _release(self, work: _Work, request: Request, weights: Arrays) -> str:
-        # Another model, other data or another round must never meet the same noise again. The
-        # fingerprint is of the files: who is trained on, and with which labels, the manifest says.
-        # And one release must never have two noises: another kind of device draws another stream.
+        # The key of the noise: another model, round, patient, label or image must never meet the
+        # same noise again, nor one release two noises (another device or version draws others).
         train = work.cohort.train
-        patients = np.array(train.patients, dtype=np.str_)
-        targets = {"patients": patients, "targets": train.targets.numpy()}
-        data = (work.cohort.fingerprint, digest_of(targets), self._device.type)
-        parts = (work.digest, str(request.round), digest_of(weights), *data)
-        return "-".join(part[:RELEASE_PART] for part in parts)
+        data = {
+            "images": train.images.numpy(),
+            "patients": np.array(train.patients, dtype=np.str_),
+            "targets": train.targets.numpy(),
+        }
+        versions = (version("wardround"), torch.__version__, self._device.type)
+        parts = (work.digest, str(request.round), digest_of(weights), digest_of(data), *versions)
+        key = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+        return f"{work.digest}-{key}"
 
     def _trained(
         self, work: _Work, request: Request, weights: Arrays, release: str, began: float
@@ -198,28 +201,23 @@ class Trainer:
         self, work: _Work, round_number: int, release: str, plan: PrivatePlan | None
     ) -> LocalResult:
         study, samples = work.study, work.cohort.train
-        key = site_key(self.site.state_path)
         labels = (round_number, self.site.name)
-
-        def seed_for(purpose: str) -> int:
-            # With privacy no draw may be foreseen by the server, which knows the study's seed.
-            if plan is not None:
-                return secret_seed(key, release, purpose)
-            return seed(study.seed, *labels, purpose)
-
         lr = learning_rate(study.training, round_number, study.rounds)
         optimizer = build_optimizer(study.training, work.model, lr)
-        draws = generator(seed_for("draws"))
         source: GradientSource
         if plan is None:
+            draws = generator(seed(study.seed, *labels, "draws"))
             source = PlainGradient(work.model, study.training, len(samples.patients), draws)
         else:
-            noise = torch.Generator(self._device).manual_seed(seed_for("noise"))
+            # The server knows the study's seed; draws and noise come from the site's own key.
+            key = site_key(self.site.state_path)
+            draws = secret_generator(key, release, "draws")
+            noise = secret_generator(key, release, "noise", device=self._device)
             source = PrivateGradient(work.model, optimizer, plan, study, samples, draws, noise)
         with torch.random.fork_rng():
             # Drop-out alone reads the global generator.
-            torch.manual_seed(seed_for("dropout"))
-            random_part = augment(study.data, seed_for("augment"))
+            torch.manual_seed(seed(study.seed, *labels, "dropout"))
+            random_part = augment(study.data, seed(study.seed, *labels, "augment"))
             try:
                 return train_round(
                     source, optimizer, samples, work.task, study, random_part, self._device
@@ -239,7 +237,7 @@ class Trainer:
 
     def _kept_local(self, work: _Work) -> dict[str, Tensor]:
         kept = self._outbox.last()
-        ours = kept is not None and kept.release.startswith(work.digest[:RELEASE_PART])
+        ours = kept is not None and kept.release.startswith(work.digest)
         return kept.local if kept is not None and ours else {}
 
     def _estimates(self, work: _Work, round_number: int) -> dict[str, Estimate]:

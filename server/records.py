@@ -65,6 +65,8 @@ class Progress:
     """Agreed sites that did not introduce themselves, and why."""
     initial: Estimates = field(default_factory=dict)
     """The untrained model, by site."""
+    spent: dict[str, PrivacySpent] = field(default_factory=dict)
+    """The last account that a site told, also with an update that was not accepted."""
 
 
 ProgressAdapter = TypeAdapter(Progress)
@@ -120,14 +122,8 @@ def result_of(
 
 
 def privacy_of(progress: Progress) -> dict[str, Any]:
-    """Return each site's last account; empty without differential privacy."""
-    last = {
-        site: part.privacy
-        for record in progress.rounds
-        for site, part in record.sites.items()
-        if part.privacy is not None
-    }
-    return {site: asdict(spent) for site, spent in sorted(last.items())}
+    """Return the last account that each site told; empty without differential privacy."""
+    return {site: asdict(spent) for site, spent in sorted(progress.spent.items())}
 
 
 def summary(estimates: Estimates, metrics: Mapping[str, Metric]) -> dict[str, Any]:

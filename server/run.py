@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from common.config import study_digest
-from common.contract import Description, StudyReference, TrainReply
+from common.contract import Description, PrivacySpent, StudyReference, TrainReply
 from common.files import write_json, write_tensors
 from common.models.registry import batch_norm_keys, build_model
 from common.seeding import seed
@@ -33,7 +33,11 @@ RESULT, MODEL, BEST = "result.json", "model.safetensors", "best.safetensors"
 
 
 class QuorumError(RuntimeError):
-    """Too few sites handed in an update; the last checkpoint stands."""
+    """Too few sites handed in an update. The last checkpoint stands; what was spent is spent."""
+
+    def __init__(self, text: str, spent: Mapping[str, PrivacySpent]) -> None:
+        super().__init__(text)
+        self.spent = dict(spent)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ def run_study(
         outcome = _finished(run, kept)
     except QuorumError as error:
         kept = load_checkpoint(folder, digest) or kept
+        kept = replace(kept, progress=replace(kept.progress, spent=error.spent))
+        save_checkpoint(folder, kept)
         outcome = Outcome(status="failed", reason=str(error))
     _write(run, kept, outcome)
     return outcome
@@ -98,7 +104,8 @@ def _enrolled(run: Run, kept: Checkpoint, agreed: Sequence[str]) -> Checkpoint:
     run.tell("enrolled", sites=sorted(found), absent=absent)
     if not set(_training_sites(roster)) & set(found):
         reasons = "; ".join(f"{site}: {why}" for site, why in sorted(absent.items()))
-        raise QuorumError(f"no site with training patients took part ({reasons or 'none agreed'})")
+        text = f"no site with training patients took part ({reasons or 'none agreed'})"
+        raise QuorumError(text, kept.progress.spent)
     progress = replace(kept.progress, roster=roster, absent={**kept.progress.absent, **absent})
     return replace(kept, progress=progress)
 
@@ -115,10 +122,11 @@ def _round(run: Run, kept: Checkpoint) -> Checkpoint:
     run.tell("round", round=number, of=run.study.rounds, sites=cohort)
     parts: dict[str, SiteRound] = {}
     missing: dict[str, str] = {}
-    updates = _accepted(run, number, kept.model, evaluate, cohort, parts, missing)
+    spent = dict(kept.progress.spent)
+    updates = _accepted(run, number, kept.model, evaluate, cohort, parts, missing, spent)
     combined = run.strategy.combine(updates)
     if len(parts) < run.study.strategy.quorum or combined is None:
-        raise QuorumError(_quorum_text(run, number, parts, missing))
+        raise QuorumError(_quorum_text(run, number, parts, missing), spent)
     before = {site: part.before for site, part in parts.items() if part.before}
     if evaluate:
         others = [s for s in kept.progress.roster if s not in cohort]
@@ -131,7 +139,7 @@ def _round(run: Run, kept: Checkpoint) -> Checkpoint:
         missing=missing,
         sites=parts,
     )
-    progress = _remembered(run, kept, record, before)
+    progress = replace(_remembered(run, kept, record, before), spent=spent)
     run.tell("round done", round=number, seconds=record.seconds, **_headline(run, before))
     return replace(kept, model=model, moments=moments, progress=progress)
 
@@ -144,10 +152,13 @@ def _accepted(
     cohort: Sequence[str],
     parts: dict[str, SiteRound],
     missing: dict[str, str],
+    spent: dict[str, PrivacySpent],
 ) -> Iterator[tuple[Arrays, int]]:
     timeout_s = run.study.strategy.round_timeout_s
     sent = sum(tensor.nbytes for tensor in model.values())
     for site, reply, weights in run.federation.train(cohort, number, model, evaluate, timeout_s):
+        if isinstance(reply, TrainReply) and reply.privacy is not None:
+            spent[site] = reply.privacy
         refused = reply.reason if isinstance(reply, Missing) else refusal_of(weights, model)
         if refused is not None or isinstance(reply, Missing):
             missing[site] = str(refused)
@@ -213,6 +224,9 @@ def _best(
     It is chosen on the held-out patients, so its own figures there would flatter it: the result's
     final figures are always those of the last model.
     """
+    if estimates.keys() != progress.initial.keys():
+        # A mean without the worst site would look better than it is.
+        return progress
     value = _headline(run, estimates)[run.study.task.headline]
     metric = build_task(run.study.task).metrics[run.study.task.headline]
     sign = 1.0 if metric.higher_is_better else -1.0

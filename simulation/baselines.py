@@ -1,7 +1,7 @@
 """What the federation is measured against: pooled data, each hospital alone, and their ensemble.
 
-All are trained without privacy, by the same local loop and with the same network, batches and
-passes over the data as the federation. Pooled so takes as many steps as all sites together.
+All are trained without privacy, by the same local loop and with the same network and batch size as
+the federation. A local model takes the steps of its site, pooled those of all sites together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,9 +29,11 @@ from common.tasks.registry import build_task
 from common.transforms import augment
 from server.records import summary
 from server.run import initial_network
+from simulation.environment import stop_on_ctrl_c
 from simulation.run import Simulation
 
 BASELINES = ("pooled", "local", "ensemble")
+POOLED = "pooled"
 CPU = torch.device("cpu")
 
 
@@ -43,10 +45,10 @@ def baselines_of(run: Simulation, sites: Sequence[str], console: Console) -> dic
     study = run.study
     cohorts = _cohorts(run, sites)
     metrics = build_task(study.task).metrics
-    jobs = {"pooled": joined([c.train for c in cohorts.values()])}
+    jobs = {POOLED: joined([c.train for c in cohorts.values()])}
     jobs |= {s: c.train for s, c in cohorts.items() if c.train.num_patients}
     models = _all_trained(study, jobs, run.settings.actors, console)
-    pooled = models.pop("pooled")
+    pooled = models.pop(POOLED)
     found: dict[str, dict[str, dict[str, Estimate]]] = {kind: {} for kind in BASELINES}
     for site, cohort in cohorts.items():
         if not cohort.held_out.num_patients:
@@ -91,8 +93,9 @@ def _all_trained(
     study: Study, jobs: Mapping[str, Samples], processes: int, console: Console
 ) -> dict[str, nn.Module]:
     # A process a model, as the hospitals have; forked ones would inherit torch's threads.
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        futures = {pool.submit(_trained, study, jobs[what], what): what for what in jobs}
+    with ProcessPoolExecutor(processes, get_context("spawn"), stop_on_ctrl_c) as pool:
+        studies = dict.fromkeys(jobs, study) | {POOLED: _of_all_sites(study, len(jobs) - 1)}
+        futures = {pool.submit(_trained, studies[what], jobs[what], what): what for what in jobs}
         told = track(as_completed(futures), "baselines", len(jobs), console=console, transient=True)
         states = {futures[future]: future.result() for future in told}
     models = {}
@@ -100,6 +103,14 @@ def _all_trained(
         models[what] = initial_network(study)
         models[what].load_state_dict(states[what])
     return models
+
+
+def _of_all_sites(study: Study, sites: int) -> Study:
+    """Return the study with the steps of all its sites, where steps are given and not passes."""
+    training = study.training
+    if training.local_steps is None:
+        return study
+    return replace(study, training=replace(training, local_steps=training.local_steps * sites))
 
 
 def _trained(study: Study, samples: Samples, what: str) -> dict[str, Tensor]:

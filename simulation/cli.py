@@ -10,13 +10,19 @@ Settings are Hydra's: --help, --cfg job, --multirun.
 import os
 import signal
 import sys
+import traceback
+import warnings
 from collections.abc import Callable
+from json import JSONDecodeError
+from multiprocessing import active_children
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 from common.config import CONFIG_FOLDER
 from common.schema import SettingsError
@@ -25,11 +31,16 @@ from simulation.environment import ENVIRONMENT
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 LOG_WIDTH = 120
 EXIT_CODES = {"completed": 0, "failed": FAILED, "partial": 3}
+SEVERITY = [0, EXIT_CODES["partial"], FAILED, BAD_INPUT]
+"""Of several runs the worst code is told."""
 
 
 def main() -> None:
     """Run the command line; the exit code is 0 only if a run is complete."""
     os.environ.update(ENVIRONMENT)
+    # Of the libraries, about their own next versions and hooks; nothing a user could act on.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="Full backward hook is firing")
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     if verb == "resume":
         sys.exit(_guarded(_resume, sys.argv[2:]))
@@ -51,7 +62,7 @@ def _hydra_run(with_baselines: bool) -> int:
     except SystemExit as end:
         # Hydra ends so after --help, and after it has told what does not compose.
         return BAD_INPUT if end.code else 0
-    return max(codes, default=0)
+    return max(codes, key=SEVERITY.index, default=0)
 
 
 def _run(folder: Path, overrides: list[str], with_baselines: bool) -> int:
@@ -82,6 +93,8 @@ def _stop_at_once(folder: Path) -> None:
     def stop(signal_number: int, frame: object) -> None:
         errors = Console(stderr=True)
         errors.show_cursor(True)
+        for child in active_children():
+            child.kill()
         errors.print(f"\nstopped; go on with  wardround-sim resume {folder}", highlight=False)
         os._exit(INTERRUPTED)
 
@@ -98,9 +111,17 @@ def _guarded(command: Callable[..., int], arguments: object) -> int:
     errors = Console(stderr=True)
     try:
         return command(*arguments)  # type: ignore[misc]
+    except (ValidationError, JSONDecodeError):
+        # A file of the run is broken: that is not the user's setting.
+        traceback.print_exc()
+        return FAILED
     except ValueError as error:
-        errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        text = f"[bold red]error:[/] {escape(str(error))}"
+        errors.print(text, highlight=False, soft_wrap=True)
         return BAD_INPUT
+    except Exception:
+        traceback.print_exc()
+        return FAILED
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
-"""What Flower and Ray read when they are first imported: no telemetry, no downloads, no noise."""
+"""What the processes of a simulation need from the start."""
 
+import signal
+
+# Flower and Ray read these when they are first imported.
 ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -13,3 +16,8 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+
+
+def stop_on_ctrl_c() -> None:
+    """Let Ctrl-C end a worker process; by default it would take the next job."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

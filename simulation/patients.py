@@ -1,6 +1,7 @@
 """The people in a manifest of images, and the manifest of some of them."""
 
 import csv
+import hashlib
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,12 +88,35 @@ def read_patients(root: Path, config: PartitionConfig) -> list[Patient]:
                 "or drop the row"
             )
         of_patient.setdefault(patient_of(image, config.patient_pattern), []).append(row)
+    of_patient = _joined(of_patient, root, config.image_column)
     patients = []
     for name, own in sorted(of_patient.items()):
         label = own[0][config.label_column] if config.label_column else ""
         side = _side_of(name, own, config)
         patients.append(Patient(name, label, tuple(own), side))
     return patients
+
+
+def _joined(
+    of_patient: Mapping[str, list[Mapping[str, str]]], root: Path, image_column: str
+) -> dict[str, list[Mapping[str, str]]]:
+    """Return the patients with those joined who share an image, byte for byte.
+
+    Public data sets list some images twice under two names; on two sides they would be a leak.
+    """
+    first_with: dict[bytes, str] = {}
+    joined: dict[str, list[Mapping[str, str]]] = {}
+    for name, rows in sorted(of_patient.items()):
+        files = [root / row[image_column] for row in rows]
+        digests = [hashlib.sha256(file.read_bytes()).digest() for file in files if file.is_file()]
+        found = [first_with[digest] for digest in digests if digest in first_with]
+        person = found[0] if found else name
+        joined.setdefault(person, []).extend(rows)
+        for other in set(found[1:]) - {person}:
+            joined[person].extend(joined.pop(other))
+            first_with |= {digest: person for digest, who in first_with.items() if who == other}
+        first_with |= dict.fromkeys(digests, person)
+    return joined
 
 
 def _side_of(

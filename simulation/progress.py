@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -89,7 +90,7 @@ class Progress:
     def _on_enrolled(self, event: dict[str, Any]) -> None:
         self._say(f"{len(event['sites'])} sites: {', '.join(event['sites'])}")
         for site, why in event["absent"].items():
-            self._say(f"[bold red]without {site}[/]: {why}")
+            self._say(f"[bold red]without {site}[/]: {escape(why)}")
 
     def _on_round(self, event: dict[str, Any]) -> None:
         self._waiting = list(event["sites"])
@@ -101,7 +102,9 @@ class Progress:
         self._describe(f"round {event['round']}")
 
     def _on_missing(self, event: dict[str, Any]) -> None:
-        self._say(f"[bold red]round {event['round']} without {event['site']}[/]: {event['why']}")
+        self._say(
+            f"[bold red]round {event['round']} without {event['site']}[/]: {escape(event['why'])}"
+        )
 
     def _on_round_done(self, event: dict[str, Any]) -> None:
         known = ("time", "event", "round", "seconds")

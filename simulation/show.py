@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from common.files import write_atomic, write_json
@@ -32,7 +33,7 @@ def carry_out(run: Simulation, with_baselines: bool, console: Console) -> str:
         console.print(table_of(result))
     colour = {"completed": "green", "partial": "yellow", "failed": "red"}[result["status"]]
     console.print(f"[bold {colour}]{result['status']}[/]", highlight=False, end="")
-    console.print(f": {result['reason']}" if result["reason"] else "", highlight=False)
+    console.print(escape(f": {result['reason']}") if result["reason"] else "", highlight=False)
     for log in _site_logs(run.folder):
         console.print(f"a site says why in {_shown(log)}", highlight=False)
     console.print(f"result  {_shown(run.folder / RESULT)}", highlight=False)

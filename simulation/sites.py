@@ -20,6 +20,7 @@ from common.files import write_atomic
 from common.seeding import seed
 from common.study import Study
 from simulation.config import SimulationConfig, data_root, named_scanner
+from simulation.environment import stop_on_ctrl_c
 from simulation.hospitals import overlay_site, write_hospital
 from simulation.partition import partition
 
@@ -69,7 +70,7 @@ def _workers(processes: int) -> Iterator[Callable[..., Iterable[Path]]]:
     if not processes:
         yield map
         return
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), stop_on_ctrl_c) as pool:
         yield pool.map
 
 

@@ -177,7 +177,12 @@ def _voxels(masks: Tensor) -> NDArray[np.float64]:
 
 def _hd95_mm(predicted: Tensor, true: Tensor, spacing_mm: Sequence[float]) -> NDArray[np.float64]:
     # Huttenlocher et al., PAMI 1993, with the larger of the two directed 95th percentiles in the
-    # place of the maximum.
+    # place of the maximum. Along an axis of one voxel there is no surface: it is left out.
+    thick = [axis for axis, size in enumerate(true.shape[1:]) if size > 1]
+    if len(thick) == 2 < true.ndim - 1:
+        shape = [len(true), *(true.shape[1 + axis] for axis in thick)]
+        predicted, true = predicted.reshape(shape), true.reshape(shape)
+        spacing_mm = [spacing_mm[axis] for axis in thick]
     distance = np.full(len(true), np.nan)
     both = predicted.flatten(1).any(dim=1) & true.flatten(1).any(dim=1)
     if both.any():

@@ -304,3 +304,14 @@ def test_real_scanners_come_to_one_spacing(shared_data: Path) -> None:
     assert {s for side in samples for s in side.spacing_mm} == {(0.5, 0.5, 3.0)}
     assert sum(side.num_patients for side in samples) == 2
     assert all(side.targets.any() for side in samples)
+
+
+def test_an_image_of_two_patients_is_a_bad_file(tmp_path: Path) -> None:
+    rows = pictures(tmp_path, patients=4, each=1)
+    rows[3].image.write_bytes(rows[0].image.read_bytes())
+    with pytest.raises(BadCohortError, match="an image of another patient too"):
+        load_cohort(rows, DATA, SICK, seed=0)
+    skip = DataConfig(size=[4, 4], on_bad_file="skip")
+    cohort = load_cohort(rows, skip, SICK, seed=0)
+    assert [error.path for error in cohort.bad_files] == [rows[3].image]
+    assert cohort.train.num_patients + cohort.held_out.num_patients == 3

@@ -87,12 +87,10 @@ def test_a_metric_that_no_site_defines_has_neither_worst_nor_mean() -> None:
     assert found["mean"] == {"dice": None}
 
 
-def test_privacy_is_each_sites_last_account() -> None:
-    rounds = [
-        record(1, {}, a=part(1.0), b=part(1.5)),
-        record(2, {"b": "gone"}, a=part(2.0), c=part(None)),
-    ]
-    spent = privacy_of(Progress(rounds=rounds))
+def test_privacy_is_what_each_site_told_last_accepted_or_not() -> None:
+    told_last = {site: part(epsilon).privacy for site, epsilon in (("b", 1.5), ("a", 2.0))}
+    progress = Progress(rounds=[record(1, {"b": "NaN"}, a=part(1.0))], spent=told_last)
+    spent = privacy_of(progress)
     assert {site: account["epsilon"] for site, account in spent.items()} == {"a": 2.0, "b": 1.5}
 
 

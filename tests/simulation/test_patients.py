@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from simulation.partition import PartitionConfig, partition
-from simulation.patients import listed, patient_of
+from simulation.patients import listed, patient_of, read_patients
 
 PNEUMONIA = r"(person\d+)|(?:(NORMAL2)-)?IM-(\d+)"
 RETINA = r"Image_(\d+)[LR]|(\d+)_(dr|g|h)\."
@@ -57,10 +57,22 @@ def test_pneumonia_files_name_the_patients(shared_data: Path, tmp_path: Path) ->
     hospitals = {site: read(path) for site, path in manifests.items()}
     everyone = [row for rows in hospitals.values() for row in rows]
     assert len(everyone) == 1876
-    for row in everyone:
-        # The data set's own note names the patient of each file.
-        assert row["note"].endswith(f"patient {of_note(row['patient'])}")
-    assert sum(len(patients(rows)) for rows in hospitals.values()) == 1095
+    others = [r for r in everyone if not r["note"].endswith(f"patient {of_note(r['patient'])}")]
+    # The data set's own note names the patient of each file; one file is there under two names.
+    assert [Path(row["image"]).name for row in others] == ["NORMAL2-IM-0096-0001.jpeg"]
+    assert {row["patient"] for row in others} == {"NORMAL2-0095"}
+    assert sum(len(patients(rows)) for rows in hospitals.values()) == 1094
+
+
+def test_patients_who_share_an_image_are_one(tmp_path: Path) -> None:
+    for name, content in {"a_1": b"1", "b_1": b"2", "b_2": b"1", "c_1": b"3"}.items():
+        (tmp_path / f"{name}.png").write_bytes(content)
+    lines = ["path,site", *(f"{name}.png,x" for name in ("a_1", "b_1", "b_2", "c_1"))]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    config = PartitionConfig(
+        patient_pattern="([a-c])_", mask_column=None, label_column=None, by="equal", sites=2
+    )
+    assert [patient.name for patient in read_patients(tmp_path, config)] == ["a", "c"]
 
 
 def of_note(patient: str) -> str:

@@ -248,7 +248,7 @@ def test_what_the_server_records_can_be_rendered() -> None:
     )
     about = {"patients_train": 9, "patients_held_out": 3, "images_train": 18, "bad_files": 0}
     roster = {site: Description(site=site, **about) for site in estimates}
-    progress = Progress(roster=roster, rounds=[record], initial=estimates)
+    progress = Progress(roster=roster, rounds=[record], initial=estimates, spent={"north": spent})
     result = result_of(study, progress, outcome_of(progress, estimates, {}), metrics)
     page = Page(render_report(json.loads(json.dumps(result)), []))
     rows = [" ".join(row.split()) for row in page.rows]
