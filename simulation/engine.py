@@ -1,6 +1,5 @@
 """The two engines that carry messages between ServerApp and ClientApps on one machine."""
 
-import importlib
 import json
 import logging
 import os
@@ -8,18 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flwr.app import Context, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common import EventType
+from flwr.simulation.run_simulation import _run_simulation
 
+from client.app import SITES_FOLDER
+from client.app import app as hospital_app
 from server.app import RUN_FOLDER
+from server.app import app as server_app
 from simulation.config import SimulationConfig
 from simulation.environment import ENVIRONMENT
-
-SITES_FOLDER = "WARDROUND_SITES"
+from simulation.grid import InProcessGrid
 
 
 def run_engine(
-    folder: Path, overrides: Sequence[str], sites: Sequence[str], simulation: SimulationConfig
+    folder: Path,
+    overrides: Sequence[str],
+    sites: Sequence[str],
+    simulation: SimulationConfig,
+    client_app: ClientApp = hospital_app,
 ) -> None:
-    """Run the ServerApp against one ClientApp a site until it ends."""
+    """Run the ServerApp in the folder against one client_app a site, until it ends."""
     os.environ.update(ENVIRONMENT)
     os.environ[RUN_FOLDER] = str(folder)
     os.environ[SITES_FOLDER] = str(folder / "sites")
@@ -34,30 +42,21 @@ def run_engine(
         },
     )
     if simulation.engine == "ray":
-        _run_on_ray(context, len(sites), simulation)
+        _run_on_ray(context, len(sites), simulation, client_app)
     else:
-        _run_in_process(context, len(sites))
+        server_app(InProcessGrid(client_app, len(sites)), context)
 
 
-def _run_in_process(context: Context, num_sites: int) -> None:
-    from simulation.grid import InProcessGrid
-
-    client, server = importlib.import_module("client.app"), importlib.import_module("server.app")
-    server.app(InProcessGrid(client.app, num_sites), context)
-
-
-def _run_on_ray(context: Context, num_sites: int, simulation: SimulationConfig) -> None:
+def _run_on_ray(
+    context: Context, num_sites: int, simulation: SimulationConfig, client_app: ClientApp
+) -> None:
+    logging.getLogger("flwr").setLevel(logging.ERROR)
     # The public run_simulation() is deprecated and gives the ServerApp an empty run configuration;
     # this is the function behind it. flwr is pinned.
-    from flwr.common import EventType
-    from flwr.simulation.run_simulation import _run_simulation
-
-    logging.getLogger("flwr").setLevel(logging.ERROR)
-    client, server = importlib.import_module("client.app"), importlib.import_module("server.app")
     _run_simulation(
         num_supernodes=num_sites,
-        client_app=client.app,
-        server_app=server.app,
+        client_app=client_app,
+        server_app=server_app,
         server_app_context=context,
         exit_event=EventType.PYTHON_API_RUN_SIMULATION_LEAVE,
         backend_config={

@@ -7,29 +7,24 @@ that sends the incoming weights back at once: no data, no training. The network 
 """
 
 import json
-import logging
-import os
 import sys
 import tempfile
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-from flwr.common import EventType
-from flwr.simulation.run_simulation import _run_simulation
 
 from common.config import load_study
 from common.contract import Description, EvaluateReply, TrainReply
 from common.files import read_json
 from common.messages import pack, reply, unpack_request, unpack_weights
-from server.app import RUN_FOLDER
-from server.app import app as server_app
 from server.events import EVENTS
 from server.run import RESULT, initial_network, shared_state
 from simulation.benchmark.table import Row, begin_with_environment, run_benchmark
-from simulation.grid import InProcessGrid
+from simulation.config import SimulationConfig
+from simulation.engine import run_engine
 
 ENGINES = ("inprocess", "ray")
 SITES, SITES_QUICK = (4, 16, 64), (4, 16)
@@ -116,32 +111,8 @@ def row_of(engine: str, sites: int, rounds: int) -> Row:
 
 def run_echo(folder: Path, engine: str, sites: int, overrides: list[str]) -> None:
     """Run the ServerApp in the folder against sites that answer at once."""
-    os.environ[RUN_FOLDER] = str(folder)
-    context = Context(
-        run_id=0,
-        node_id=0,
-        node_config={},
-        state=RecordDict(),
-        run_config={
-            "overrides": json.dumps(overrides),
-            "sites": json.dumps([f"{place:03d}" for place in range(sites)]),
-        },
-    )
-    if engine == "inprocess":
-        server_app(InProcessGrid(echo, sites), context)
-        return
-    logging.getLogger("flwr").setLevel(logging.ERROR)
-    _run_simulation(
-        num_supernodes=sites,
-        client_app=echo,
-        server_app=server_app,
-        server_app_context=context,
-        exit_event=EventType.PYTHON_API_RUN_SIMULATION_LEAVE,
-        backend_config={
-            "init_args": {"num_cpus": ACTORS, "log_to_driver": False, "include_dashboard": False},
-            "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-        },
-    )
+    settings = SimulationConfig(engine=engine, actors=ACTORS, source="real")
+    run_engine(folder, overrides, [f"{place:03d}" for place in range(sites)], settings, echo)
 
 
 def round_starts_s(events: Path) -> list[float]:

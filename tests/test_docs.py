@@ -1,0 +1,28 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from common.config import load_study
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file_and_nothing_is_left_to_fill_in(page: Path) -> None:
+    text = page.read_text()
+    assert not re.findall(r"@\w+@|<!--", text)
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_every_command_of_the_readme_composes() -> None:
+    text = (ROOT / "README.md").read_text()
+    commands = re.findall(r"`wardround-sim (?:--multirun |baselines )?(experiment=[^`]*)`", text)
+    assert len(commands) > 10
+    for command in commands:
+        overrides = [word for word in command.split() if "=" in word]
+        # A sweep's values are composed one at a time.
+        assert load_study([re.sub(r"=(\d),.*", r"=\1", word) for word in overrides])
