@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import torch
 
 from client.manifest import read_manifest
@@ -64,7 +65,10 @@ def _three_times(manifest: Path, root: Path) -> Path:
             for copy, file in zip(copies, (row.image, row.mask), strict=True):
                 kind = root / file.parent.name
                 kind.mkdir(exist_ok=True)
-                (kind / copy.name).write_bytes(file.read_bytes())
+                image = nib.load(file)
+                # The same voxels in other bytes: equal files would be one patient.
+                image.header["descrip"] = site
+                nib.save(image, kind / copy.name)
             names = [f"{file.parent.name}/{site}_{file.name}" for file in (row.image, row.mask)]
             lines.append(",".join([*names, site, row.split]))
     (root / "manifest.csv").write_text("\n".join(lines) + "\n")
