@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 PRODUCT_ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -13,6 +14,9 @@ PRODUCT_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 os.environ.update(PRODUCT_ENVIRONMENT)
+# A busy machine is slow, not wrong.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 # One thread: bytes must not depend on how many cores the machine has.
 torch.set_num_threads(1)
 
