@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from common.checks import in_range, positive
 from common.files import read_json, write_json
 from common.seeding import seed as derive_seed
+from simulation.overlay import overlay
 from simulation.phantom import CaseMix, make_anatomy
-from simulation.scanner import ScannerConfig, acquire, overlay
+from simulation.scanner import ScannerConfig, acquire
 
 MANIFEST = "manifest.csv"
 MARKER = "made_with.json"

@@ -15,19 +15,11 @@ from nibabel.orientations import (
     ornt_transform,
 )
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import fft
 
 from common.checks import in_range, not_negative, one_of, positive
-from simulation.phantom import (
-    RELAXATION,
-    Anatomy,
-    Field,
-    Relaxation,
-    Shape,
-    Spacing,
-    Tissue,
-    smooth_field,
-)
+from simulation.phantom import Anatomy, Field, Shape, Spacing, smooth_field
+from simulation.tissues import RELAXATION, Relaxation, Tissue
 
 SEQUENCES = ("spin_echo", "flair", "spoiled_gradient_echo")
 
@@ -227,7 +219,7 @@ def acquire(anatomy: Anatomy, scanner: ScannerConfig, rng: np.random.Generator) 
     image_XYZ, affine = _sample(table[anatomy.labels_XYZ], anatomy.spacing_mm, scanner)
     share_XYZ, _ = _sample(lesion.astype(np.float32), anatomy.spacing_mm, scanner)
     spacing_mm = (float(affine[0, 0]), float(affine[1, 1]), float(affine[2, 2]))
-    image_XYZ = _receive(image_XYZ, spacing_mm, signals[Tissue.WHITE], scanner, rng)
+    image_XYZ = receive(image_XYZ, spacing_mm, signals[Tissue.WHITE], scanner, rng)
 
     turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(scanner.orientation))
     stored_mm = tuple(spacing_mm[int(axis)] for axis in np.argsort(turn[:, 0]))
@@ -259,7 +251,7 @@ def _sample(
     return image_XYZ, affine
 
 
-def _receive(
+def receive(
     image_XYZ: Field,
     spacing_mm: Spacing,
     white: float,
@@ -271,50 +263,3 @@ def _receive(
     image_XYZ = image_XYZ * bias_field(shape, spacing_mm, scanner.bias_strength, rng)
     image_XYZ = add_rician_noise(image_XYZ, scanner.noise_std * white, rng)
     return np.asarray(scanner.gain * image_XYZ, np.float32)
-
-
-def overlay(
-    image_XYZ: Field, spacing_mm: Spacing, scanner: ScannerConfig, rng: np.random.Generator
-) -> Field:
-    """Return a real T1-like image changed so that it differs as this scanner's images differ.
-
-    A stand-in, not a simulation: a real image has no tissue maps, so its dark, middle and bright
-    intensities (10th, 50th and 90th percentile of what is not air) are taken for CSF, grey and
-    white matter and moved to those tissues' signals, straight lines between. Two tissues that
-    were equally bright stay equal, a lesion is not known, the old scanner's bias and noise remain
-    below the new ones. Then blur in the plane and across slices, bias, noise and gain as in
-    `acquire`. The grid stays, so masks stay true; the orientation is the file's own, and X and Y
-    count as the plane. Where the image is already coarser than the scanner, nothing is blurred.
-
-    Raises ValueError if the image is not 3-D, or not finite.
-    """
-    if image_XYZ.ndim != 3 or not np.isfinite(image_XYZ).all():
-        raise ValueError(
-            f"an image of shape {image_XYZ.shape} cannot be overlaid; give a 3-D image whose "
-            "values are all finite"
-        )
-    signals = tissue_signals(scanner)
-    changed_XYZ = _recontrast(np.asarray(image_XYZ, np.float32), signals)
-    thickness = round(scanner.slice_mm / spacing_mm[2])
-    if thickness > 1:
-        changed_XYZ = ndimage.uniform_filter1d(changed_XYZ, thickness, axis=2, mode="nearest")
-    for axis in (0, 1):
-        size = changed_XYZ.shape[axis]
-        matrix = max(round(size * spacing_mm[axis] / scanner.in_plane_mm), 1)
-        changed_XYZ = truncate_kspace(changed_XYZ, min(matrix, size), size, axis)
-    return _receive(changed_XYZ, spacing_mm, signals[Tissue.WHITE], scanner, rng)
-
-
-def _recontrast(image_XYZ: Field, signals: dict[Tissue, float]) -> Field:
-    """Return the image with its intensities moved to the signals of air, CSF, grey and white."""
-    low, high = float(image_XYZ.min()), float(image_XYZ.max())
-    body = image_XYZ[image_XYZ > low + 0.05 * (high - low)]
-    if not body.size:
-        return np.full_like(image_XYZ, signals[Tissue.AIR])
-    dark, middle, bright = np.percentile(body, [10, 50, 90])
-    csf, grey, white = (signals[t] for t in (Tissue.CSF, Tissue.GREY, Tissue.WHITE))
-    # Beyond white matter the last line goes on, so that the brightest tenth keeps its detail.
-    beyond = white + (white - grey) * (high - bright) / max(bright - middle, 1e-6 * (high - low))
-    levels = [low, dark, middle, bright, high]
-    moved = np.interp(image_XYZ, levels, [0.0, csf, grey, white, max(beyond, 0.0)])
-    return np.asarray(moved, np.float32)

@@ -1,13 +1,11 @@
 """The networks by name: what may be asked for, and how it is built."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
 from torch import nn
 
-from common.checks import one_of
 from common.models.attention_unet import AttentionUNetConfig, build_attention_unet
 from common.models.classifiers import (
     CNNConfig,
@@ -20,27 +18,18 @@ from common.models.classifiers import (
 from common.models.config import ModelConfig
 from common.models.layers import batch_norm_keys
 from common.models.unet import UNetConfig, build_unet
+from common.registry import Entry, build, config_type
 
-__all__ = ["MODELS", "Family", "batch_norm_keys", "build_model", "model_config_type"]
-
-
-@dataclass(frozen=True)
-class Family:
-    """A kind of network."""
-
-    config: type[ModelConfig]
-    """Its settings."""
-    build: Callable[..., nn.Module]
-    """From its settings to a network; draws its weights from the default generator."""
+__all__ = ["MODELS", "batch_norm_keys", "build_model", "model_config_type"]
 
 
-MODELS: Mapping[str, Family] = MappingProxyType(
+MODELS: Mapping[str, Entry[ModelConfig, nn.Module]] = MappingProxyType(
     {
-        "unet": Family(UNetConfig, build_unet),
-        "attention_unet": Family(AttentionUNetConfig, build_attention_unet),
-        "cnn": Family(CNNConfig, build_cnn),
-        "resnet18": Family(ResNet18Config, build_resnet18),
-        "densenet121": Family(DenseNet121Config, build_densenet121),
+        "unet": Entry(UNetConfig, build_unet),
+        "attention_unet": Entry(AttentionUNetConfig, build_attention_unet),
+        "cnn": Entry(CNNConfig, build_cnn),
+        "resnet18": Entry(ResNet18Config, build_resnet18),
+        "densenet121": Entry(DenseNet121Config, build_densenet121),
     }
 )
 """Every network that a study may ask for."""
@@ -52,8 +41,7 @@ def model_config_type(name: str) -> type[ModelConfig]:
     Raises:
         ValueError: no network has this name; the message lists those that exist.
     """
-    one_of(MODELS, **{"model.name": name})
-    return MODELS[name].config
+    return config_type(MODELS, "model", name)
 
 
 def build_model(config: ModelConfig, seed: int) -> nn.Module:
@@ -64,13 +52,7 @@ def build_model(config: ModelConfig, seed: int) -> nn.Module:
     Raises:
         ValueError: no network has this name, or the settings are those of another network.
     """
-    expected = model_config_type(config.name)
-    if not isinstance(config, expected):
-        raise ValueError(
-            f"model.name={config.name!r} came with {type(config).__name__}; "
-            f"give the settings as {expected.__name__}"
-        )
     # torch.manual_seed would also seed the GPUs' generators, and nothing here would restore them.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
-        return MODELS[config.name].build(config)
+        return build(MODELS, "model", config)

@@ -6,13 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from simulation.phantom import (
-    RELAXATION,
-    CaseMix,
-    Tissue,
-    make_anatomy,
-    smooth_field,
-)
+from simulation.phantom import CaseMix, make_anatomy, smooth_field
+from simulation.tissues import RELAXATION, Tissue
 
 COARSE = {"shape": (72, 72, 12), "spacing_mm": (3.0, 3.0, 2.5)}
 
