@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROUNDS = "rounds=4"
-DEADLINE_S = 120
+DEADLINE_S = 300
 
 
 def _start(*arguments: str) -> subprocess.Popen[bytes]:
@@ -37,14 +37,21 @@ def _kill_at(process: subprocess.Popen[bytes], folder: Path, event: str, round_n
 
 
 @pytest.mark.parametrize(
-    ("event", "round_number"),
-    [("make", 0), ("enrolled", 0), ("reply", 2), ("round done", 2), ("final evaluation", 0)],
+    ("engine", "event", "round_number"),
+    [
+        ("inprocess", "make", 0),
+        ("inprocess", "enrolled", 0),
+        ("inprocess", "reply", 2),
+        ("inprocess", "round done", 2),
+        ("inprocess", "final evaluation", 0),
+        ("ray", "reply", 2),
+    ],
 )
 def test_a_killed_run_ends_in_the_same_bytes(
-    runner: Any, whole: tuple[bytes, dict[str, Any]], event: str, round_number: int
+    runner: Any, whole: tuple[bytes, dict[str, Any]], engine: str, event: str, round_number: int
 ) -> None:
     folder = runner.folder / "killed"
-    options = ["experiment=smoke", "simulation.engine=inprocess", ROUNDS, f"run.dir={folder}"]
+    options = ["experiment=smoke", f"simulation.engine={engine}", ROUNDS, f"run.dir={folder}"]
     _kill_at(_start(*options), folder, event, round_number)
     assert not (folder / "result.json").exists()
     assert _start("resume", str(folder)).wait(DEADLINE_S) == 0
