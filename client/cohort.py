@@ -56,6 +56,11 @@ class Samples:
         """Number of different patients."""
         return len(set(self.patients))
 
+    @property
+    def images_each(self) -> list[int]:
+        """Samples of each patient, sorted by patient."""
+        return [len(indices) for indices in self.patient_indices().values()]
+
     def patient_indices(self) -> dict[str, list[int]]:
         """Return the samples of each patient, sorted by patient."""
         indices = defaultdict(list)

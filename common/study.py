@@ -100,20 +100,32 @@ class PrivacyConfig:
     """What the study asks of DP-SGD. A site may be stricter, never laxer."""
 
     mechanism: str = "none"
-    """none, or dp_sgd: patients drawn by Poisson sampling, one image of each a step."""
+    """none, or dp_sgd: Poisson sampling, a clipped gradient a unit, noise."""
+    unit: str = "patient"
+    """What is drawn, clipped and protected as one: patient, or image. With image a patient of many
+    images is protected less; the patient's epsilon counts all the same."""
+    images_per_patient: int | None = 1
+    """With unit=patient, how many images of a drawn patient a step takes; null: all."""
+    augmentations: int = 1
+    """Random changes of each drawn image whose gradients are averaged before the clipping (De et
+    al., 2022, Sec. 3.2); it costs time, and no privacy."""
     target_epsilon: float | None = None
     """Epsilon that the whole study may spend at a site; gives the noise. Or give the noise."""
     noise_multiplier: float | None = None
     """Standard deviation of the noise over max_grad_norm; instead of target_epsilon."""
     max_grad_norm: float = 1.0
-    """Largest norm of one patient's gradient."""
+    """Largest norm of one unit's gradient."""
     delta: float | None = None
     """At most 1 / patients of the site; null: 1 / (2 x patients)."""
     physical_batch_size: int = 32
-    """Samples whose per-sample gradients are in memory at once."""
+    """Images in one pass, at most; a site with too little memory takes fewer."""
 
     def __post_init__(self) -> None:
         one_of(("none", "dp_sgd"), **{"privacy.mechanism": self.mechanism})
+        one_of(("patient", "image"), **{"privacy.unit": self.unit})
+        positive(**{"privacy.augmentations": self.augmentations})
+        if self.images_per_patient is not None:
+            positive(**{"privacy.images_per_patient": self.images_per_patient})
         positive(**{"privacy.max_grad_norm": self.max_grad_norm})
         positive(**{"privacy.physical_batch_size": self.physical_batch_size})
         for name in ("target_epsilon", "noise_multiplier", "delta"):

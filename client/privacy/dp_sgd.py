@@ -1,54 +1,84 @@
-"""DP-SGD with the patient as the unit (Abadi et al., CCS 2016, Algorithm 1), on Opacus.
+"""DP-SGD with the patient as the unit (Abadi et al., CCS 2016, Algorithm 1).
 
-Each step draws patients by Poisson sampling and takes one image of each drawn patient. A patient
-so adds at most one clipped gradient to a step, whatever the number of its images, and the noise
-for one gradient protects the whole patient.
+Each step draws patients by Poisson sampling and takes some or all images of each drawn patient. The
+gradient of a patient is the mean over those images, clipped: a patient moves the sum by at most
+max_grad_norm, whatever the number of its images, and the noise for one such contribution protects
+the whole patient. The sum is divided by the expected number of patients. Where a study says so,
+single images are drawn and protected instead.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
-from opacus import GradSampleModule
-from opacus.optimizers import DPOptimizer
+from opacus.optimizers.optimizer_fast_gradient_clipping import DPOptimizerFastGradientClipping
 from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 from torch import Tensor, nn
 
 from client.cohort import Samples
+from client.privacy.engine.attach import Engine
 from common.accounting import PrivateSteps, noise_for
 from common.contract import RefusalError
-from common.study import Study
+from common.study import PrivacyConfig, Study
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrivatePlan:
-    """What the study and the size of the cohort make of DP-SGD at this site."""
+    """What the study and the cohort make of DP-SGD at this site, the same in every round."""
 
     delta: float
     sample_rate: float
+    """Chance of a unit to be in a step."""
     steps_a_round: int
     noise_multiplier: float
+    """Standard deviation of the noise over the largest norm of one unit's gradient."""
+    images_a_patient: int = 1
+    """Most images that a patient has; where images are drawn, a patient is in a step so often."""
+    unit: str = "patient"
 
     @property
-    def round_cost(self) -> PrivateSteps:
-        """The charge of one round."""
+    def patient_cost(self) -> PrivateSteps:
+        """The charge of one round to a patient.
+
+        Where images are drawn, k of one patient are in a step with the chance 1 - (1 - q)^k at
+        most, and move the sum by k clips at most: a Gaussian of k times the shift dominates the
+        mixture of fewer (Choquette-Choo et al., ICLR 2024, Lemma 4.5).
+        """
+        images = 1 if self.unit == "patient" else self.images_a_patient
         return PrivateSteps(
-            noise_multiplier=self.noise_multiplier,
+            noise_multiplier=self.noise_multiplier / images,
+            sample_rate=_any_of(images, self.sample_rate),
+            steps=self.steps_a_round,
+        )
+
+    @property
+    def image_cost(self) -> PrivateSteps:
+        """The charge of one round to an image, of a patient who keeps the other images or has none.
+
+        Where patients are drawn, another image may take its place: the gradient then moves by up to
+        two clips (the chord of the ball), so an image of a patient with several is bounded as one
+        of twice the sensitivity. It is no less private than what this says.
+        """
+        twice = self.unit == "patient" and self.images_a_patient > 1
+        return PrivateSteps(
+            noise_multiplier=self.noise_multiplier / (2 if twice else 1),
             sample_rate=self.sample_rate,
             steps=self.steps_a_round,
         )
 
 
-def private_plan(study: Study, patients: int) -> PrivatePlan:
-    """Return the plan of the whole study for a cohort of `patients`.
+def private_plan(study: Study, images_each: Sequence[int]) -> PrivatePlan:
+    """Return the plan of the whole study for training patients of so many images each.
 
-    An epoch is ceil(patients / batch size) steps.
+    An epoch is ceil(units / batch size) steps. A target epsilon holds for a patient.
 
     Raises:
         RefusalError: a delta that is too large for the cohort, or a target that no noise meets.
     """
     privacy, training = study.privacy, study.training
+    patients = len(images_each)
     delta = 1 / (2 * patients) if privacy.delta is None else privacy.delta
     if delta > 1 / patients:
         raise RefusalError(
@@ -56,20 +86,35 @@ def private_plan(study: Study, patients: int) -> PrivatePlan:
             f"privacy.delta={delta:g} is more than 1/patients={1 / patients:.2g} of this site; "
             "give a smaller delta, or null for 1/(2 x patients)",
         )
-    sample_rate = min(1.0, training.batch_size / patients)
-    per_epoch = math.ceil(patients / training.batch_size)
-    steps = training.local_steps or training.local_epochs * per_epoch
+    by_patient = privacy.unit == "patient"
+    units = patients if by_patient else sum(images_each)
+    sample_rate = min(1.0, training.batch_size / units)
+    steps = training.local_steps or training.local_epochs * math.ceil(units / training.batch_size)
     noise = privacy.noise_multiplier
     if noise is None:
-        target = privacy.target_epsilon
-        assert target is not None  # PrivacyConfig gives exactly one of the two
-        try:
-            noise = noise_for(target, delta, sample_rate, steps * study.rounds)
-        except ValueError as error:
-            raise RefusalError("privacy", str(error)) from error
+        at_once = 1 if by_patient else max(images_each)
+        noise = at_once * _least_noise(study, delta, _any_of(at_once, sample_rate), steps)
     return PrivatePlan(
-        delta=delta, sample_rate=sample_rate, steps_a_round=steps, noise_multiplier=noise
+        delta=delta,
+        sample_rate=sample_rate,
+        steps_a_round=steps,
+        noise_multiplier=noise,
+        images_a_patient=max(images_each),
+        unit=privacy.unit,
     )
+
+
+def _any_of(count: int, chance: float) -> float:
+    return chance if count == 1 else 1 - (1 - chance) ** count
+
+
+def _least_noise(study: Study, delta: float, sample_rate: float, steps_a_round: int) -> float:
+    target = study.privacy.target_epsilon
+    assert target is not None  # PrivacyConfig gives exactly one of the two
+    try:
+        return noise_for(target, delta, sample_rate, steps_a_round * study.rounds)
+    except ValueError as error:
+        raise RefusalError("privacy", str(error)) from error
 
 
 class PrivateGradient:
@@ -84,31 +129,35 @@ class PrivateGradient:
         samples: Samples,
         draws: torch.Generator,
         noise: torch.Generator,
+        physical_batch: int,
     ) -> None:
-        self.model = GradSampleModule(model, loss_reduction="mean")
-        self._samples = samples
+        """physical_batch: images in memory at once; a single unit's may be more."""
+        self.model = model
+        self._engine = Engine(model)
+        self._privacy = study.privacy
         self._plan = plan
         self._draws = draws
-        self._physical = study.privacy.physical_batch_size
-        self._images_of = list(samples.patient_indices().values())
-        self._optimizer = DPOptimizer(
+        self._physical = physical_batch
+        self._units = units_of(samples, study.privacy)
+        self._unit_of = {image: unit for unit, images in enumerate(self._units) for image in images}
+        self._optimizer = DPOptimizerFastGradientClipping(
             optimizer,
             noise_multiplier=plan.noise_multiplier,
             max_grad_norm=study.privacy.max_grad_norm,
-            expected_batch_size=plan.sample_rate * len(self._images_of),
+            expected_batch_size=plan.sample_rate * len(self._units),
             generator=noise,
         )
 
     def batches(self) -> Iterator[Tensor]:
-        """Yield the indices of the images of each step: one of every drawn patient."""
+        """Yield the indices of the images of each step, those of a unit next to each other."""
         drawn = UniformWithReplacementSampler(
-            num_samples=len(self._images_of),
+            num_samples=len(self._units),
             sample_rate=self._plan.sample_rate,
             generator=self._draws,
             steps=self._plan.steps_a_round,
         )
-        for patients in drawn:
-            chosen = [self._one_of(self._images_of[patient]) for patient in patients]
+        for units in drawn:
+            chosen = [image for unit in units for image in self._some_of(self._units[unit])]
             yield torch.tensor(chosen, dtype=torch.long)
 
     def backward(self, indices: Tensor, loss_of: Callable[[Tensor], Tensor]) -> float | None:
@@ -116,27 +165,47 @@ class PrivateGradient:
 
         The loss is not returned: it depends on the patients drawn, and no noise covers it.
         """
-        chunks = torch.split(indices, self._physical) if len(indices) else [indices]
-        for number, chunk in enumerate(chunks, start=1):
+        chunks = self._chunks(indices.tolist())
+        for number, lengths in enumerate(chunks, start=1):
             self._optimizer.zero_grad()
-            if len(chunk):
-                loss_of(chunk).backward()  # type: ignore[no-untyped-call]
-            else:
-                self._no_patients()
+            chunk, indices = indices[: sum(lengths)], indices[sum(lengths) :]
+            sums: dict[nn.Parameter, Tensor] = {}
+            if lengths:
+                with self._engine.recording(lengths) as tape:
+                    loss_of(chunk).backward()  # type: ignore[no-untyped-call]
+                sums = tape.clipped_sums(self._privacy.max_grad_norm)
+            for parameter in self.model.parameters():
+                if parameter.requires_grad:
+                    found = sums.get(parameter)
+                    parameter.grad = torch.zeros_like(parameter) if found is None else found
             self._optimizer.signal_skip_step(do_skip=number < len(chunks))
             self._optimizer.pre_step()
         return None
 
     def close(self) -> None:
-        """Take Opacus's hooks off the network again."""
-        self.model.to_standard_module()
+        """Give the network's layers back."""
+        self._engine.close()
 
-    def _one_of(self, images: list[int]) -> int:
-        if len(images) == 1:
-            return images[0]
-        return images[int(torch.randint(len(images), (1,), generator=self._draws))]
+    def _some_of(self, images: list[int]) -> list[int]:
+        most = self._privacy.images_per_patient or len(images)
+        if len(images) > most:
+            order = torch.randperm(len(images), generator=self._draws)[:most]
+            images = [images[int(place)] for place in order]
+        return [image for image in images for _ in range(self._privacy.augmentations)]
 
-    def _no_patients(self) -> None:
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
+    def _chunks(self, indices: list[int]) -> list[list[int]]:
+        """Return the images of each unit, in chunks of whole units; one empty chunk for nobody."""
+        chunks: list[list[int]] = [[]]
+        for _, unit in groupby(indices, key=self._unit_of.__getitem__):
+            length = len(list(unit))
+            if chunks[-1] and sum(chunks[-1]) + length > self._physical:
+                chunks.append([])
+            chunks[-1].append(length)
+        return chunks
+
+
+def units_of(samples: Samples, privacy: PrivacyConfig) -> list[list[int]]:
+    """Return the images of each unit that is drawn: of each patient, or each image alone."""
+    if privacy.unit == "patient":
+        return list(samples.patient_indices().values())
+    return [[image] for image in range(len(samples.patients))]

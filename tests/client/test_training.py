@@ -43,7 +43,7 @@ def plain(study: Study, model: nn.Module, samples: Samples = SAMPLES) -> Gradien
 
 def private(study: Study, model: nn.Module, optimizer: torch.optim.Optimizer) -> PrivateGradient:
     draws, noise = (torch.Generator().manual_seed(seed) for seed in (3, 4))
-    return PrivateGradient(model, optimizer, PLAN, study, SAMPLES, draws, noise)
+    return PrivateGradient(model, optimizer, PLAN, study, SAMPLES, draws, noise, 64)
 
 
 def trained(study: Study, samples: Samples = SAMPLES) -> tuple[Tensor, LocalResult]:

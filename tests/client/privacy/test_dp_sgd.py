@@ -1,15 +1,16 @@
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from client.privacy.dp_sgd import PrivateGradient, PrivatePlan, private_plan
-from common.accounting import epsilon_of
+from common.accounting import PrivateSteps, epsilon_of
 from common.contract import RefusalError
 from common.models.registry import build_model
 from common.study import Study
@@ -31,12 +32,19 @@ class Source:
         rate: float = 1.0,
         steps: int = 1,
         study: Study = STUDY,
+        physical: int = 64,
     ) -> None:
         self.samples = samples_of(images_each)
         self.network = build_model(study.model, 0)
-        self.expected = rate * len(images_each)
+        self.patient = study.privacy.unit == "patient"
+        self.expected = rate * (len(images_each) if self.patient else sum(images_each))
         plan = PrivatePlan(
-            delta=1e-3, sample_rate=rate, steps_a_round=steps, noise_multiplier=noise
+            delta=1e-3,
+            sample_rate=rate,
+            steps_a_round=steps,
+            noise_multiplier=noise,
+            images_a_patient=max(images_each),
+            unit=study.privacy.unit,
         )
         self.gradient = PrivateGradient(
             self.network,
@@ -46,6 +54,7 @@ class Source:
             self.samples,
             torch.Generator().manual_seed(1),
             torch.Generator().manual_seed(2),
+            physical,
         )
 
     def loss(self, indices: Tensor) -> Tensor:
@@ -61,36 +70,84 @@ class Source:
 
 
 def clipped_by_hand(source: Source, indices: Tensor) -> Tensor:
+    """Return the sum of the units' clipped gradients, a backward pass a unit."""
     model = build_model(STUDY.model, 0)
     total = torch.zeros(sum(p.numel() for p in model.parameters()))
-    for index in indices:
-        logits = model(source.samples.images[index][None])
-        loss = F.cross_entropy(8 * logits, source.samples.targets[index][None])
+    patients = source.samples.patients
+    by_unit = groupby(indices.tolist(), key=lambda i: patients[i] if source.patient else i)
+    for _, images in ((unit, list(images)) for unit, images in by_unit):
+        logits = model(source.samples.images[images])
+        loss = F.cross_entropy(8 * logits, source.samples.targets[images])
         gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, model.parameters())])
         total += gradient * min(1.0, CLIP / float(gradient.norm()))
     return total
 
 
-@settings(deadline=None, max_examples=15)
-@given(images_each=SLICES_EACH, data=st.data())
+@settings(deadline=None, max_examples=30)
+@given(images_each=SLICES_EACH, most=st.sampled_from(["1", "3", "null"]), data=st.data())
 def test_one_patient_moves_the_sum_by_at_most_the_clip_however_many_slices(
-    images_each: list[int], data: st.DataObject
+    images_each: list[int], most: str, data: st.DataObject
 ) -> None:
-    source = Source(images_each)
+    study = study_from(
+        *PICTURES,
+        *PRIVATE,
+        f"privacy.max_grad_norm={CLIP}",
+        f"privacy.images_per_patient={most}",
+        f"model.channels=[{data.draw(st.sampled_from([2, 4, 6]))},8]",
+    )
+    source = Source(images_each, study=study)
     (indices,) = source.gradient.batches()
     patients = [source.samples.patients[index] for index in indices]
-    assert len(set(patients)) == len(patients) == len(images_each)
-    out = data.draw(st.integers(0, len(indices) - 1))
-    others = torch.cat([indices[:out], indices[out + 1 :]])
+    assert set(patients) == set(source.samples.patients)
+    assert len(indices) == sum(n if most == "null" else min(n, int(most)) for n in images_each)
+    out = data.draw(st.sampled_from(patients))
+    others = indices[torch.tensor([patient != out for patient in patients])]
     influence = source.sum_over(indices) - source.sum_over(others)
     assert float(influence.norm()) <= CLIP * (1 + 1e-4)
 
 
-def test_the_noiseless_sum_is_that_of_gradients_clipped_one_by_one() -> None:
-    source = Source([3, 1, 7, 2, 1])
+@pytest.mark.parametrize("unit", ["patient", "image"])
+@pytest.mark.parametrize("most", ["1", "2", "null"])
+@pytest.mark.parametrize("augmentations", [1, 2])
+def test_the_noiseless_sum_is_that_of_gradients_clipped_one_by_one(
+    unit: str, most: str, augmentations: int
+) -> None:
+    study = study_from(
+        *PICTURES,
+        *PRIVATE,
+        f"privacy.max_grad_norm={CLIP}",
+        f"privacy.unit={unit}",
+        f"privacy.images_per_patient={most}",
+        f"privacy.augmentations={augmentations}",
+    )
+    source = Source([3, 1, 7, 2, 1], study=study)
     (indices,) = source.gradient.batches()
     expected = clipped_by_hand(source, indices)
     torch.testing.assert_close(source.sum_over(indices), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_where_images_are_drawn_a_patient_of_many_pays_for_all() -> None:
+    study = study_from(*PICTURES, *PRIVATE, "privacy.unit=image", "training.batch_size=4")
+    plan = private_plan(study, [1, 4, 15])
+    assert plan.sample_rate == 4 / 20
+    assert plan.image_cost == PrivateSteps(noise_multiplier=1.0, sample_rate=0.2, steps=5)
+    worst = PrivateSteps(noise_multiplier=1 / 15, sample_rate=1 - 0.8**15, steps=5)
+    assert plan.patient_cost == worst
+
+
+def test_an_image_that_another_can_replace_is_bounded_by_two_clips() -> None:
+    alone, several = (private_plan(STUDY, each) for each in ([1] * 20, [1] * 19 + [2]))
+    assert alone.image_cost == alone.patient_cost == several.patient_cost
+    assert several.image_cost.noise_multiplier == several.patient_cost.noise_multiplier / 2
+
+
+def test_a_target_holds_for_the_patient_also_where_images_are_drawn() -> None:
+    study = study_from(
+        *PICTURES, "privacy.mechanism=dp_sgd", "privacy.target_epsilon=8", "privacy.unit=image"
+    )
+    plan = private_plan(study, [2] * 20)
+    assert 7.5 < epsilon_of([plan.patient_cost] * study.rounds, plan.delta) <= 8
+    assert epsilon_of([plan.image_cost] * study.rounds, plan.delta) < 4
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.4, 1.0])
@@ -137,19 +194,13 @@ def test_empty_draws_are_steps_too() -> None:
     source = Source([1, 1], rate=1e-6, steps=5)
     batches = list(source.gradient.batches())
     assert [len(batch) for batch in batches] == [0] * 5
-    plan = private_plan(STUDY, 20)
-    assert plan.round_cost.steps == plan.steps_a_round == 3
+    plan = private_plan(STUDY, [1] * 20)
+    assert plan.patient_cost.steps == plan.steps_a_round == 3
 
 
 @pytest.mark.parametrize("physical", [1, 3, 7])
 def test_small_physical_batches_give_the_update_of_one_large_batch(physical: int) -> None:
-    small = study_from(
-        *PICTURES,
-        *PRIVATE,
-        f"privacy.max_grad_norm={CLIP}",
-        f"privacy.physical_batch_size={physical}",
-    )
-    one, split = (Source([2] * 7, noise=0.3, steps=3, study=s) for s in (STUDY, small))
+    one, split = (Source([2] * 7, noise=0.3, steps=3, physical=p) for p in (64, physical))
     for large, parts in zip(one.gradient.batches(), split.gradient.batches(), strict=True):
         assert torch.equal(large, parts)
         torch.testing.assert_close(split.sum_over(parts), one.sum_over(large), rtol=1e-4, atol=1e-6)
@@ -166,22 +217,21 @@ def test_closing_takes_everything_off_the_network() -> None:
     source.gradient.backward(torch.tensor([0, 1]), source.loss)
     source.gradient.close()
     assert list(source.network.state_dict()) == keys
-    modules: list[nn.Module] = list(source.network.modules())
-    assert not any(m._forward_hooks or m._backward_hooks for m in modules)
-    source.network(source.samples.images).sum().backward()
-    assert not any(hasattr(p, "grad_sample") for p in source.network.parameters())
+    assert not any("forward" in vars(module) for module in source.network.modules())
 
 
 @pytest.mark.parametrize("delta", [0.3, 0.051])
 def test_a_delta_over_one_by_the_patients_is_refused(delta: float) -> None:
     study = study_from(*PICTURES, *PRIVATE, f"privacy.delta={delta}")
     with pytest.raises(RefusalError, match=r"more than 1/patients=0\.05"):
-        private_plan(study, 20)
+        private_plan(study, [1] * 20)
 
 
 def test_without_a_delta_it_is_half_of_one_by_the_patients() -> None:
-    assert private_plan(STUDY, 20).delta == 1 / 40
-    assert private_plan(study_from(*PICTURES, *PRIVATE, "privacy.delta=0.05"), 20).delta == 0.05
+    assert private_plan(STUDY, [1] * 20).delta == 1 / 40
+    assert (
+        private_plan(study_from(*PICTURES, *PRIVATE, "privacy.delta=0.05"), [1] * 20).delta == 0.05
+    )
 
 
 @pytest.mark.parametrize(
@@ -197,8 +247,8 @@ def test_the_plan_of_all_rounds_stays_within_the_target(
         f"rounds={rounds}",
         f"training.local_epochs={epochs}",
     )
-    plan = private_plan(study, patients)
-    assert 0.95 * target < epsilon_of([plan.round_cost] * rounds, plan.delta) <= target
+    plan = private_plan(study, [3] * patients)
+    assert 0.95 * target < epsilon_of([plan.patient_cost] * rounds, plan.delta) <= target
 
 
 def test_a_target_that_no_noise_meets_is_refused() -> None:
@@ -209,10 +259,10 @@ def test_a_target_that_no_noise_meets_is_refused() -> None:
         "privacy.delta=1e-12",
     )
     with pytest.raises(RefusalError, match="cannot be met"):
-        private_plan(study, 20)
+        private_plan(study, [1] * 20)
 
 
 def test_a_cohort_smaller_than_a_batch_is_drawn_whole() -> None:
-    plan = private_plan(STUDY, 3)
+    plan = private_plan(STUDY, [1] * 3)
     assert plan.sample_rate == 1.0
     assert plan.steps_a_round == 1

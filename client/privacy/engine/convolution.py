@@ -1,0 +1,223 @@
+"""Convolutions of 1, 2 and 3 dimensions, transposed ones too: each unit's weight gradient.
+
+The backward pass makes the input's gradient and the units' weight gradients; the batch's weight
+gradient, which clipping would throw away, is never made. Legend of shapes: as in tape.py, and
+I and O channels in and out, K places of the kernel, T places of the output (of the input, where
+transposed).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from client.privacy.engine.tape import Ghost, Tape
+
+Convolution = (
+    nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+)
+GHOST_PLACES = 32
+"""Up to so many places of the output, or a quarter of its channels, the ghost norm is cheapest."""
+GROUPED_FLOATS = 2_000_000
+"""Up to so many weight gradients in all, one grouped call beats one call a unit ..."""
+GROUPED_PLACES_2D = 4096
+"""... but in one and two dimensions only below so many places."""
+_backward = torch.ops.aten.convolution_backward
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """All of a convolution but its weights."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    transposed: bool
+    output_padding: tuple[int, ...]
+    groups: int
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What follows the bias in aten.convolution."""
+        return (
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.transposed,
+            self.output_padding,
+            self.groups,
+        )
+
+
+def convolve(layer: Convolution, tape: Tape, image_RI: Tensor, output_size: Any = None) -> Tensor:
+    """Return the layer's output; its backward pass writes the units' gradients on the tape."""
+    settings: Any = layer  # its attributes are typed as parameters, strings or tuples
+    axes = len(settings.stride)
+    padding, output_padding = settings.padding, (0,) * axes
+    if settings.transposed:
+        output_padding = settings._output_padding(
+            image_RI,
+            output_size,
+            settings.stride,
+            settings.padding,
+            settings.kernel_size,
+            axes,
+            settings.dilation,
+        )
+    elif settings.padding_mode != "zeros" or isinstance(padding, str):
+        mode = "constant" if settings.padding_mode == "zeros" else settings.padding_mode
+        image_RI = F.pad(image_RI, settings._reversed_padding_repeated_twice, mode=mode)
+        padding = (0,) * axes
+    geometry = Geometry(
+        stride=settings.stride,
+        padding=tuple(padding),
+        dilation=settings.dilation,
+        transposed=settings.transposed,
+        output_padding=tuple(output_padding),
+        groups=settings.groups,
+    )
+    tape.use(settings.weight, settings.bias)
+    output: Tensor = _Convolve.apply(  # type: ignore[no-untyped-call]
+        autocast(image_RI), settings.weight, settings.bias, geometry, tape
+    )
+    return output
+
+
+def autocast(values: Tensor) -> Tensor:
+    """Return the values in the type that mixed precision computes in here, if it is on."""
+    kind = values.device.type
+    return values.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else values
+
+
+class _Convolve(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        image_RI: Tensor,
+        weight: nn.Parameter,
+        bias: nn.Parameter | None,
+        geometry: Geometry,
+        tape: Tape,
+    ) -> Tensor:
+        ctx.save_for_backward(image_RI, weight)
+        ctx.parameters, ctx.geometry, ctx.tape = (weight, bias), geometry, tape
+        with torch.autocast(image_RI.device.type, enabled=False):
+            cast = None if bias is None else bias.to(image_RI.dtype)
+            output: Tensor = torch.ops.aten.convolution(
+                image_RI, weight.to(image_RI.dtype), cast, *geometry.arguments
+            )
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, output_RO: Tensor) -> tuple[Tensor | None, ...]:
+        image_RI, weight = ctx.saved_tensors
+        parameter, bias = ctx.parameters
+        geometry, tape = ctx.geometry, ctx.tape
+        weight = weight.to(output_RO.dtype)
+        image_gradient = None
+        if ctx.needs_input_grad[0]:
+            image_gradient = _gradients(output_RO, image_RI, weight, geometry, 0)
+        if parameter.requires_grad:
+            _weight_gradients(tape, parameter, output_RO, image_RI, weight, geometry)
+        if bias is not None and bias.requires_grad:
+            tape.store(bias, tape.sum_rows(output_RO.flatten(2).sum(2)))
+        return image_gradient, None, None, None, None
+
+
+def _gradients(
+    output_RO: Tensor, image_RI: Tensor, weight: Tensor, geometry: Geometry, which: int
+) -> Tensor:
+    """Return the gradient of the image (which=0) or of the weight (which=1), and nothing else."""
+    mask = [which == 0, which == 1, False]
+    gradient: Tensor = _backward(output_RO, image_RI, weight, None, *geometry.arguments, mask)[
+        which
+    ]
+    return gradient
+
+
+def _weight_gradients(
+    tape: Tape,
+    parameter: nn.Parameter,
+    output_RO: Tensor,
+    image_RI: Tensor,
+    weight: Tensor,
+    geometry: Geometry,
+) -> None:
+    method = method_for(tape, parameter, output_RO, image_RI, geometry)
+    if method == "ghost":
+        square_norm_U = _ghost_norms(tape, output_RO, image_RI, weight, geometry)
+
+        def weighted_sum(factor_U: Tensor) -> Tensor:
+            factor_R = tape.factors_of_rows(factor_U, len(output_RO))
+            shape = (-1, *[1] * (output_RO.ndim - 1))
+            scaled = output_RO * factor_R.to(output_RO.dtype).view(shape)
+            return _gradients(scaled, image_RI, weight, geometry, 1).to(parameter.dtype)
+
+        tape.store_ghost(parameter, Ghost(square_norm_U, weighted_sum))
+    elif method == "grouped":
+        tape.store(parameter, _grouped(tape, output_RO, image_RI, weight, geometry))
+    else:
+        tape.store(
+            parameter,
+            [
+                _gradients(output_RO[a:b], image_RI[a:b], weight, geometry, 1)
+                for a, b in tape.spans(len(output_RO))
+            ],
+        )
+
+
+def method_for(
+    tape: Tape, parameter: nn.Parameter, output_RO: Tensor, image_RI: Tensor, geometry: Geometry
+) -> str:
+    """Return ghost, grouped, or call: the cheapest way to this layer's weight gradients.
+
+    A rule by shape alone, so that a run can be repeated; the thresholds are the crossings that
+    simulation/benchmark/convolution.py prints.
+    """
+    places = (image_RI if geometry.transposed else output_RO)[0, 0].numel()
+    dilated = any(step > 1 for step in geometry.dilation)
+    each_row = len(output_RO) == len(tape.images_of_unit)
+    windows = not (geometry.transposed or geometry.groups > 1 or dilated)
+    few_places = places <= max(GHOST_PLACES, output_RO.shape[1] // 4)
+    if each_row and tape.once(parameter) and windows and few_places:
+        return "ghost"
+    small = len(output_RO) * parameter.numel() <= GROUPED_FLOATS
+    if each_row and small and (len(geometry.stride) == 3 or places < GROUPED_PLACES_2D):
+        return "grouped"
+    return "call"
+
+
+def _grouped(
+    tape: Tape, output_RO: Tensor, image_RI: Tensor, weight: Tensor, geometry: Geometry
+) -> Tensor:
+    """Return each row's weight gradient, [R, ...], from one call with groups of its own a row."""
+    rows = len(output_RO)
+    as_channels = [t.reshape(1, -1, *t.shape[2:]) for t in (output_RO, image_RI)]
+    repeated = weight.repeat(rows, *[1] * (weight.ndim - 1))
+    arguments = geometry.arguments[:-1]
+    mask = [False, True, False]
+    groups = rows * geometry.groups
+    gradients: Tensor = _backward(*as_channels, repeated, None, *arguments, groups, mask)[1]
+    return gradients.view(rows, *weight.shape)
+
+
+def _ghost_norms(
+    tape: Tape, output_RO: Tensor, image_RI: Tensor, weight: Tensor, geometry: Geometry
+) -> Tensor:
+    """Return |sum over places of output x input window|^2 of each row, from two Gram matrices.
+
+    <A A^T, G G^T> over the T places (Bu, Mao and Xu, NeurIPS 2022, Eq. 2.6).
+    """
+    windows = F.pad(image_RI, [p for p in reversed(geometry.padding) for _ in (0, 1)])
+    axes = len(geometry.stride)
+    for axis, step in enumerate(geometry.stride):
+        windows = windows.unfold(2 + axis, weight.shape[2 + axis], step)
+    order = [0, *range(2, 2 + axes), 1, *range(2 + axes, 2 + 2 * axes)]
+    windows_RTK = windows.permute(order).reshape(len(image_RI), output_RO[0, 0].numel(), -1).float()
+    output_ROT = output_RO.flatten(2).float()
+    gram_RTT = windows_RTK @ windows_RTK.transpose(1, 2)
+    return (gram_RTT * (output_ROT.transpose(1, 2) @ output_ROT)).sum((1, 2)).clamp(min=0)
