@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 import yaml
 
+from client.privacy.policy import Policy, load_policy
 from common.checks import positive
 from common.schema import SettingsError, typed
 
@@ -19,7 +20,9 @@ class Site:
     manifest: str
     """CSV or TSV file of images, or a folder; relative to site.yaml."""
     state: str = "state"
-    """Folder of what the site remembers: account, key, last reply; relative to site.yaml."""
+    """Folder of what the site remembers: ledgers, key, last reply; relative to site.yaml."""
+    policy: str = ""
+    """File of the site's policy; relative to site.yaml. Empty: the strict defaults."""
     device: str = "cpu"
     """cpu, cuda, or cuda:N."""
     threads: int = 1
@@ -42,10 +45,19 @@ class Site:
         """Where the images are listed."""
         return Path(self.folder, self.manifest)
 
+    def load_policy(self) -> Policy:
+        """Return what a study must keep to here, and what may leave."""
+        return load_policy(Path(self.folder, self.policy)) if self.policy else Policy()
+
     @property
     def state_path(self) -> Path:
         """Where the site remembers."""
         return Path(self.folder, self.state)
+
+    @property
+    def ledgers_path(self) -> Path:
+        """Where the ledgers of the site's data sets lie."""
+        return self.state_path / "ledgers"
 
 
 def load_site(path: Path) -> Site:

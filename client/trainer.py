@@ -1,23 +1,27 @@
 """One study at one site: describe, train, evaluate. Plain Python; it knows nothing of Flower."""
 
-import functools
 import hashlib
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 from pydantic import TypeAdapter
-from torch import Tensor, nn
+from torch import Tensor
 
-from client.cohort import BadCohortError, Cohort, load_cohort
-from client.evaluation import evaluate, predict
-from client.manifest import read_folder, read_manifest
+from client.cohort import Samples
+from client.evaluation import bootstrap, patient_rows, predict
+from client.log import site_log
 from client.outbox import Kept, Outbox, site_key
-from client.privacy.account import Account
-from client.privacy.dp_sgd import PrivateGradient, PrivatePlan, private_plan
+from client.privacy.account import METRICS, TRAINING, Account
+from client.privacy.dp_sgd import PrivateGradient
+from client.privacy.gate import Limits, leave
+from client.privacy.ledger import Ledger, LedgerError
+from client.privacy.statistics import noised_estimates
 from client.site import Site, load_site
 from client.training import (
     GradientSource,
@@ -27,42 +31,22 @@ from client.training import (
     learning_rate,
     train_round,
 )
-from common.config import load_study, study_digest
+from client.work import MEGABYTE, Work, data_set_at, physical_batch, work_for
+from common.accounting import gaussian_release
 from common.contract import (
     Description,
     Estimate,
     EvaluateReply,
-    PrivacySpent,
     RefusalError,
+    Released,
     Request,
-    StudyReference,
     TrainReply,
 )
-from common.models.registry import batch_norm_keys, build_model
 from common.seeding import generator, secret_generator, seed
 from common.state import Arrays, arrays_of, digest_of, state_of, tensors_of
-from common.study import Study
-from common.tasks.registry import build_task
-from common.tasks.task import Task
 from common.transforms import augment
 
-CACHED_COHORTS = 64
-LEAST_TOLD_PATIENTS = 5
-"""With privacy, estimates over fewer held-out patients stay at the site: the ends of an interval
-over two or three patients are single patients' values."""
 _ReplyAdapter = TypeAdapter(TrainReply)
-
-
-@dataclass(frozen=True)
-class _Work:
-    """Everything that one request works with."""
-
-    study: Study
-    digest: str
-    cohort: Cohort
-    task: Task
-    model: nn.Module
-    local: frozenset[str]
 
 
 class Trainer:
@@ -71,96 +55,127 @@ class Trainer:
     def __init__(self, site: Site) -> None:
         self.site = site
         self._outbox = Outbox(site.state_path)
-        self._account = Account(site.state_path)
         self._device = torch.device(site.device)
+        self._policy = site.load_policy()
+        self._log = site_log(Path(site.folder))
 
-    def describe(self, request: Request) -> Description:
-        """Read and check all data, and return what the server may know before the first round."""
-        work = self._work(request.study)
-        if work.study.privacy.private and work.cohort.train.num_patients:
-            private_plan(work.study, work.cohort.train.num_patients)
-        return Description(
+    def describe(self, request: Request) -> Released:
+        """Read and check everything, and return what the server may know before the first round.
+
+        The whole study is held against the policy, the ledger and this machine's memory, so that
+        what cannot be done is refused before any work.
+        """
+        work = self._work(request)
+        with self._account(work) as account:
+            if account is not None:
+                account.check_all()
+        if work.plan is not None:
+            images, memory = physical_batch(work, self._device)
+            self._log.info(
+                "a pass takes %d images; an image keeps %.1f MB, in plain training %.1f MB",
+                images,
+                memory.private_bytes / MEGABYTE,
+                memory.plain_bytes / MEGABYTE,
+            )
+        about = Description(
             site=self.site.name,
             patients_train=work.cohort.train.num_patients,
             patients_held_out=work.cohort.held_out.num_patients,
             images_train=len(work.cohort.train.patients),
             bad_files=len(work.cohort.bad_files),
         )
+        return leave(about, None, self._limits(work, request), self._policy)
 
-    def train(self, request: Request, weights: Arrays) -> tuple[TrainReply, Arrays]:
+    def train(self, request: Request, weights: Arrays) -> Released:
         """Train the incoming model for one round and return the update.
 
-        The same request gives the same bytes and is charged once: a finished update is kept until
-        the next, so that a killed server or site costs no epsilon.
+        It is paid for before it is computed. The same request gives the same bytes and is charged
+        once: a finished update is kept until the next, so that a killed server or site costs no
+        epsilon.
         """
         began = time.monotonic()
-        work = self._work(request.study)
+        work = self._work(request)
         if not work.cohort.train.num_patients:
             raise RefusalError("data", "this site has no training patients; do not ask it to train")
-        release = self._release(work, request, weights)
-        kept = self._outbox.last()
-        if kept is None or kept.release != release:
-            kept = self._trained(work, request, weights, release, began)
-        reply = _ReplyAdapter.validate_python(kept.body)
-        if reply.privacy is not None:
-            plan = private_plan(work.study, work.cohort.train.num_patients)
-            self._account.charge(release, plan.round_cost)
-            reply = replace(reply, privacy=self._spent(plan))
-        return reply, arrays_of(kept.weights)
+        release = self._release(work, request, weights, work.cohort.train)
+        with self._account(work) as account:
+            if work.plan is not None and account is not None:
+                account.pay(release, work.plan.patient_cost, TRAINING)
+            kept = self._outbox.last()
+            if kept is None or kept.release != release:
+                kept = self._trained(work, account, request, weights, release, began)
+            reply = _ReplyAdapter.validate_python(kept.body)
+            if account is not None:
+                reply = replace(reply, privacy=account.spent())
+        limits = self._limits(work, request)
+        return leave(reply, arrays_of(kept.weights), limits, self._policy)
 
-    def evaluate(self, request: Request, weights: Arrays) -> EvaluateReply:
+    def evaluate(self, request: Request, weights: Arrays) -> Released:
         """Return the incoming model's estimates on the held-out patients."""
         began = time.monotonic()
-        work = self._work(request.study)
+        work = self._work(request)
         self._load(work, weights)
-        return EvaluateReply(
+        with self._account(work) as account:
+            estimates = self._estimates(work, account, request, weights)
+        found = EvaluateReply(
             site=self.site.name,
             round=request.round,
             seconds=time.monotonic() - began,
-            estimates=self._estimates(work, request.round),
+            estimates=estimates,
         )
+        return leave(found, None, self._limits(work, request), self._policy)
 
-    def _work(self, reference: StudyReference) -> _Work:
+    def _work(self, request: Request) -> Work:
         torch.set_num_threads(self.site.threads)
-        overrides = tuple(reference.overrides)
-        study = _composed(overrides)
-        digest = study_digest(study)
-        if digest != reference.digest:
-            raise RefusalError(
-                "study",
-                f"the server runs study {reference.digest[:12]}, this site composes "
-                f"{digest[:12]} from the same settings; install the same version of wardround",
-            )
-        if study.training.amp and self._device.type == "cpu":
-            raise RefusalError(
-                "study",
-                "training.amp=true needs a GPU, this site trains on a CPU; set amp to false",
-            )
-        cohort = self._cohort(overrides)
-        model = build_model(study.model, seed(study.seed, "initial model"))
-        by_policy = study.model.batch_norm_policy == "local"
-        local = batch_norm_keys(model) if by_policy else frozenset()
-        task = build_task(study.task)
-        return _Work(study, digest, cohort, task, model.to(self._device), local)
+        return work_for(request.study, self.site.manifest_path, self._policy, self._device)
 
-    def _cohort(self, overrides: tuple[str, ...]) -> Cohort:
+    @contextmanager
+    def _account(self, work: Work) -> Iterator[Account | None]:
+        """Hold the data set's ledger; None where nothing that leaves is charged to anybody."""
+        cohort = work.cohort
+        patients = cohort.train.num_patients or cohort.held_out.num_patients
+        noised = self._policy.may_leave.metrics_noise_multiplier > 0
+        if work.plan is None and not (noised and patients):
+            yield None
+            return
         try:
-            return cohort_of(self.site.manifest_path, overrides)
-        except BadCohortError as error:
+            data_set = data_set_at(self.site.manifest_path)
+            ledger = Ledger.open(self.site.ledgers_path, data_set)
+            with ledger.exclusive():
+                yield Account(
+                    ledger=ledger,
+                    policy=self._policy,
+                    study=work.study,
+                    digest=work.digest,
+                    plan=work.plan,
+                    patients=patients,
+                )
+        except LedgerError as error:
             raise RefusalError(
-                "data",
-                f"{len(error.bad_files)} files cannot be used; the site's own log names them, or "
-                "data.on_bad_file=skip goes on without them",
+                "privacy",
+                "the ledger of what this site's patients have spent cannot be used; "
+                "the site's own log says why",
             ) from error
 
-    def _release(self, work: _Work, request: Request, weights: Arrays) -> str:
+    def _limits(self, work: Work, request: Request) -> Limits:
+        arrays = arrays_of(state_of(work.model))
+        return Limits(
+            site=self.site.name,
+            round=request.round,
+            patients_train=work.cohort.train.num_patients,
+            patients_held_out=work.cohort.held_out.num_patients,
+            arrays={n: (a.shape, a.dtype) for n, a in arrays.items() if n not in work.local},
+            metrics={name: (m.low, m.high) for name, m in work.task.metrics.items()},
+            metrics_noise_multiplier=self._policy.may_leave.metrics_noise_multiplier,
+        )
+
+    def _release(self, work: Work, request: Request, weights: Arrays, samples: Samples) -> str:
         # The key of the noise: another model, round, patient, label or image must never meet the
         # same noise again, nor one release two noises (another device or version draws others).
-        train = work.cohort.train
         data = {
-            "images": train.images.numpy(),
-            "patients": np.array(train.patients, dtype=np.str_),
-            "targets": train.targets.numpy(),
+            "images": samples.images.numpy(),
+            "patients": np.array(samples.patients, dtype=np.str_),
+            "targets": samples.targets.numpy(),
         }
         versions = (version("wardround"), torch.__version__, self._device.type)
         parts = (work.digest, str(request.round), digest_of(weights), digest_of(data), *versions)
@@ -168,14 +183,17 @@ class Trainer:
         return f"{work.digest}-{key}"
 
     def _trained(
-        self, work: _Work, request: Request, weights: Arrays, release: str, began: float
+        self,
+        work: Work,
+        account: Account | None,
+        request: Request,
+        weights: Arrays,
+        release: str,
+        began: float,
     ) -> Kept:
         self._load(work, weights)
-        estimates = self._estimates(work, request.round) if request.evaluate else {}
-        plan = None
-        if work.study.privacy.private:
-            plan = private_plan(work.study, work.cohort.train.num_patients)
-        outcome = self._local_round(work, request.round, release, plan)
+        estimates = self._estimates(work, account, request, weights) if request.evaluate else {}
+        outcome = self._local_round(work, request.round, release)
         state = state_of(work.model)
         reply = TrainReply(
             site=self.site.name,
@@ -185,7 +203,6 @@ class Trainer:
             seconds=round(time.monotonic() - began, 3),
             train_loss=outcome.mean_loss,
             estimates=estimates,
-            privacy=self._spent(plan) if plan else None,
         )
         kept = Kept(
             release=release,
@@ -197,15 +214,13 @@ class Trainer:
         self._outbox.store(kept)
         return kept
 
-    def _local_round(
-        self, work: _Work, round_number: int, release: str, plan: PrivatePlan | None
-    ) -> LocalResult:
+    def _local_round(self, work: Work, round_number: int, release: str) -> LocalResult:
         study, samples = work.study, work.cohort.train
         labels = (round_number, self.site.name)
         lr = learning_rate(study.training, round_number, study.rounds)
         optimizer = build_optimizer(study.training, work.model, lr)
         source: GradientSource
-        if plan is None:
+        if work.plan is None:
             draws = generator(seed(study.seed, *labels, "draws"))
             source = PlainGradient(work.model, study.training, len(samples.patients), draws)
         else:
@@ -213,7 +228,10 @@ class Trainer:
             key = site_key(self.site.state_path)
             draws = secret_generator(key, release, "draws")
             noise = secret_generator(key, release, "noise", device=self._device)
-            source = PrivateGradient(work.model, optimizer, plan, study, samples, draws, noise)
+            images, _ = physical_batch(work, self._device)
+            source = PrivateGradient(
+                work.model, optimizer, work.plan, study, samples, draws, noise, images
+            )
         with torch.random.fork_rng():
             # Drop-out alone reads the global generator.
             torch.manual_seed(seed(study.seed, *labels, "dropout"))
@@ -225,7 +243,7 @@ class Trainer:
             finally:
                 source.close()
 
-    def _load(self, work: _Work, weights: Arrays) -> None:
+    def _load(self, work: Work, weights: Arrays) -> None:
         state = tensors_of(weights)
         if work.local:
             own = state_of(work.model)
@@ -235,29 +253,28 @@ class Trainer:
         except RuntimeError as error:
             raise RefusalError("study", "the weights do not fit the study's model") from error
 
-    def _kept_local(self, work: _Work) -> dict[str, Tensor]:
+    def _kept_local(self, work: Work) -> dict[str, Tensor]:
         kept = self._outbox.last()
         ours = kept is not None and kept.release.startswith(work.digest)
         return kept.local if kept is not None and ours else {}
 
-    def _estimates(self, work: _Work, round_number: int) -> dict[str, Estimate]:
+    def _estimates(
+        self, work: Work, account: Account | None, request: Request, weights: Arrays
+    ) -> dict[str, Estimate]:
         held_out = work.cohort.held_out
-        least = LEAST_TOLD_PATIENTS if work.study.privacy.private else 1
-        if held_out.num_patients < least:
+        if held_out.num_patients < self._policy.cohort.least_patients_told:
             return {}
+        multiplier = self._policy.may_leave.metrics_noise_multiplier
+        release = f"{self._release(work, request, weights, held_out)}-metrics"
+        if multiplier and account is not None:
+            account.pay(release, gaussian_release(multiplier), METRICS)
         probabilities = predict(work.model, held_out, work.task, self._device)
-        at = seed(work.study.seed, round_number, self.site.name, "bootstrap")
-        return evaluate(probabilities, held_out, work.task, at)
-
-    def _spent(self, plan: PrivatePlan) -> PrivacySpent:
-        return PrivacySpent(
-            unit="patient",
-            epsilon=self._account.epsilon(plan.delta),
-            delta=plan.delta,
-            noise_multiplier=plan.noise_multiplier,
-            sample_rate=plan.sample_rate,
-            steps=self._account.steps(),
-        )
+        rows = list(patient_rows(probabilities, held_out, work.task).values())
+        if not multiplier:
+            at = seed(work.study.seed, request.round, self.site.name, "bootstrap")
+            return bootstrap(rows, work.task, at)
+        noise = secret_generator(site_key(self.site.state_path), release, "metrics")
+        return noised_estimates(rows, work.task, multiplier, noise)
 
     def _refuse_broken(self, weights: dict[str, Tensor]) -> None:
         broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
@@ -271,16 +288,3 @@ class Trainer:
 def trainer_at(path: Path) -> Trainer:
     """Return the trainer of the site whose settings are in a site.yaml."""
     return Trainer(load_site(path))
-
-
-@functools.lru_cache(maxsize=CACHED_COHORTS)
-def _composed(overrides: tuple[str, ...]) -> Study:
-    return load_study(overrides)
-
-
-@functools.lru_cache(maxsize=CACHED_COHORTS)
-def cohort_of(manifest: Path, overrides: tuple[str, ...]) -> Cohort:
-    """Return the site's data, read once a process: a cache for speed, never for meaning."""
-    study = _composed(overrides)
-    rows = read_folder(manifest) if manifest.is_dir() else read_manifest(manifest)
-    return load_cohort(rows, study.data, study.task, seed(study.seed, "split"))

@@ -5,7 +5,12 @@ Weights travel beside these bodies as arrays. Every body is validated when it ar
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 MAX_PATIENTS = 10_000_000
 
@@ -57,13 +62,18 @@ class PrivacySpent:
     unit: str
     """What is protected: patient."""
     epsilon: float
-    """Spent since the account began."""
+    """What this study has cost a patient so far, its numbers included."""
+    epsilon_image: float
+    """What its training has cost a single image of a patient."""
+    epsilon_life: float
+    """What all studies with this data set have cost a patient."""
     delta: float
     noise_multiplier: float
+    """Of a step, over the most that a patient moves it."""
     sample_rate: float
     """Chance of a patient to be in a step."""
     steps: int
-    """Private steps since the account began."""
+    """Private steps of this study so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +130,22 @@ class Refusal:
     site: str
     code: str
     text: str
+
+
+Answer: TypeAlias = Description | TrainReply | EvaluateReply | Refusal
+"""Whatever a site answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Released:
+    """What a site's gate let pass, and so the only thing that is packed as an answer.
+
+    The gate (client/privacy/gate.py) alone makes it at a site; a test reads the code for it.
+    """
+
+    body: Answer
+    weights: Mapping[str, NDArray[np.generic]] | None = None
+    """Arrays beside a TrainReply; None beside all else."""
 
 
 class RefusalError(Exception):

@@ -13,7 +13,15 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from common.contract import Description, EvaluateReply, Refusal, Request, TrainReply
+from common.contract import (
+    Answer,
+    Description,
+    EvaluateReply,
+    Refusal,
+    Released,
+    Request,
+    TrainReply,
+)
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -27,14 +35,14 @@ class MessageError(ValueError):
     """A message that does not keep the contract; the text says where."""
 
 
-def pack(body: object, weights: Arrays | None = None) -> RecordDict:
-    """Return the records of a message."""
-    kind = type(body).__name__
-    text = _ADAPTERS[kind].dump_json(body).decode()
-    records = RecordDict({"body": ConfigRecord({"kind": kind, "json": text})})
-    if weights is not None:
-        records["weights"] = ArrayRecord({name: Array(array) for name, array in weights.items()})
-    return records
+def pack_request(request: Request, weights: Arrays | None = None) -> RecordDict:
+    """Return the records of what a server asks."""
+    return _packed(request, weights)
+
+
+def pack_answer(released: Released) -> RecordDict:
+    """Return the records of a site's answer: of what its gate released, and of nothing else."""
+    return _packed(released.body, released.weights)
 
 
 def unpack_request(records: RecordDict) -> Request:
@@ -46,16 +54,13 @@ def unpack_request(records: RecordDict) -> Request:
     return cast(Request, _body(records, Request))
 
 
-def unpack_answer(records: RecordDict) -> TrainReply | EvaluateReply | Description | Refusal:
+def unpack_answer(records: RecordDict) -> Answer:
     """Return what a site answers.
 
     Raises:
         MessageError: as for unpack_request.
     """
-    return cast(
-        TrainReply | EvaluateReply | Description | Refusal,
-        _body(records, TrainReply, EvaluateReply, Description, Refusal),
-    )
+    return cast(Answer, _body(records, TrainReply, EvaluateReply, Description, Refusal))
 
 
 def unpack_weights(records: RecordDict) -> Arrays:
@@ -81,6 +86,15 @@ def unpack_weights(records: RecordDict) -> Arrays:
 def reply(records: RecordDict, request: Message) -> Message:
     """Return the answer to a Flower message."""
     return Message(records, reply_to=request)
+
+
+def _packed(body: Request | Answer, weights: Arrays | None) -> RecordDict:
+    kind = type(body).__name__
+    text = _ADAPTERS[kind].dump_json(body).decode()
+    records = RecordDict({"body": ConfigRecord({"kind": kind, "json": text})})
+    if weights is not None:
+        records["weights"] = ArrayRecord({name: Array(array) for name, array in weights.items()})
+    return records
 
 
 def _body(records: RecordDict, *allowed: type[Any]) -> object:

@@ -22,7 +22,7 @@ from common.contract import (
     StudyReference,
     TrainReply,
 )
-from common.messages import MessageError, pack, unpack_answer, unpack_weights
+from common.messages import MessageError, pack_request, unpack_answer, unpack_weights
 from common.state import Arrays, State, arrays_of
 from common.study import StrategyConfig
 from server.aggregation import weight_of, weighted_mean
@@ -68,7 +68,7 @@ class Federation:
             ValueError: two nodes give the same site name.
         """
         nodes = self._nodes(len(agreed))
-        request = pack(Request(study=self._study))
+        request = pack_request(Request(study=self._study))
         found: dict[str, Description] = {}
         refused: dict[str, str] = {}
         keyed: dict[str, int | None] = {str(node): node for node in nodes}
@@ -93,7 +93,7 @@ class Federation:
     ) -> Iterator[tuple[str, TrainReply | Missing, Arrays]]:
         """Yield every site's update, in the order of the names; at most one is in memory."""
         request = Request(study=self._study, round=round_number, evaluate=evaluate)
-        records = pack(request, arrays_of(model))
+        records = pack_request(request, arrays_of(model))
         nodes = {site: self._node_of.get(site) for site in sorted(sites)}
         for site, answer, weights in self._ask(nodes, records, MessageType.TRAIN, timeout_s):
             reply = self._expected(site, answer, TrainReply, round_number)
@@ -105,7 +105,7 @@ class Federation:
     ) -> Iterator[tuple[str, EvaluateReply | Missing]]:
         """Yield every site's evaluation of the model, in the order of the names."""
         request = Request(study=self._study, round=round_number, evaluate=True)
-        records = pack(request, arrays_of(model))
+        records = pack_request(request, arrays_of(model))
         nodes = {site: self._node_of.get(site) for site in sorted(sites)}
         for site, answer, _ in self._ask(nodes, records, MessageType.EVALUATE, timeout_s):
             reply = self._expected(site, answer, EvaluateReply, round_number)

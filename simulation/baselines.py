@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from client.cohort import Cohort, Samples
 from client.evaluation import evaluate, predict
-from client.trainer import cohort_of, trainer_at
+from client.trainer import trainer_at
 from client.training import PlainGradient, build_optimizer, learning_rate, train_round
+from client.work import cohort_of
 from common.config import travelling
 from common.contract import Estimate
 from common.seeding import generator, seed

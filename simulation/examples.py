@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client.evaluation import predict
-from client.trainer import cohort_of, trainer_at
+from client.trainer import trainer_at
+from client.work import cohort_of
 from common.config import travelling
 from common.files import read_tensors
 from common.tasks.registry import build_task

@@ -87,4 +87,5 @@ def _shown(path: Path) -> str:
 
 
 def _site_logs(folder: Path) -> list[Path]:
-    return [log for log in sorted(folder.glob("sites/*/site.log")) if log.stat().st_size]
+    logs = sorted(folder.glob("sites/*/site.log"))
+    return [log for log in logs if " ERROR " in log.read_text()]

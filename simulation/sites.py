@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from client.manifest import read_manifest
 from client.outbox import KEY
+from client.privacy.policy import open_policy
 from common.files import write_atomic
 from common.seeding import seed
 from common.study import Study
@@ -108,7 +110,10 @@ def _write_site(
         "name": name,
         "manifest": os.path.relpath(manifest, folder),
         "device": "cuda" if simulation.gpus_per_actor else "cpu",
+        "policy": "policy.yaml",
     }
+    # Invented or public data: nobody has to be protected.
+    write_atomic(folder / "policy.yaml", OmegaConf.to_yaml(asdict(open_policy())).encode())
     write_atomic(folder / "site.yaml", OmegaConf.to_yaml(settings).encode())
     key = folder / "state" / KEY
     if not key.exists():

@@ -3,28 +3,36 @@
 import csv
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
 import yaml
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 from PIL import Image
 
 from client.cohort import Samples
+from client.privacy.ledger import ledgers_in
+from client.privacy.policy import open_policy
+from common.accounting import PrivateSteps
 from common.config import load_study, study_digest
 from common.contract import (
+    Answer,
     Description,
     Estimate,
     EvaluateReply,
+    PrivacySpent,
+    Released,
     Request,
     StudyReference,
     TrainReply,
 )
-from common.messages import pack, reply, unpack_request, unpack_weights
+from common.messages import pack_answer, reply, unpack_request, unpack_weights
 from common.state import Arrays, arrays_of
 from common.study import Study
 from server.run import initial_network, shared_state
@@ -76,7 +84,9 @@ def write_site(folder: Path, name: str, rows: Sequence[Mapping[str, str]]) -> Pa
         writer.writeheader()
         writer.writerows(rows)
     path = folder / "site.yaml"
-    path.write_text(yaml.safe_dump({"name": name, "manifest": "manifest.csv"}))
+    (folder / "policy.yaml").write_text(yaml.safe_dump(asdict(open_policy())))
+    settings = {"name": name, "manifest": "manifest.csv", "policy": "policy.yaml"}
+    path.write_text(yaml.safe_dump(settings))
     return path
 
 
@@ -127,6 +137,27 @@ def volumes_site(
             }
         )
     return write_site(folder, name, rows)
+
+
+def charges_at(folder: Path) -> list[PrivateSteps]:
+    """Return what stands in the ledger of a site's data set; nothing where there is no ledger."""
+    ledgers = ledgers_in(folder / "state" / "ledgers")
+    return [steps for ledger in ledgers for steps in ledger.history()]
+
+
+def spent(**changes: float) -> PrivacySpent:
+    """Return an account as a site tells it."""
+    told: dict[str, Any] = {
+        "unit": "patient",
+        "epsilon": 1.0,
+        "epsilon_image": 1.0,
+        "epsilon_life": 1.0,
+        "delta": 1e-3,
+        "noise_multiplier": 1.1,
+        "sample_rate": 0.2,
+        "steps": 7,
+    }
+    return PrivacySpent(**{**told, **changes})
 
 
 def samples_of(images_each: Sequence[int], seed: int = 0, size: int = 8) -> Samples:
@@ -185,7 +216,7 @@ def numbers_app(
             images_train=patients[name],
             bad_files=0,
         )
-        return query(name, message) or reply(pack(about), message)
+        return query(name, message) or reply(packed(about), message)
 
     @app.train()
     def update(message: Message, context: Context) -> Message:
@@ -196,7 +227,7 @@ def numbers_app(
             return other
         weights = work(name, asked.round, dict(unpack_weights(message.content)))
         body = trained(name, asked.round, patients[name], evaluated=asked.evaluate)
-        return reply(pack(body, weights), message)
+        return reply(packed(body, weights), message)
 
     @app.evaluate()
     def judge(message: Message, context: Context) -> Message:
@@ -204,9 +235,14 @@ def numbers_app(
         body = EvaluateReply(
             site=name_of(context), round=asked.round, seconds=0.0, estimates=estimate(0.5)
         )
-        return reply(pack(body), message)
+        return reply(packed(body), message)
 
     return app
+
+
+def packed(body: Answer, weights: Arrays | None = None) -> RecordDict:
+    """Return the records of an answer that no gate has seen: these sites have no patients."""
+    return pack_answer(Released(body=body, weights=weights))
 
 
 def trained(site: str, round_number: int, patients: int, evaluated: bool = False) -> TrainReply:

@@ -1,82 +1,120 @@
-"""The site's account of privacy: private steps, written before their update leaves."""
+"""What a study may still spend at a site: the ledger, the site's policy and the study's own target.
 
-import json
-import os
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import BinaryIO
+Everything that a study takes from the patients is paid for here before it is computed, so a study
+that may not go on has trained nothing and told nothing.
+"""
 
-from common.accounting import PrivateSteps, epsilon_of
-from common.checks import in_range, positive
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-ACCOUNT = "privacy_account.jsonl"
+from client.privacy.dp_sgd import PrivatePlan
+from client.privacy.ledger import Charge, Ledger, epsilon_of_charges, steps_of
+from client.privacy.policy import Policy, Spending, check_spending
+from common.accounting import PrivateSteps, epsilon_of, gaussian_release
+from common.contract import PrivacySpent, RefusalError
+from common.study import Study
+
+TRAINING, METRICS = "training", "statistics"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Account:
-    """The account of one site's data set; a file of JSON lines, only ever appended to.
+    """One study's account at one site."""
 
-    Epsilon of the file never goes down: a line is written and fsynced before the update leaves.
-    A line carries the key of its release, so that the same update told twice is charged once.
-    """
+    ledger: Ledger
+    policy: Policy
+    study: Study
+    digest: str
+    """Of the study: its rows in the ledger have it."""
+    plan: PrivatePlan | None
+    """Of the private training; None for a site that only tests."""
+    patients: int
+    """Training patients, or the tested ones of a site that only tests."""
 
-    folder: Path
+    @property
+    def delta(self) -> float:
+        """The delta of every epsilon here."""
+        return 1 / (2 * self.patients) if self.plan is None else self.plan.delta
 
-    def charge(self, release: str, steps: PrivateSteps) -> None:
-        """Add the steps of a release, unless this release is already in the account."""
-        if release in self._entries():
+    def check_all(self) -> None:
+        """Refuse a study whose remaining rounds and evaluations would spend too much.
+
+        Raises:
+            RefusalError: with the reason and what would pass.
+            LedgerError: the ledger cannot be used.
+        """
+        charges = self._charges(None)
+        own = [charge for charge in charges if charge.study == self.digest]
+        more = []
+        if self.plan is not None:
+            cost = self.plan.patient_cost
+            done = sum(charge.steps for charge in own if charge.purpose == TRAINING)
+            left = cost.steps * self.study.rounds - done
+            more += [replace(cost, steps=left)] if left > 0 else []
+        multiplier = self.policy.may_leave.metrics_noise_multiplier
+        told = sum(charge.purpose == METRICS for charge in own)
+        left = 1 + -(-self.study.rounds // self.study.evaluate_every) - told
+        if multiplier and left > 0:
+            more.append(replace(gaussian_release(multiplier), steps=left))
+        self._check(charges, more)
+
+    def pay(self, release: str, cost: PrivateSteps, purpose: str) -> None:
+        """Write down what a release costs, unless it is paid, or refuse it; before it is computed.
+
+        Raises:
+            RefusalError: the cost is over a cap of the site, or over the study's own target.
+            LedgerError: the ledger cannot be used or written.
+        """
+        charges = self._charges(None)
+        if release not in {charge.release for charge in charges}:
+            self._check_target(charges, cost, purpose)
+            self._check(charges, [cost])
+        self.ledger.charge(release, self.digest, cost, purpose)
+
+    def spent(self) -> PrivacySpent | None:
+        """Return what the study has spent of its training patients; None if none trained here."""
+        if self.plan is None:
+            return None
+        charges = self._charges(self.digest)
+        rounds = sum(charge.purpose == TRAINING for charge in charges)
+        image = self.plan.image_cost
+        return PrivacySpent(
+            unit="patient",
+            epsilon=epsilon_of_charges(charges, self.delta),
+            epsilon_image=epsilon_of([replace(image, steps=image.steps * rounds)], self.delta),
+            epsilon_life=self.ledger.epsilon(self.delta),
+            delta=self.delta,
+            noise_multiplier=self.plan.patient_cost.noise_multiplier,
+            sample_rate=self.plan.patient_cost.sample_rate,
+            steps=sum(charge.steps for charge in charges if charge.purpose == TRAINING),
+        )
+
+    def _charges(self, study: str | None) -> list[Charge]:
+        charges = self.ledger.chain().charges.values()
+        return [charge for charge in charges if study in (None, charge.study)]
+
+    def _check_target(self, charges: Sequence[Charge], cost: PrivateSteps, purpose: str) -> None:
+        target = self.study.privacy.target_epsilon
+        if target is None or purpose != TRAINING:
             return
-        line = json.dumps({"release": release, **asdict(steps)}, sort_keys=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ACCOUNT).open("ab+") as file:
-            self._drop_half_line(file)
-            file.write(line.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        # Of the training alone: the patients that metrics are told of are others.
+        own = [c for c in charges if c.study == self.digest and c.purpose == TRAINING]
+        after = epsilon_of([*steps_of(own), cost], self.delta)
+        if after > target:
+            raise RefusalError(
+                "privacy",
+                f"another round would bring the epsilon of this study to {after:.2f}, over its own "
+                f"privacy.target_epsilon={target:g}; the study is over at this site",
+            )
 
-    def history(self) -> list[PrivateSteps]:
-        """Return all charged steps, oldest first."""
-        return list(self._entries().values())
-
-    def epsilon(self, delta: float) -> float:
-        """Return the epsilon spent so far at delta."""
-        return epsilon_of(self.history(), delta)
-
-    def steps(self) -> int:
-        """Return the private steps taken so far."""
-        return sum(entry.steps for entry in self.history())
-
-    @staticmethod
-    def _drop_half_line(file: BinaryIO) -> None:
-        file.seek(0)
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
-
-    def _entries(self) -> dict[str, PrivateSteps]:
-        path = self.folder / ACCOUNT
-        if not path.exists():
-            return {}
-        lines = path.read_bytes().split(b"\n")
-        # A kill in the middle of a write leaves a last line without its end: nothing had left yet.
-        whole = lines[:-1]
-        entries: dict[str, PrivateSteps] = {}
-        for number, line in enumerate(whole, start=1):
-            try:
-                release, steps = _entry(line)
-                entries[release] = steps
-            except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(
-                    f"line {number} of {path} is not an entry of a privacy account; the account "
-                    "must be whole before this site trains: restore the file from a backup"
-                ) from error
-        return entries
-
-
-def _entry(line: bytes) -> tuple[str, PrivateSteps]:
-    fields = dict(json.loads(line))
-    release = str(fields.pop("release"))
-    steps = PrivateSteps(**fields)
-    # Not by type alone: with a noise of NaN the accountant would never end.
-    positive(noise_multiplier=steps.noise_multiplier, steps=steps.steps)
-    in_range(0.0, 1.0, sample_rate=steps.sample_rate)
-    return release, steps
+    def _check(self, charges: Sequence[Charge], more: Sequence[PrivateSteps]) -> None:
+        own = [charge for charge in charges if charge.study == self.digest]
+        least = self.policy.privacy.least_noise_multiplier
+        noise = least if self.plan is None else self.plan.patient_cost.noise_multiplier
+        spending = Spending(
+            noise_multiplier=noise,
+            delta=self.delta,
+            epsilon_study=epsilon_of([*steps_of(own), *more], self.delta),
+            epsilon_life=epsilon_of([*steps_of(list(charges)), *more], self.delta),
+        )
+        check_spending(self.policy, self.patients, spending)

@@ -14,12 +14,15 @@ from torch.nn import functional as F
 
 from common.checks import one_of
 from common.tasks.config import TaskConfig
-from common.tasks.task import Metric, Sums, Task, check_finite
+from common.tasks.task import Bounded, Metric, Sums, Task, check_finite
 
 SCORE_BINS = 2048
 """Bins of a score's histogram, 0.012 wide: scores closer than that count as equal."""
 SCORE_LIMIT = 12.0
 """Scores are clipped to +-12, the logits of 6e-6 and 1 - 6e-6."""
+NOISED_EDGES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
+"""Logits between the 8 bins of a histogram that noise covers. Every bin gets its own noise, so more
+bins would lose more to noise than they keep of the ranking."""
 CALIBRATION_BINS = 15
 """Equal bins of the confidence (Guo et al., ICML 2017)."""
 
@@ -82,6 +85,7 @@ def build_classification(config: ClassificationConfig) -> Task:
         measure=measure,
         patient_sums=patient_sums,
         score=score,
+        bounded=Bounded(bounded_row, sensitivity_of(len(config.classes)), restored),
     )
 
 
@@ -145,19 +149,54 @@ def score(sums: Sums) -> dict[str, float]:
     """Return the metrics of the images that the sums are over.
 
     With more than two classes auroc is the mean over the classes, each against the rest, that have
-    both positives and negatives.
+    both positives and negatives. Sums that noise has covered have no calibration.
     """
     areas = [area_under_roc(negatives, positives) for negatives, positives in sums["scores"]]
     defined = [area for area in areas if not math.isnan(area)]
     values = {
         "auroc": float(np.mean(defined)) if defined else math.nan,
         "balanced_accuracy": balanced_accuracy(sums["confusion"]),
-        "ece": expected_calibration_error(sums["calibration"]),
     }
+    if "calibration" in sums:
+        values["ece"] = expected_calibration_error(sums["calibration"])
     if len(sums["confusion"]) == 2:
         negatives, positives = sums["scores"][0]
         values["sensitivity_at_95_specificity"] = sensitivity(negatives, positives)
     return values
+
+
+def bounded_row(sums: Sums) -> Sums:
+    """Return the mean over a patient's images: `scores` [S, 2, 8] in wide bins, and `confusion`.
+
+    Each histogram and the confusion are then shares that add up to 1, however many images a patient
+    has. The calibration is left out: it sums |distances|, and of noise these do not cancel.
+    """
+    places = (np.array(NOISED_EDGES) + SCORE_LIMIT) / (2 * SCORE_LIMIT) * SCORE_BINS
+    starts = [0, *places.astype(int).tolist()]
+    scores = np.add.reduceat(sums["scores"], starts, axis=-1)
+    return {
+        "scores": np.stack([_shares(of_class) for of_class in scores]),
+        "confusion": _shares(sums["confusion"]),
+    }
+
+
+def sensitivity_of(classes: int) -> float:
+    """Return the largest L2 distance of two patients' bounded rows.
+
+    A row has S histograms and a confusion; two tables of shares differ by at most sqrt(2).
+    """
+    return math.sqrt(2 * (len(_ranked(classes)) + 1))
+
+
+def restored(sums: Sums, patients: int) -> Sums:
+    """Return the possible totals that are nearest to those with noise.
+
+    Every table's shares add up to 1 a patient, and the number of patients is public.
+    """
+    return {
+        "scores": np.stack([_nearest_counts(of_class, patients) for of_class in sums["scores"]]),
+        "confusion": _nearest_counts(sums["confusion"], patients),
+    }
 
 
 def area_under_roc(negatives: NDArray[np.float64], positives: NDArray[np.float64]) -> float:
@@ -211,6 +250,21 @@ def expected_calibration_error(calibration: NDArray[np.float64]) -> float:
     images, right, confidence = calibration
     total = images.sum()
     return float(np.abs(right - confidence).sum() / total) if total else math.nan
+
+
+def _shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    kept = np.maximum(np.nan_to_num(counts), 0.0)
+    total = kept.sum()
+    return kept / total if total else kept
+
+
+def _nearest_counts(noised: NDArray[np.float64], total: float) -> NDArray[np.float64]:
+    # Projection onto counts that are not negative and add up to the total: Duchi et al., ICML 2008,
+    # Fig. 1. Clipping alone would add half the noise of every empty bin as patients.
+    ranked = np.sort(noised, axis=None)[::-1]
+    excess = (np.cumsum(ranked) - total) / np.arange(1, ranked.size + 1)
+    nearest: NDArray[np.float64] = noised - excess[np.flatnonzero(ranked > excess)[-1]]
+    return np.maximum(nearest, 0.0)
 
 
 def _ranked(classes: int) -> list[int]:

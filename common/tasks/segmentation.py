@@ -17,8 +17,10 @@ from torch.nn import functional as F
 
 from common.checks import one_of, positive
 from common.tasks.config import TaskConfig
-from common.tasks.task import Metric, Sums, Task, check_finite
+from common.tasks.task import Bounded, Metric, Sums, Task, check_finite
 
+LARGEST_DISTANCE_MM = 1000.0
+"""Farther apart than the ends of a body's image: a site tells no distance beyond."""
 _COUNTS = ("overlap", "predicted", "true")
 
 
@@ -65,6 +67,7 @@ def segmentation_metrics(classes: Sequence[str]) -> dict[str, Metric]:
             "mm",
             "95th percentile of the distance between the surfaces, mean over the classes and "
             "patients where both surfaces exist.",
+            high=LARGEST_DISTANCE_MM,
         ),
     }
 
@@ -92,6 +95,7 @@ def build_segmentation(config: SegmentationConfig) -> Task:
         measure=measure,
         patient_sums=patient_sums,
         score=lambda sums: score(sums, config.classes),
+        bounded=Bounded(bounded_row, math.sqrt(len(config.classes)), restored),
     )
 
 
@@ -153,17 +157,34 @@ def score(sums: Sums, classes: Sequence[str]) -> dict[str, float]:
     """Return the metrics of the patients that the sums are over.
 
     hd95_mm leaves out the pairs of patient and class without two surfaces, so a model that finds
-    nothing is not punished by it: read it beside dice.
+    nothing is not punished by it: read it beside dice. Sums that noise has covered have none.
     """
     patients = sums["patients"].sum()
-    measured = sums["hd95_patients"].sum()
     means = [float(value) for value in sums["dice"] / sums["patients"]] if patients else []
     of_each = means or [math.nan] * len(classes)
-    return {
+    values = {
         "dice": float(np.mean(of_each)),
         **{f"dice_{name}": value for name, value in zip(classes, of_each, strict=True)},
-        "hd95_mm": float(sums["hd95_mm"].sum() / measured) if measured else math.nan,
     }
+    if "hd95_patients" in sums:
+        measured = sums["hd95_patients"].sum()
+        values["hd95_mm"] = float(sums["hd95_mm"].sum() / measured) if measured else math.nan
+    return values
+
+
+def bounded_row(sums: Sums) -> Sums:
+    """Return a patient's Dice values [C], each in [0, 1].
+
+    Two patients' rows so differ by at most sqrt(C). The surface distance has no bound that would
+    leave anything of it under the noise, so it is left out.
+    """
+    return {"dice": np.clip(np.nan_to_num(sums["dice"]), 0.0, 1.0)}
+
+
+def restored(sums: Sums, patients: int) -> Sums:
+    """Return totals of Dice values with noise as those of so many patients."""
+    dice = np.clip(sums["dice"], 0.0, patients)
+    return {"dice": dice, "patients": np.full_like(dice, patients)}
 
 
 def _foreground(labels: Tensor, classes: int) -> Tensor:

@@ -26,6 +26,25 @@ class Metric:
     """Unit: mm, or empty for a number without one."""
     meaning: str
     """One line for a table's legend."""
+    low: float = 0.0
+    """The least value that is possible."""
+    high: float = 1.0
+    """The largest value that is possible; a site tells nothing beyond the two."""
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A patient's part of the sums, cut to a known size: what noise can cover."""
+
+    row: Callable[[Sums], Sums]
+    """A patient's sums, whatever they hold -> the bounded row."""
+    sensitivity: float
+    """Largest L2 distance, over all arrays together, between the totals of the rows of two sets of
+    equally many patients that differ in one patient. Without that patient the total moves no
+    further. The number of patients itself is public."""
+    restore: Callable[[Sums, int], Sums]
+    """Totals with noise, and the number of patients -> totals that are possible, near to them, as
+    `score` takes them. It sees no patient, so it costs no privacy."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +65,10 @@ class Task:
     patient_sums: Callable[[Sequence[Sums]], Sums]
     """Records of all images of one patient, one or more -> the patient's sums."""
     score: Callable[[Sums], dict[str, float]]
-    """Sums over any patients, each counted any number of times -> metrics; nan where undefined."""
+    """Sums over any patients, each counted any number of times -> metrics; nan where undefined.
+    Sums that noise has covered give the metrics that stand on them alone."""
+    bounded: Bounded
+    """What of a patient's sums noise can cover."""
 
 
 def check_finite(probabilities: Tensor) -> None:

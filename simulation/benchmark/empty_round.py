@@ -17,9 +17,9 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from common.config import load_study
-from common.contract import Description, EvaluateReply, TrainReply
+from common.contract import Description, EvaluateReply, Released, TrainReply
 from common.files import read_json
-from common.messages import pack, reply, unpack_request, unpack_weights
+from common.messages import pack_answer, reply, unpack_request, unpack_weights
 from server.events import EVENTS
 from server.run import RESULT, initial_network, shared_state
 from simulation.benchmark.table import Row, begin_with_environment, run_benchmark
@@ -45,7 +45,7 @@ def describe(message: Message, context: Context) -> Message:
         images_train=10,
         bad_files=0,
     )
-    return reply(pack(about), message)
+    return reply(pack_answer(Released(body=about)), message)
 
 
 @echo.train()
@@ -53,7 +53,8 @@ def train(message: Message, context: Context) -> Message:
     """Answer with the weights that came."""
     number = unpack_request(message.content).round
     done = TrainReply(site=site_name(context), round=number, patients=10, steps=0, seconds=0.0)
-    return reply(pack(done, unpack_weights(message.content)), message)
+    released = Released(body=done, weights=unpack_weights(message.content))
+    return reply(pack_answer(released), message)
 
 
 @echo.evaluate()
@@ -61,7 +62,7 @@ def evaluate(message: Message, context: Context) -> Message:
     """Answer that no patient is held out."""
     number = unpack_request(message.content).round
     done = EvaluateReply(site=site_name(context), round=number, seconds=0.0, estimates={})
-    return reply(pack(done), message)
+    return reply(pack_answer(Released(body=done)), message)
 
 
 def site_name(context: Context) -> str:

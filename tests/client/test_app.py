@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, Message, MessageType, RecordDict
 
-from client.app import LOG, SITES_FOLDER, app, site_config
-from client.privacy.account import ACCOUNT
+from client.app import SITES_FOLDER, app, site_config
+from client.log import LOG
 from common.contract import Description, EvaluateReply, Refusal, TrainReply
-from common.messages import pack, unpack_answer, unpack_weights
+from common.messages import pack_request, unpack_answer, unpack_weights
 from common.state import Arrays
 from simulation.grid import InProcessGrid
 from tests.builders import PICTURES, PRIVATE, initial_weights, pictures_site, request_for
@@ -32,7 +32,7 @@ def asked(kind: str, records: RecordDict) -> Message:
 
 
 def ask(kind: str, *overrides: str, weights: Arrays | None = None) -> Message:
-    return asked(kind, pack(request_for(*overrides), weights))
+    return asked(kind, pack_request(request_for(*overrides), weights))
 
 
 def told(message: Message) -> str:
@@ -58,7 +58,7 @@ def test_the_courier_brings_the_trainers_answers(sites: Path) -> None:
     assert unpack_weights(update).keys() == weights.keys()
     found = unpack_answer(ask(MessageType.EVALUATE, *PICTURES, weights=weights).content)
     assert isinstance(found, EvaluateReply)
-    assert (sites / "000-st-a" / LOG).read_text() == ""
+    assert "ERROR" not in (sites / "000-st-a" / LOG).read_text()
 
 
 def patient_on_both_sides(folder: Path) -> None:
@@ -77,9 +77,10 @@ def broken_outbox(folder: Path) -> None:
     (folder / "state" / "last_reply.safetensors").write_bytes(NAME.encode())
 
 
-def broken_account(folder: Path) -> None:
-    (folder / "state").mkdir()
-    (folder / "state" / ACCOUNT).write_text(f"{NAME}\n")
+def broken_ledger(folder: Path) -> None:
+    ledgers = folder / "state" / "ledgers"
+    ledgers.mkdir(parents=True)
+    (ledgers / "0123456789abcdef.ledger").write_text(f"{NAME}\n")
 
 
 def broken_settings(folder: Path) -> None:
@@ -91,9 +92,8 @@ def broken_settings(folder: Path) -> None:
     [
         (patient_on_both_sides, "ValueError"),
         (no_manifest, "ValueError"),
-        (broken_outbox, "SafetensorError"),
-        (broken_account, "ValueError"),
-        (broken_settings, "SettingsError"),
+        (broken_outbox, "Error"),
+        (broken_settings, "Error"),
     ],
 )
 def test_no_error_text_with_a_patient_or_a_path_leaves(
@@ -106,6 +106,17 @@ def test_no_error_text_with_a_patient_or_a_path_leaves(
     assert answer.code == "error"
     assert answer.text == f"{kind} at the site; its own log has the details"
     assert kind in (sites / "000-st-a" / LOG).read_text()
+
+
+def test_a_broken_ledger_is_a_refusal_that_names_no_file(sites: Path) -> None:
+    pictures_site(sites / "000-st-a")
+    broken_ledger(sites / "000-st-a")
+    overrides = (*PICTURES, *PRIVATE)
+    for kind in (MessageType.QUERY, MessageType.TRAIN):
+        answer = refusal(ask(kind, *overrides, weights=initial_weights(*overrides)))
+        assert answer.code == "privacy"
+        assert "ledger of what this site's patients have spent cannot be used" in answer.text
+    assert "0123456789abcdef.ledger" in (sites / "000-st-a" / LOG).read_text()
 
 
 def test_files_that_cannot_be_read_are_counted_not_named(sites: Path) -> None:

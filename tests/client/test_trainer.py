@@ -1,22 +1,26 @@
 import csv
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from client.outbox import Outbox
-from client.privacy.account import Account
-from client.trainer import LEAST_TOLD_PATIENTS, Trainer, trainer_at
-from common.contract import RefusalError, TrainReply
+from client.privacy.policy import CohortPolicy, LeavePolicy, Policy, PrivacyPolicy, open_policy
+from client.trainer import Trainer, trainer_at
+from common.accounting import PrivateSteps, epsilon_of
+from common.contract import RefusalError, Released, TrainReply
 from common.state import Arrays, digest_of
 from tests.builders import (
     PICTURES,
     PRIVATE,
     SLICES,
+    charges_at,
     initial_weights,
     pictures_site,
     request_for,
@@ -32,7 +36,11 @@ def trained(
     trainer: Trainer, *overrides: str, round_number: int = 1, weights: Arrays | None = None
 ) -> tuple[TrainReply, Arrays]:
     request = request_for(*overrides, round_number=round_number)
-    return trainer.train(request, weights or initial_weights(*overrides))
+    return bodies(trainer.train(request, weights or initial_weights(*overrides)))
+
+
+def bodies(released: Released) -> tuple[Any, Arrays]:
+    return released.body, released.weights or {}
 
 
 def moved(update: Arrays, weights: Arrays) -> np.ndarray:
@@ -44,13 +52,17 @@ def correlation(one: np.ndarray, two: np.ndarray) -> float:
 
 
 def test_a_description_counts_patients_and_images(tmp_path: Path) -> None:
-    about = trainer_at(pictures_site(tmp_path / "a", train=3, test=2, each=4)).describe(
-        request_for(*PICTURES)
+    about = (
+        trainer_at(pictures_site(tmp_path / "a", train=3, test=2, each=4))
+        .describe(request_for(*PICTURES))
+        .body
     )
     assert (about.site, about.patients_train, about.patients_held_out) == ("st-a", 3, 2)
     assert (about.images_train, about.bad_files) == (12, 0)
-    slices = trainer_at(volumes_site(tmp_path / "v", train=2, slices=5)).describe(
-        request_for(*SLICES)
+    slices = (
+        trainer_at(volumes_site(tmp_path / "v", train=2, slices=5))
+        .describe(request_for(*SLICES))
+        .body
     )
     assert (slices.patients_train, slices.images_train) == (2, 10)
 
@@ -59,7 +71,7 @@ def test_bad_files_are_counted_where_the_study_skips_them(tmp_path: Path) -> Non
     path = pictures_site(tmp_path / "a", train=3, test=1)
     (tmp_path / "a" / "0-0.png").write_bytes(b"not a picture")
     skip = (*PICTURES, "data.on_bad_file=skip")
-    about = trainer_at(path).describe(request_for(*skip))
+    about = trainer_at(path).describe(request_for(*skip)).body
     assert (about.patients_train, about.bad_files) == (2, 1)
     with pytest.raises(RefusalError, match="1 files cannot be used") as refused:
         trainer_at(path).describe(request_for(*PICTURES))
@@ -80,8 +92,8 @@ def test_the_incoming_model_is_evaluated_before_it_is_trained(tmp_path: Path) ->
     trainer = trainer_at(pictures_site(tmp_path / "a", train=3, test=4))
     weights = initial_weights(*PICTURES)
     request = request_for(*PICTURES, evaluate=True)
-    alone = trainer.evaluate(request, weights)
-    reply, _ = trainer.train(request, weights)
+    alone = trainer.evaluate(request, weights).body
+    reply = trainer.train(request, weights).body
     assert reply.estimates == alone.estimates
     assert alone.estimates["auroc"].n == 4
     assert (alone.site, alone.round) == ("st-a", 1)
@@ -89,7 +101,8 @@ def test_the_incoming_model_is_evaluated_before_it_is_trained(tmp_path: Path) ->
 
 def test_a_site_without_held_out_patients_has_no_estimates(tmp_path: Path) -> None:
     trainer = trainer_at(pictures_site(tmp_path / "a", test=0))
-    assert trainer.evaluate(request_for(*PICTURES), initial_weights(*PICTURES)).estimates == {}
+    found = trainer.evaluate(request_for(*PICTURES), initial_weights(*PICTURES)).body
+    assert found.estimates == {}
 
 
 @pytest.mark.parametrize("overrides", [SGD, (*SGD, *PRIVATE), (*SGD, "data.augment=full")])
@@ -103,7 +116,7 @@ def test_the_same_request_gives_the_same_bytes_and_one_charge(
     anew = trained(trainer_at(path), *overrides)
     assert digest_of(first[1]) == digest_of(again[1]) == digest_of(anew[1])
     assert first[0] == again[0] == replace(anew[0], seconds=first[0].seconds)
-    charges = Account(tmp_path / "a" / "state").history()
+    charges = charges_at(tmp_path / "a")
     assert len(charges) == ("privacy.mechanism=dp_sgd" in overrides)
 
 
@@ -114,9 +127,10 @@ def test_every_round_is_charged_and_epsilon_grows(tmp_path: Path) -> None:
     spent = [reply.privacy for reply in told]
     assert [s.steps for s in spent if s] == [1, 2, 3]
     assert [s.epsilon for s in spent if s] == sorted({s.epsilon for s in spent if s})
-    account = Account(tmp_path / "a" / "state")
     assert spent[-1] is not None
-    assert spent[-1].epsilon == account.epsilon(spent[-1].delta)
+    epsilon = epsilon_of(charges_at(tmp_path / "a"), spent[-1].delta)
+    assert spent[-1].epsilon == pytest.approx(epsilon, rel=1e-5)
+    assert spent[-1].epsilon == spent[-1].epsilon_life == spent[-1].epsilon_image
     assert spent[-1].delta == 1 / 8
     assert spent[-1].unit == "patient"
 
@@ -138,7 +152,7 @@ def test_another_request_meets_other_noise(change: str, tmp_path: Path) -> None:
         _, two = trained(trainer, *LOUD, weights=weights, round_number=2)
     noise = moved(one, initial_weights(*LOUD)), moved(two, weights)
     assert abs(correlation(*noise)) < 0.3
-    assert Account(tmp_path / "a" / "state").steps() == 2
+    assert sum(c.steps for c in charges_at(tmp_path / "a")) == 2
 
 
 def relabel(rows: list[dict[str, str]]) -> None:
@@ -172,7 +186,7 @@ def test_other_data_meets_other_noise_though_the_files_are_the_same(
         writer.writerows(rows)
     _, two = trained(trainer_at(tmp_path / "b" / "site.yaml"), *LOUD)
     assert abs(correlation(moved(one, weights), moved(two, weights))) < 0.3
-    assert len(Account(tmp_path / "b" / "state").history()) == 2
+    assert len(charges_at(tmp_path / "b")) == 2
 
 
 def test_the_same_data_elsewhere_is_the_same_release(tmp_path: Path) -> None:
@@ -181,7 +195,7 @@ def test_the_same_data_elsewhere_is_the_same_release(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     _, two = trained(trainer_at(tmp_path / "b" / "site.yaml"), *LOUD)
     assert digest_of(one) == digest_of(two)
-    assert len(Account(tmp_path / "b" / "state").history()) == 1
+    assert len(charges_at(tmp_path / "b")) == 1
 
 
 def test_another_site_meets_other_noise(tmp_path: Path) -> None:
@@ -227,23 +241,74 @@ def test_an_update_that_diverged_is_refused_and_not_kept(tmp_path: Path) -> None
 def test_a_site_without_training_patients_evaluates_and_refuses_to_train(tmp_path: Path) -> None:
     trainer = trainer_at(pictures_site(tmp_path / "a", train=0, test=6))
     for overrides in (SGD, (*SGD, *PRIVATE)):
-        assert trainer.describe(request_for(*overrides)).patients_train == 0
+        assert trainer.describe(request_for(*overrides)).body.patients_train == 0
         with pytest.raises(RefusalError, match="no training patients"):
             trained(trainer, *overrides)
-        found = trainer.evaluate(request_for(*overrides), initial_weights(*overrides))
+        found = trainer.evaluate(request_for(*overrides), initial_weights(*overrides)).body
         assert found.estimates["auroc"].n == 6
 
 
-@pytest.mark.parametrize("test", [LEAST_TOLD_PATIENTS - 1, LEAST_TOLD_PATIENTS])
-def test_with_privacy_estimates_over_few_patients_stay_at_the_site(
-    test: int, tmp_path: Path
-) -> None:
-    trainer = trainer_at(pictures_site(tmp_path / "a", test=test))
+def with_policy(path: Path, policy: Policy) -> Trainer:
+    (path.parent / "policy.yaml").write_text(yaml.safe_dump(asdict(policy)))
+    return trainer_at(path)
+
+
+@pytest.mark.parametrize("test", [5, 6])
+def test_estimates_over_few_patients_stay_at_the_site(test: int, tmp_path: Path) -> None:
+    policy = replace(open_policy(), cohort=CohortPolicy(least_patients_told=6))
+    trainer = with_policy(pictures_site(tmp_path / "a", train=20, test=test), policy)
+    weights = initial_weights(*SGD)
+    told = bool(trainer.evaluate(request_for(*SGD), weights).body.estimates)
+    reply = trainer.train(request_for(*SGD, evaluate=True), weights).body
+    assert told == bool(reply.estimates) == (test == 6)
+
+
+def test_noised_metrics_are_charged_once_and_told_the_same_again(tmp_path: Path) -> None:
+    leaves = LeavePolicy(metrics={"auroc": 2}, metrics_noise_multiplier=3.0)
+    trainer = with_policy(
+        pictures_site(tmp_path / "a", test=12), replace(open_policy(), may_leave=leaves)
+    )
+    asked = request_for(*SGD), initial_weights(*SGD)
+    one, two = trainer.evaluate(*asked).body, trainer.evaluate(*asked).body
+    assert one.estimates == two.estimates
+    assert set(one.estimates) == {"auroc"}
+    assert one.estimates["auroc"].low is None
+    assert charges_at(tmp_path / "a") == [
+        PrivateSteps(noise_multiplier=3.0, sample_rate=1.0, steps=1)
+    ]
+
+
+def test_a_site_without_a_policy_file_refuses_what_it_has_not_approved(tmp_path: Path) -> None:
+    path = pictures_site(tmp_path / "a", train=20, test=10)
+    path.write_text(path.read_text().replace("policy: policy.yaml\n", ""))
+    overrides = (*SGD, *PRIVATE, "privacy.noise_multiplier=2.0")
+    with pytest.raises(RefusalError, match="not approved") as refused:
+        trainer_at(path).describe(request_for(*overrides))
+    digest = refused.value.text.split(" ")[1]
+    (tmp_path / "a" / "policy.yaml").write_text(f"studies: {{approved: [{digest}]}}")
+    path.write_text(path.read_text() + "policy: policy.yaml\n")
+    about = trainer_at(path).describe(request_for(*overrides)).body
+    assert about.patients_train == 20
+
+
+def test_a_study_over_the_cap_is_refused_before_its_first_round(tmp_path: Path) -> None:
+    capped = replace(open_policy(), privacy=PrivacyPolicy(max_epsilon_study=1.0, max_delta=1.0))
+    trainer = with_policy(pictures_site(tmp_path / "a"), capped)
     overrides = (*SGD, *PRIVATE)
-    weights = initial_weights(*overrides)
-    told = bool(trainer.evaluate(request_for(*overrides), weights).estimates)
-    reply, _ = trainer.train(request_for(*overrides, evaluate=True), weights)
-    assert told == bool(reply.estimates) == (test == LEAST_TOLD_PATIENTS)
+    with pytest.raises(RefusalError, match="over this site's cap of 1"):
+        trainer.describe(request_for(*overrides))
+    with pytest.raises(RefusalError, match="over this site's cap of 1"):
+        trained(trainer, *overrides)
+    assert charges_at(tmp_path / "a") == []
+
+
+@pytest.mark.parametrize("override", ["seed=${oc.env:HOME}", "hydra.searchpath=[file:///etc]"])
+def test_an_override_that_reads_this_machine_is_refused(override: str, tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a"))
+    request = request_for(*SGD)
+    study = replace(request.study, overrides=[*request.study.overrides, override])
+    with pytest.raises(RefusalError, match="no setting of a study"):
+        trainer.describe(replace(request, study=study))
 
 
 def shorter(weights: Arrays) -> Arrays:

@@ -1,30 +1,35 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from common.contract import (
+    Answer,
     Description,
     Estimate,
-    PrivacySpent,
     Refusal,
+    Released,
     Request,
     StudyReference,
     TrainReply,
 )
 from common.messages import (
     MessageError,
-    pack,
+    pack_answer,
+    pack_request,
     unpack_answer,
     unpack_request,
     unpack_weights,
 )
+from tests.builders import spent
 
+ROOT = Path(__file__).parents[2]
 REFERENCE = StudyReference(overrides=["seed=1"], digest="ab")
+REQUEST = Request(study=REFERENCE, round=2, evaluate=True)
 REPLY = TrainReply(
     site="st-a",
     round=3,
@@ -33,24 +38,25 @@ REPLY = TrainReply(
     seconds=1.5,
     train_loss=None,
     estimates={"dice": Estimate(value=0.5, low=None, high=0.75, n=4)},
-    privacy=PrivacySpent(
-        unit="patient", epsilon=1.0, delta=1e-3, noise_multiplier=1.1, sample_rate=0.2, steps=7
-    ),
+    privacy=spent(),
 )
+RELEASED = Released(body=REPLY)
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        Request(study=REFERENCE, round=2, evaluate=True),
+        REQUEST,
         Description(site="s", patients_train=1, patients_held_out=2, images_train=3, bad_files=0),
         REPLY,
         Refusal(site="s", code="data", text="no"),
     ],
 )
-def test_what_is_packed_comes_out(body: object) -> None:
-    unpack = unpack_request if isinstance(body, Request) else unpack_answer
-    assert unpack(pack(body)) == body
+def test_what_is_packed_comes_out(body: Request | Answer) -> None:
+    if isinstance(body, Request):
+        assert unpack_request(pack_request(body)) == body
+    else:
+        assert unpack_answer(pack_answer(Released(body=body))) == body
 
 
 def test_weights_keep_dtype_shape_and_bytes() -> None:
@@ -58,15 +64,19 @@ def test_weights_keep_dtype_shape_and_bytes() -> None:
         "w": np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32),
         "count": np.array(7, np.int64),
     }
-    out = unpack_weights(pack(REPLY, weights))
-    assert {k: (v.dtype, v.shape, v.tobytes()) for k, v in out.items()} == {
-        k: (v.dtype, v.shape, v.tobytes()) for k, v in weights.items()
-    }
-    assert unpack_weights(pack(REPLY)) == {}
+    for records in (
+        pack_answer(Released(body=REPLY, weights=weights)),
+        pack_request(REQUEST, weights),
+    ):
+        out = unpack_weights(records)
+        assert {k: (v.dtype, v.shape, v.tobytes()) for k, v in out.items()} == {
+            k: (v.dtype, v.shape, v.tobytes()) for k, v in weights.items()
+        }
+    assert unpack_weights(pack_answer(RELEASED)) == {}
 
 
 def _records(change: dict[str, object]) -> RecordDict:
-    records = pack(REPLY)
+    records = pack_answer(RELEASED)
     raw = json.loads(str(records.config_records["body"]["json"])) | change
     records["body"] = ConfigRecord({"kind": "TrainReply", "json": json.dumps(raw)})
     return records
@@ -90,13 +100,13 @@ def test_a_reply_that_breaks_the_contract_is_refused(change: dict[str, object]) 
 
 def test_another_kind_than_asked_is_refused() -> None:
     with pytest.raises(MessageError, match="expected Request"):
-        unpack_request(pack(REPLY))
+        unpack_request(pack_answer(RELEASED))
     with pytest.raises(MessageError, match="holds nothing"):
         unpack_request(RecordDict())
 
 
 def test_an_array_whose_header_lies_is_refused() -> None:
-    records = pack(replace(REPLY), {"w": np.zeros((2, 2), np.float32)})
+    records = pack_request(REQUEST, {"w": np.zeros((2, 2), np.float32)})
     good = records.array_records["weights"]["w"]
     lie = Array(dtype=good.dtype, shape=(9, 9), stype=good.stype, data=good.data)
     records["weights"] = ArrayRecord({"w": lie})
@@ -105,5 +115,29 @@ def test_an_array_whose_header_lies_is_refused() -> None:
 
 
 def test_the_courier_and_the_contract_load_no_torch() -> None:
-    code = "import sys, client.app, common.messages; sys.exit('torch' in sys.modules)"
+    code = "import sys, client.app, client.privacy.gate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+SNIPPET = """
+from common.contract import Released, TrainReply
+from common.messages import pack_answer
+
+body = TrainReply(site="s", round=1, patients=1, steps=1, seconds=0.0)
+pack_answer(Released(body=body))
+pack_answer(body)
+"""
+
+
+def test_an_answer_that_no_gate_released_is_a_type_error(tmp_path: Path) -> None:
+    (tmp_path / "snippet.py").write_text(SNIPPET)
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", str(tmp_path / "snippet.py")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (error, _) = checked.stdout.splitlines()
+    assert "snippet.py:7: error" in error
+    assert 'incompatible type "TrainReply"; expected "Released"' in error

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.contract import Description, Estimate, PrivacySpent
+from common.contract import Description, Estimate
 from server.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
 from server.records import Progress, RoundRecord, SiteRound
+from tests.builders import spent
 
-SPENT = PrivacySpent(
-    unit="patient", epsilon=1 / 3, delta=1e-3, noise_multiplier=1.1, sample_rate=0.1, steps=7
-)
+SPENT = spent(epsilon=1 / 3)
 PART = SiteRound(
     seconds=0.1,
     bytes_sent=10,

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.contract import Description, Estimate, PrivacySpent
+from common.contract import Description, Estimate
 from common.tasks.task import Metric
 from server.records import (
     SCHEMA_VERSION,
@@ -17,7 +17,7 @@ from server.records import (
     result_of,
     summary,
 )
-from tests.builders import PICTURES, study_from
+from tests.builders import PICTURES, spent, study_from
 
 METRICS = {"dice": Metric(True, "", "overlap"), "hd95_mm": Metric(False, "mm", "distance")}
 REASONS = st.dictionaries(st.sampled_from(["st-a", "st-b", "st-c"]), st.just("gone"), max_size=2)
@@ -28,16 +28,6 @@ def told(value: float | None) -> Estimate:
 
 
 def part(epsilon: float | None = None) -> SiteRound:
-    spent = None
-    if epsilon is not None:
-        spent = PrivacySpent(
-            unit="patient",
-            epsilon=epsilon,
-            delta=1e-3,
-            noise_multiplier=1.0,
-            sample_rate=0.1,
-            steps=5,
-        )
     return SiteRound(
         seconds=1.0,
         bytes_sent=1,
@@ -45,7 +35,7 @@ def part(epsilon: float | None = None) -> SiteRound:
         steps=1,
         train_loss=None,
         before={},
-        privacy=spent,
+        privacy=None if epsilon is None else spent(epsilon=epsilon),
     )
 
 

@@ -11,7 +11,7 @@ from flwr.clientapp import ClientApp
 
 from common.contract import Description, Refusal, Request
 from common.files import read_json, read_tensors
-from common.messages import pack, reply
+from common.messages import reply
 from common.study import Study
 from server import strategy as strategy_module
 from server.events import EVENTS, event_log
@@ -19,7 +19,7 @@ from server.records import Outcome
 from server.run import BEST, MODEL, RESULT, initial_network, reference_to, run_study, shared_state
 from server.strategy import Federation
 from simulation.grid import InProcessGrid
-from tests.builders import PICTURES, Weights, numbers_app, shifted, study_from, trained
+from tests.builders import PICTURES, Weights, numbers_app, packed, shifted, study_from, trained
 
 PATIENTS = {"st-a": 3, "st-b": 1, "st-c": 2}
 
@@ -83,18 +83,18 @@ BROKEN: dict[str, tuple[ClientApp, str]] = {
         "the site's process failed (code 2)",
     ),
     "refusal": (
-        answers(lambda m: reply(pack(Refusal(site="st-b", code="data", text="no files")), m)),
+        answers(lambda m: reply(packed(Refusal(site="st-b", code="data", text="no files")), m)),
         "data: no files",
     ),
     "name": (
-        answers(lambda m: reply(pack(trained("st-a", 2, 1)), m)),
+        answers(lambda m: reply(packed(trained("st-a", 2, 1)), m)),
         "answered as 'st-a' for round 2",
     ),
     "round": (
-        answers(lambda m: reply(pack(trained("st-b", 1, 1)), m)),
+        answers(lambda m: reply(packed(trained("st-b", 1, 1)), m)),
         "answered as 'st-b' for round 1",
     ),
-    "no weights": (answers(lambda m: reply(pack(trained("st-b", 2, 1)), m)), "tensors missing"),
+    "no weights": (answers(lambda m: reply(packed(trained("st-b", 2, 1)), m)), "tensors missing"),
 }
 
 
@@ -222,7 +222,7 @@ def test_an_agreed_site_that_never_comes_makes_the_run_partial(
 
 def test_a_study_whose_sites_all_refuse_fails_with_their_reasons(tmp_path: Path) -> None:
     def refuse(site: str, message: Message) -> Message:
-        return reply(pack(Refusal(site=site, code="study", text="not ours")), message)
+        return reply(packed(Refusal(site=site, code="study", text="not ours")), message)
 
     outcome = run(tmp_path, numbers_app(PATIENTS, query=refuse))
     assert outcome.status == "failed"
@@ -234,7 +234,7 @@ def test_two_nodes_of_one_name_end_the_run(tmp_path: Path) -> None:
         about = Description(
             site="st-a", patients_train=1, patients_held_out=0, images_train=1, bad_files=0
         )
-        return reply(pack(about), message) if site == "st-b" else None
+        return reply(packed(about), message) if site == "st-b" else None
 
     with pytest.raises(ValueError, match="two nodes call themselves 'st-a'"):
         run(tmp_path, numbers_app(PATIENTS, query=query))

@@ -9,13 +9,13 @@ from flwr.app import ConfigRecord, Error, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 
 from common.contract import Description, Refusal, Request, StudyReference
-from common.messages import pack, reply
+from common.messages import pack_request, reply
 from common.study import ServerOptimizerConfig, StrategyConfig
 from server import strategy as strategy_module
 from server.events import event_log
 from server.strategy import Federation, Missing, Strategy
 from simulation.grid import InProcessGrid
-from tests.builders import numbers_app, trained
+from tests.builders import numbers_app, packed, trained
 
 PATIENTS = {"st-b": 3, "st-a": 1, "st-c": 2}
 MODEL = {"w": torch.zeros(2, dtype=torch.float32)}
@@ -70,7 +70,7 @@ def test_two_nodes_of_one_name_are_an_error(tmp_path: Path) -> None:
         about = Description(
             site="st-a", patients_train=1, patients_held_out=0, images_train=1, bad_files=0
         )
-        return reply(pack(about), message) if name == "st-c" else None
+        return reply(packed(about), message) if name == "st-c" else None
 
     with pytest.raises(ValueError, match="two nodes call themselves 'st-a'"):
         federation(numbers_app(PATIENTS, query=as_another), tmp_path).enrol(list(PATIENTS), 60.0)
@@ -79,7 +79,7 @@ def test_two_nodes_of_one_name_are_an_error(tmp_path: Path) -> None:
 def test_a_site_that_refuses_the_study_is_absent_with_its_reason(tmp_path: Path) -> None:
     def refuse(name: str, message: Message) -> Message | None:
         body = Refusal(site=name, code="study", text="other version")
-        return reply(pack(body), message) if name == "st-b" else None
+        return reply(packed(body), message) if name == "st-b" else None
 
     found, absent = federation(numbers_app(PATIENTS, query=refuse), tmp_path).enrol(
         list(PATIENTS), 60.0
@@ -126,7 +126,7 @@ def test_a_site_that_does_not_answer_in_time_is_missing_and_the_others_count(
 
 
 def changed(message: Message, **change: object) -> Message:
-    raw = json.loads(str(pack(trained("st-b", 1, 3)).config_records["body"]["json"])) | change
+    raw = json.loads(str(packed(trained("st-b", 1, 3)).config_records["body"]["json"])) | change
     record = ConfigRecord({"kind": "TrainReply", "json": json.dumps(raw)})
     return reply(RecordDict({"body": record}), message)
 
@@ -142,8 +142,8 @@ def changed(message: Message, **change: object) -> Message:
         (lambda m: changed(m, train_loss=float("nan")), "not a finite number"),
         (lambda m: changed(m, seconds=float("inf")), "not a finite number"),
         (lambda m: reply(RecordDict(), m), "holds nothing"),
-        (lambda m: reply(pack(Request(study=STUDY)), m), "holds Request"),
-        (lambda m: reply(pack(Refusal(site="st-b", code="data", text="no")), m), "data: no"),
+        (lambda m: reply(pack_request(Request(study=STUDY)), m), "holds Request"),
+        (lambda m: reply(packed(Refusal(site="st-b", code="data", text="no")), m), "data: no"),
         (
             lambda m: Message(Error(code=2, reason="/secret/path"), reply_to=m),
             "the site's process failed (code 2)",

@@ -5,12 +5,12 @@ from flwr.app import Context, Message, MessageType
 from flwr.clientapp import ClientApp
 
 from common.contract import Description, Request, StudyReference
-from common.messages import pack, reply, unpack_answer
+from common.messages import pack_request, reply, unpack_answer
 from simulation.grid import SERVER_NODE, InProcessGrid
 from tests.builders import numbers_app
 
 PATIENTS = {"st-a": 1, "st-b": 2, "st-c": 3}
-QUESTION = pack(Request(study=StudyReference(overrides=[], digest="ab")))
+QUESTION = pack_request(Request(study=StudyReference(overrides=[], digest="ab")))
 
 
 def messages(grid: InProcessGrid) -> list[Message]:

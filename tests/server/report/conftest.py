@@ -40,6 +40,8 @@ def _account(round_: int) -> dict[str, Any]:
     return {
         "unit": "patient",
         "epsilon": 0.5 * round_,
+        "epsilon_image": 0.5 * round_,
+        "epsilon_life": 0.7 * round_,
         "delta": 1e-3,
         "noise_multiplier": 1.1,
         "sample_rate": 0.1,

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from common.config import load_study
-from common.contract import Description, Estimate, PrivacySpent
+from common.contract import Description, Estimate
 from common.tasks.registry import build_task
 from server.records import Progress, RoundRecord, SiteRound, outcome_of, result_of
 from server.report.render import Example, render_report
+from tests.builders import spent
 
 Make = Callable[..., dict[str, Any]]
 
@@ -186,7 +187,7 @@ def test_failed_run_says_why(make: Make) -> None:
 def test_privacy_is_told_as_it_is(make: Make) -> None:
     private = Page(render_report(make(private=True), [])).text
     assert "What it does not cover:" in private
-    assert "held-out patients leave the sites as they are" in " ".join(private.split())
+    assert "metrics on held-out patients unless a site" in " ".join(private.split())
     public = Page(render_report(make(private=False), [])).text
     assert "No differential privacy:" in public
     assert "Epsilon bounds" not in public
@@ -236,21 +237,20 @@ def test_what_the_server_records_can_be_rendered() -> None:
         site: {name: Estimate(value=0.5, low=0.4, high=0.6, n=3) for name in metrics}
         for site in ("north", "south")
     }
-    spent = PrivacySpent(
-        unit="patient", epsilon=1.5, delta=0.01, noise_multiplier=1, sample_rate=0.2, steps=5
-    )
     part = SiteRound(
         seconds=1, bytes_sent=10, bytes_received=10, steps=5, train_loss=None,
-        before=estimates["north"], privacy=spent,
+        before=estimates["north"], privacy=spent(epsilon=1.5),
     )  # fmt: skip
     record = RoundRecord(
         round=1, seconds=2, participants=["north"], missing={"south": "late"}, sites={"north": part}
     )
     about = {"patients_train": 9, "patients_held_out": 3, "images_train": 18, "bad_files": 0}
     roster = {site: Description(site=site, **about) for site in estimates}
-    progress = Progress(roster=roster, rounds=[record], initial=estimates, spent={"north": spent})
+    progress = Progress(
+        roster=roster, rounds=[record], initial=estimates, spent={"north": spent(epsilon=1.5)}
+    )
     result = result_of(study, progress, outcome_of(progress, estimates, {}), metrics)
     page = Page(render_report(json.loads(json.dumps(result)), []))
     rows = [" ".join(row.split()) for row in page.rows]
     assert any(row.startswith("1 north south 0.500 not told") for row in rows)
-    assert any(row.startswith("north 1.50 0.010 patient") for row in rows)
+    assert any(row.startswith("north 1.50 1.00 1.00 0.001 patient") for row in rows)

@@ -8,7 +8,7 @@ from flwr.app import Context, Message, RecordDict
 from common.config import load_study
 from common.contract import Description
 from common.files import read_json, read_tensors
-from common.messages import pack, unpack_answer
+from common.messages import unpack_answer
 from server.app import RUN_FOLDER
 from server.events import EVENTS
 from server.run import MODEL, RESULT, initial_network
@@ -22,6 +22,7 @@ from simulation.benchmark.empty_round import (
     site_name,
 )
 from simulation.grid import InProcessGrid
+from tests.builders import packed
 
 OVERRIDES = [*MODEL_OVERRIDES, "rounds=2", "evaluate_every=2"]
 
@@ -72,5 +73,5 @@ def test_the_description_keeps_the_contract() -> None:
     about = Description(
         site="007", patients_train=10, patients_held_out=0, images_train=10, bad_files=0
     )
-    request = Message(pack(about), dst_node_id=2, message_type="query")
+    request = Message(packed(about), dst_node_id=2, message_type="query")
     assert unpack_answer(echo(request, context).content) == about

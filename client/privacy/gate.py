@@ -1,0 +1,290 @@
+"""The one gate: everything that leaves a site passes here, and what is not let pass stays.
+
+It builds each answer anew from values that it has checked, so nothing rides along. A value that
+should not be there refuses the whole answer; a value that the policy does not name is left out.
+"""
+
+import builtins
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.privacy.policy import Policy
+from common.contract import (
+    MAX_PATIENTS,
+    Answer,
+    Description,
+    Estimate,
+    EvaluateReply,
+    PrivacySpent,
+    Refusal,
+    RefusalError,
+    Released,
+    TrainReply,
+)
+
+Arrays = Mapping[str, NDArray[np.generic]]
+Same = TypeVar("Same", int, str)
+
+CODES = ("study", "data", "training", "privacy", "policy", "gate", "message")
+"""What a site refuses for; anything else that goes wrong is an `error`."""
+UNKNOWN = "unknown"
+"""Name of a site whose settings cannot be read."""
+MOST_STEPS = 10**9
+MOST_SECONDS = 1e7
+MOST_LOSS = 1e6
+MOST_EPSILON = 1e9
+SECONDS_DECIMALS = 1
+"""A finer clock would tell of single images."""
+DIGITS = 6
+"""Significant digits of the numbers of an account, rounded to the side that promises less."""
+LONGEST_TEXT = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What an answer can be, from the site's settings, its cohort and the study's own model."""
+
+    site: str
+    """The site's own name."""
+    round: int
+    """Round that was asked."""
+    patients_train: int
+    """Training patients."""
+    patients_held_out: int
+    """Patients that every estimate is over."""
+    arrays: Mapping[str, tuple[tuple[int, ...], np.dtype[np.generic]]]
+    """Shape and dtype of every tensor of the model that travels."""
+    metrics: Mapping[str, tuple[float, float]]
+    """Least and largest value of every metric of the task."""
+    metrics_noise_multiplier: float = 0.0
+    """Noise that the estimates have (client/privacy/statistics.py); 0: they are exact."""
+
+
+def leave(answer: Answer, weights: Arrays | None, limits: Limits, policy: Policy) -> Released:
+    """Return what may leave of an answer.
+
+    Raises:
+        RefusalError: something in it may not leave. The text says what kind of thing, not which.
+    """
+    if type(answer) is TrainReply:
+        return Released(
+            body=_train_reply(answer, limits, policy), weights=_arrays(weights, limits, policy)
+        )
+    _demand(weights is None, "weights beside an answer that has none")
+    if type(answer) is EvaluateReply:
+        return Released(body=_evaluate_reply(answer, limits, policy))
+    if type(answer) is Description:
+        return Released(body=_description(answer, limits, policy))
+    raise RefusalError("gate", "the site held back an answer of an unknown kind")
+
+
+def leave_refusal(site: str | None, error: BaseException) -> Released:
+    """Return what the server may read of an error: a refusal of ours as it is, or its kind.
+
+    A refusal's text leaves if every word of it is one that our own texts are made of (see
+    `speakable`). Any other error was written for the site: its class leaves, if it is Python's own.
+
+    site: the site's own name, or None where its settings could not be read.
+    """
+    name = UNKNOWN if site is None else site
+    if isinstance(error, RefusalError) and error.code in CODES:
+        text = error.text if speakable(error.text) else "refused; the site's own log says why"
+        return Released(body=Refusal(site=name, code=error.code, text=text))
+    kind = type(error).__name__
+    kind = kind if getattr(builtins, kind, None) is type(error) else "Error"
+    text = f"{kind} at the site; its own log has the details"
+    return Released(body=Refusal(site=name, code="error", text=text))
+
+
+_GROUPS = "study|privacy|training|model|task|data|strategy|policy|cohort|studies|may_leave"
+_SETTING = rf"(?:{_GROUPS})(?:\.[a-z_0-9]+(?:\[\d\])?){{1,3}}"
+_NUMBER = r"-?\d{1,5}(?:\.\d{1,6})?(?:e[+-]?\d{1,3})?"
+_WORD = r"[a-z]+(?:[-_'][a-z]+)*"
+_DIGEST = r"(?=\d*[a-f])(?:[0-9a-f]{12}|[0-9a-f]{64})"
+_FORMULA = r"1/(?:patients|\(2)"
+_KNOWN = "CPU|GPU|Request|Description|TrainReply|EvaluateReply|Refusal|Input"
+_VALUE = rf"{_NUMBER}|{_WORD}"
+_NAME = r"(?:model|task)\.name=[a-z][a-z0-9_]{0,31}"
+_SPOKEN = re.compile(
+    rf"\(?(?:{_NUMBER}|{_DIGEST}|{_KNOWN}|{_NAME}|(?:{_WORD}|{_SETTING}|{_FORMULA})(?:=(?:{_VALUE}))?)"
+    r"\)?[.,:;]?"
+)
+_FILE = re.compile(r"\.(?:png|jpe?g|dcm|nii|gz|csv|tsv|json|ya?ml|npy|npz|txt|log|py)\b")
+
+
+def speakable(text: str) -> bool:
+    """Return whether a refusal's text is made of nothing but words that ours are made of.
+
+    Those are words in small letters, short numbers, settings of a study or a policy, and digests.
+    A path has slashes, a file a dot that is no setting's, a person a capital, a patient's number
+    letters and digits together or many digits: all of these are no such words.
+    """
+    words = text.split(" ")
+    plain = len(text) <= LONGEST_TEXT and not _FILE.search(text)
+    return plain and all(_SPOKEN.fullmatch(word) for word in words)
+
+
+def _train_reply(reply: TrainReply, limits: Limits, policy: Policy) -> TrainReply:
+    private = reply.privacy is not None
+    _demand(private or not policy.privacy.required, "an update without differential privacy")
+    least = max(policy.cohort.least_patients_train, policy.cohort.least_patients_told)
+    _demand(limits.patients_train >= least, "an update of fewer patients than its policy asks for")
+    _same(reply.patients, limits.patients_train)
+    return TrainReply(
+        site=_same(reply.site, limits.site),
+        round=_same(reply.round, limits.round),
+        patients=limits.patients_train,
+        steps=_count(reply.steps, MOST_STEPS),
+        seconds=_number(reply.seconds, 0.0, MOST_SECONDS, SECONDS_DECIMALS),
+        train_loss=_loss(reply, private, policy),
+        estimates=_estimates(reply.estimates, limits, policy),
+        privacy=None if reply.privacy is None else _spent(reply.privacy),
+    )
+
+
+def _evaluate_reply(reply: EvaluateReply, limits: Limits, policy: Policy) -> EvaluateReply:
+    return EvaluateReply(
+        site=_same(reply.site, limits.site),
+        round=_same(reply.round, limits.round),
+        seconds=_number(reply.seconds, 0.0, MOST_SECONDS, SECONDS_DECIMALS),
+        estimates=_estimates(reply.estimates, limits, policy),
+    )
+
+
+def _description(about: Description, limits: Limits, policy: Policy) -> Description:
+    for told, true, least in (
+        (about.patients_train, limits.patients_train, policy.cohort.least_patients_train),
+        (about.patients_held_out, limits.patients_held_out, policy.cohort.least_patients_told),
+    ):
+        least = max(least, policy.cohort.least_patients_told)
+        enough = _same(told, true) == 0 or true >= least
+        _demand(enough, "a count of fewer patients than its policy lets it tell")
+    return Description(
+        site=_same(about.site, limits.site),
+        patients_train=_count(limits.patients_train, MAX_PATIENTS),
+        patients_held_out=_count(limits.patients_held_out, MAX_PATIENTS),
+        images_train=_count(about.images_train, MAX_PATIENTS),
+        bad_files=_count(about.bad_files, MAX_PATIENTS),
+    )
+
+
+def _estimates(found: object, limits: Limits, policy: Policy) -> dict[str, Estimate]:
+    if type(found) is not dict or not all(name in limits.metrics for name in _names(found)):
+        raise RefusalError("gate", "the site held back a metric that its task does not have")
+    if limits.patients_held_out < policy.cohort.least_patients_told:
+        return {}
+    decimals = {name: policy.may_leave.decimals_of(name) for name in sorted(found)}
+    told = {name: digits for name, digits in decimals.items() if digits is not None}
+    noised = limits.metrics_noise_multiplier
+    enough = noised >= policy.may_leave.metrics_noise_multiplier
+    _demand(not told or enough, "metrics with less noise than its policy asks for")
+    return {name: _estimate(found[name], name, told[name], limits) for name in told}
+
+
+def _estimate(found: object, name: str, decimals: int, limits: Limits) -> Estimate:
+    if type(found) is not Estimate:
+        raise RefusalError("gate", "the site held back a metric that is no estimate")
+    low, high = limits.metrics[name]
+    # The ends of an interval come from the values themselves, which noise was to cover.
+    noised = limits.metrics_noise_multiplier > 0
+    _demand(not noised or found.low is found.high is None, "an interval beside a noised metric")
+
+    def told(number: object) -> float | None:
+        return None if number is None else _number(number, low, high, decimals)
+
+    return Estimate(
+        value=told(found.value),
+        low=told(found.low),
+        high=told(found.high),
+        n=_same(found.n, limits.patients_held_out),
+    )
+
+
+def _loss(reply: TrainReply, private: bool, policy: Policy) -> float | None:
+    decimals = policy.may_leave.train_loss_decimals
+    if reply.train_loss is None or decimals is None or private:
+        return None
+    return _number(reply.train_loss, -MOST_LOSS, MOST_LOSS, decimals)
+
+
+def _spent(spent: object) -> PrivacySpent:
+    if type(spent) is not PrivacySpent:
+        raise RefusalError("gate", "the site held back an account of another kind")
+    return PrivacySpent(
+        unit=_same(spent.unit, "patient"),
+        epsilon=_digits(spent.epsilon, MOST_EPSILON, ROUND_CEILING),
+        epsilon_image=_digits(spent.epsilon_image, MOST_EPSILON, ROUND_CEILING),
+        epsilon_life=_digits(spent.epsilon_life, MOST_EPSILON, ROUND_CEILING),
+        delta=_digits(spent.delta, 1.0, ROUND_CEILING),
+        noise_multiplier=_digits(spent.noise_multiplier, MOST_EPSILON, ROUND_FLOOR),
+        sample_rate=_digits(spent.sample_rate, 1.0, ROUND_CEILING),
+        steps=_count(spent.steps, MOST_STEPS),
+    )
+
+
+def _arrays(weights: object, limits: Limits, policy: Policy) -> dict[str, NDArray[np.generic]]:
+    _demand(policy.may_leave.weights, "an update, which its policy does not let leave")
+    if type(weights) is not dict or set(_names(weights)) != set(limits.arrays):
+        raise RefusalError("gate", "the site held back weights that are not those of the model")
+    return {name: _array(weights[name], *form) for name, form in limits.arrays.items()}
+
+
+def _array(
+    array: object, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+) -> NDArray[np.generic]:
+    if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
+        raise RefusalError("gate", "the site held back weights of another form than the model's")
+    finite = dtype.kind not in "fc" or bool(np.isfinite(array).all())
+    _demand(finite, "weights that are not finite numbers")
+    return array
+
+
+def _names(of: dict[object, object]) -> list[str]:
+    names = [name for name in of if type(name) is str]
+    _demand(len(names) == len(of), "a name that is no text")
+    return names
+
+
+def _same(value: object, expected: Same) -> Same:
+    _demand(type(value) is type(expected) and value == expected, "a value that is not its own")
+    return expected
+
+
+def _count(value: object, most: int) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise RefusalError("gate", "the site held back a count that is not possible")
+    return value
+
+
+def _number(value: object, low: float, high: float, decimals: int) -> float:
+    # Rounded before it is compared: a sum may miss the end of a range by its last digit.
+    rounded = round(_float(value), decimals) + 0.0
+    _demand(low <= rounded <= high, "a number beyond its range")
+    return rounded
+
+
+def _digits(value: object, most: float, rounding: str) -> float:
+    number = _float(value)
+    _demand(0 <= number <= most, "a number beyond its range")
+    return float(Context(prec=DIGITS, rounding=rounding).create_decimal(repr(number)))
+
+
+def _float(value: object) -> float:
+    # Exactly these types: True is an int, and a class of its own may say of itself what it likes.
+    number = value if type(value) is float else math.nan
+    if type(value) is int and abs(value) <= MOST_STEPS:
+        number = float(value)
+    _demand(math.isfinite(number), "something that is not a finite number")
+    return number
+
+
+def _demand(holds: bool, what: str) -> None:
+    if not holds:
+        raise RefusalError("gate", f"the site held back {what}")

@@ -1,0 +1,161 @@
+"""Everything that one message works with: the study as this site composes it, data, network."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from client.cohort import BadCohortError, Cohort, load_cohort
+from client.manifest import Row, read_folder, read_manifest
+from client.privacy.data_set import DataSet, data_set_of
+from client.privacy.dp_sgd import PrivatePlan, private_plan
+from client.privacy.engine.attach import UnknownLayerError
+from client.privacy.engine.preflight import (
+    Memory,
+    WrongGradientError,
+    free_bytes,
+    memory_of,
+    prove,
+)
+from client.privacy.policy import Policy, check_study
+from common.config import load_study, study_digest, travelling
+from common.contract import RefusalError, StudyReference
+from common.models.registry import batch_norm_keys, build_model
+from common.seeding import seed
+from common.study import Study
+from common.tasks.registry import build_task
+from common.tasks.task import Task
+
+CACHED = 64
+MEGABYTE = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a message asks this site to work with."""
+
+    overrides: tuple[str, ...]
+    study: Study
+    digest: str
+    cohort: Cohort
+    task: Task
+    model: nn.Module
+    """On the site's device; its weights are those of the study's start."""
+    local: frozenset[str]
+    """Names of the tensors that never travel."""
+    plan: PrivatePlan | None
+    """Of the private training; None without privacy, or without training patients."""
+
+
+def work_for(
+    reference: StudyReference, manifest: Path, policy: Policy, device: torch.device
+) -> Work:
+    """Compose the study, read and check the data, and build the network.
+
+    Raises:
+        RefusalError: the study is another one here, its data cannot be used, or the policy, the
+            size of the cohort or the device does not allow it.
+    """
+    overrides = tuple(reference.overrides)
+    # An interpolation could read this machine's environment, hydra.searchpath its disk.
+    if travelling(overrides) != list(overrides) or any("${" in text for text in overrides):
+        raise RefusalError("study", "an override is no setting of a study; leave it out")
+    study = composed(overrides)
+    digest = study_digest(study)
+    if digest != reference.digest:
+        raise RefusalError(
+            "study",
+            f"the server runs study {reference.digest[:12]}, this site composes "
+            f"{digest[:12]} from the same settings; install the same version of wardround",
+        )
+    if study.training.amp and device.type == "cpu":
+        raise RefusalError(
+            "study",
+            "training.amp=true needs a GPU, this site trains on a CPU; set amp to false",
+        )
+    cohort = _cohort(manifest, overrides)
+    check_study(policy, study, digest, cohort.train.num_patients)
+    model = build_model(study.model, seed(study.seed, "initial model"))
+    by_policy = study.model.batch_norm_policy == "local"
+    private = study.privacy.private and cohort.train.num_patients > 0
+    return Work(
+        overrides=overrides,
+        study=study,
+        digest=digest,
+        cohort=cohort,
+        task=build_task(study.task),
+        model=model.to(device),
+        local=batch_norm_keys(model) if by_policy else frozenset(),
+        plan=private_plan(study, cohort.train.images_each) if private else None,
+    )
+
+
+def physical_batch(work: Work, device: torch.device) -> tuple[int, Memory]:
+    """Return how many images a private pass takes here, and what one takes; the engine is proved.
+
+    The number is the study's unless the memory that is free now holds fewer.
+
+    Raises:
+        RefusalError: not even one image fits, or the network's gradients cannot be told apart.
+    """
+    memory = _memory(work.overrides, device)
+    images = memory.images(work.study.privacy.physical_batch_size, free_bytes(device))
+    if images == 0:
+        raise RefusalError(
+            "training",
+            "the free memory of this site does not hold the gradients of one image; choose a "
+            f"smaller model, or free {memory.private_bytes // MEGABYTE + 1} megabytes",
+        )
+    return images, memory
+
+
+@functools.lru_cache(maxsize=CACHED)
+def composed(overrides: tuple[str, ...]) -> Study:
+    """Return the study of the overrides; composed once a process."""
+    return load_study(overrides)
+
+
+@functools.lru_cache(maxsize=CACHED)
+def cohort_of(manifest: Path, overrides: tuple[str, ...]) -> Cohort:
+    """Return the site's data, read once a process: a cache for speed, never for meaning."""
+    study = composed(overrides)
+    return load_cohort(_rows(manifest), study.data, study.task, seed(study.seed, "split"))
+
+
+@functools.lru_cache(maxsize=CACHED)
+def data_set_at(manifest: Path) -> DataSet:
+    """Return what the ledger knows the site's data by; read once a process."""
+    return data_set_of(_rows(manifest))
+
+
+def _rows(manifest: Path) -> list[Row]:
+    return read_folder(manifest) if manifest.is_dir() else read_manifest(manifest)
+
+
+def _cohort(manifest: Path, overrides: tuple[str, ...]) -> Cohort:
+    try:
+        return cohort_of(manifest, overrides)
+    except BadCohortError as error:
+        raise RefusalError(
+            "data",
+            f"{len(error.bad_files)} files cannot be used; the site's own log names them, or "
+            "data.on_bad_file=skip goes on without them",
+        ) from error
+
+
+@functools.lru_cache(maxsize=CACHED)
+def _memory(overrides: tuple[str, ...], device: torch.device) -> Memory:
+    study = composed(overrides)
+    model = build_model(study.model, seed(study.seed, "initial model")).to(device)
+    shape = (study.data.channels, *study.data.size)
+    try:
+        prove(model, shape, device)
+    except (UnknownLayerError, WrongGradientError) as error:
+        raise RefusalError(
+            "privacy",
+            "the gradients of single patients cannot be told apart in this network; "
+            "choose another model, or privacy=none",
+        ) from error
+    return memory_of(model, shape, device)
