@@ -7,7 +7,8 @@ import nibabel as nib
 import torch
 
 from client.manifest import read_manifest
-from client.trainer import cohort_of, trainer_at
+from client.trainer import trainer_at
+from client.work import cohort_of
 from common.config import load_study
 from common.files import read_tensors
 from common.tasks.registry import build_task
