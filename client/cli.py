@@ -17,7 +17,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from client.privacy.ledger import Ledger, LedgerError, epsilon_of_charges, ledgers_in
+from client.privacy.ledger import (
+    Ledger,
+    LedgerError,
+    epsilon_of_charges,
+    epsilons_of_charges,
+    ledgers_in,
+)
 from client.privacy.ledger_export import (
     charge_rows,
     check_continues,
@@ -198,13 +204,16 @@ def _charges_table(chain: Chain, delta: float) -> Table:
 
 def _totals_table(chain: Chain, delta: float) -> Table:
     table = Table("total")
-    for name in ("charges", "steps", "epsilon"):
+    for name in ("charges", "steps", "epsilon", "by Renyi", "by loss distribution"):
         table.add_column(name, justify="right")
     parts = {f"study {s[:STUDY_DIGITS]}": charges for s, charges in studies_of(chain).items()}
     for name, charges in {**parts, "for life": list(chain.charges.values())}.items():
         steps = sum(charge.steps for charge in charges)
-        epsilon = f"{epsilon_of_charges(charges, delta):.3f}"
-        table.add_row(escape(name), str(len(charges)), str(steps), epsilon)
+        bounds = epsilons_of_charges(charges, delta)
+        tighter = bounds.prv if bounds.exact is None else bounds.exact
+        told = (bounds.value, bounds.rdp, tighter)
+        epsilons = ("-" if value is None else f"{value:.3f}" for value in told)
+        table.add_row(escape(name), str(len(charges)), str(steps), *epsilons)
     return table
 
 

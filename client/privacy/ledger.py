@@ -44,7 +44,7 @@ from client.privacy.ledger_store import (
 )
 
 if TYPE_CHECKING:
-    from common.accounting import PrivateSteps
+    from common.accounting import Epsilon, PrivateSteps
 
 __all__ = ["PURPOSES", "Chain", "Charge", "Ledger", "LedgerError", "Row", "ledgers_in"]
 
@@ -242,10 +242,15 @@ def steps_of(charges: list[Charge]) -> list["PrivateSteps"]:
 
 
 def epsilon_of_charges(charges: list[Charge], delta: float) -> float:
-    """Return the epsilon of charges together, at delta."""
-    from common.accounting import epsilon_of
+    """Return the epsilon of charges together, at delta: the tighter bound."""
+    return epsilons_of_charges(charges, delta).value
 
-    return epsilon_of(steps_of(charges), delta)
+
+def epsilons_of_charges(charges: list[Charge], delta: float) -> "Epsilon":
+    """Return every bound on the epsilon of charges together, at delta."""
+    from common.accounting import epsilons_of
+
+    return epsilons_of(steps_of(charges), delta)
 
 
 def _genesis(data_set: DataSet, time: datetime) -> Row:

@@ -11,14 +11,12 @@ from hypothesis import strategies as st
 from opacus.accountants import RDPAccountant
 
 from common.accounting import (
-    MOST_STEPS,
     NOISE_TOLERANCE,
     PrivateSteps,
     epsilon_of,
     epsilons_of,
     gaussian_release,
     noise_for,
-    steps_within,
 )
 
 DELTA = 1e-3
@@ -196,21 +194,6 @@ def test_noise_for_a_target_meets_it_and_less_noise_does_not(target: float, rate
 def test_a_target_that_no_noise_meets_is_told() -> None:
     with pytest.raises(ValueError, match="cannot be met"):
         noise_for(1e-3, 1e-12, 0.5, 10**4)
-
-
-@pytest.mark.parametrize("spent", [[], [steps_of(1.5, 0.1, 40), gaussian_release(10.0)]])
-def test_steps_within_a_target_are_the_most_that_fit(spent: list[PrivateSteps]) -> None:
-    fit = steps_within(3.0, DELTA, 0.05, 1.2, spent)
-    assert epsilon_of([*spent, steps_of(1.2, 0.05, fit)], DELTA) <= 3.0
-    assert epsilon_of([*spent, steps_of(1.2, 0.05, fit + 1)], DELTA) > 3.0
-
-
-def test_no_step_fits_into_a_budget_that_is_spent() -> None:
-    assert steps_within(1.0, DELTA, 0.1, 1.0, [steps_of(0.5, 0.5, 100)]) == 0
-
-
-def test_steps_that_cost_nothing_fit_without_end() -> None:
-    assert steps_within(1.0, DELTA, 0.0, 1.0) == MOST_STEPS
 
 
 def test_a_release_is_one_step_that_every_patient_is_in() -> None:
