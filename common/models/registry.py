@@ -17,6 +17,7 @@ from common.models.classifiers import (
 )
 from common.models.config import ModelConfig
 from common.models.layers import batch_norm_keys
+from common.models.scattering import ScatteringConfig, build_scattering
 from common.models.unet import UNetConfig, build_unet
 from common.registry import Entry, build, config_type
 
@@ -30,6 +31,7 @@ MODELS: Mapping[str, Entry[ModelConfig, nn.Module]] = MappingProxyType(
         "cnn": Entry(CNNConfig, build_cnn),
         "resnet18": Entry(ResNet18Config, build_resnet18),
         "densenet121": Entry(DenseNet121Config, build_densenet121),
+        "scattering": Entry(ScatteringConfig, build_scattering),
     }
 )
 """Every network that a study may ask for."""

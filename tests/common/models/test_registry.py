@@ -16,11 +16,14 @@ from common.models.attention_unet import AttentionUNetConfig
 from common.models.classifiers import CNNConfig, DenseNet121Config, ResNet18Config
 from common.models.config import ModelConfig
 from common.models.registry import MODELS, batch_norm_keys, build_model, model_config_type
+from common.models.scattering import ScatteringConfig
 from common.models.unet import UNetConfig
 
 SEGMENTERS = ("unet", "attention_unet")
 NORMS = ("group", "instance")
-FAMILIES = pytest.mark.parametrize("name", sorted(MODELS))
+LEARNED = sorted(set(MODELS) - {"scattering"})
+"""Networks of learned layers with a norm between them."""
+FAMILIES = pytest.mark.parametrize("name", LEARNED)
 BOTH_DIMENSIONS = pytest.mark.parametrize("dims", [2, 3])
 
 
@@ -215,4 +218,5 @@ def test_each_network_has_settings_of_its_own() -> None:
         CNNConfig,
         ResNet18Config,
         DenseNet121Config,
+        ScatteringConfig,
     }
