@@ -6,6 +6,7 @@ I and O channels in and out, K places of the kernel, T places of the output (of 
 transposed).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ Convolution = (
     nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 )
 GHOST_PLACES = 32
-"""Up to so many places of the output, or a quarter of its channels, the ghost norm is cheapest."""
+"""Up to so many places of the output, or an eighth of its channels, the ghost norm is cheapest."""
 GROUPED_FLOATS = 2_000_000
 """Up to so many weight gradients in all, one grouped call beats one call a unit ..."""
 GROUPED_PLACES_2D = 4096
@@ -120,54 +121,23 @@ class _Convolve(torch.autograd.Function):
         weight = weight.to(output_RO.dtype)
         image_gradient = None
         if ctx.needs_input_grad[0]:
-            image_gradient = _gradients(output_RO, image_RI, weight, geometry, 0)
+            image_gradient = gradients(output_RO, image_RI, weight, geometry, 0)
         if parameter.requires_grad:
-            _weight_gradients(tape, parameter, output_RO, image_RI, weight, geometry)
+            way = WAYS[method_for(tape, parameter, output_RO, image_RI, geometry)]
+            way(tape, parameter, output_RO, image_RI, weight, geometry)
         if bias is not None and bias.requires_grad:
             tape.store(bias, tape.sum_rows(output_RO.flatten(2).sum(2)))
         return image_gradient, None, None, None, None
 
 
-def _gradients(
+def gradients(
     output_RO: Tensor, image_RI: Tensor, weight: Tensor, geometry: Geometry, which: int
 ) -> Tensor:
-    """Return the gradient of the image (which=0) or of the weight (which=1), and nothing else."""
+    """Return the gradient of the images (which=0) or of the weight (which=1), and nothing else."""
     mask = [which == 0, which == 1, False]
-    gradient: Tensor = _backward(output_RO, image_RI, weight, None, *geometry.arguments, mask)[
-        which
-    ]
+    found = _backward(output_RO, image_RI, weight, None, *geometry.arguments, mask)
+    gradient: Tensor = found[which]
     return gradient
-
-
-def _weight_gradients(
-    tape: Tape,
-    parameter: nn.Parameter,
-    output_RO: Tensor,
-    image_RI: Tensor,
-    weight: Tensor,
-    geometry: Geometry,
-) -> None:
-    method = method_for(tape, parameter, output_RO, image_RI, geometry)
-    if method == "ghost":
-        square_norm_U = _ghost_norms(tape, output_RO, image_RI, weight, geometry)
-
-        def weighted_sum(factor_U: Tensor) -> Tensor:
-            factor_R = tape.factors_of_rows(factor_U, len(output_RO))
-            shape = (-1, *[1] * (output_RO.ndim - 1))
-            scaled = output_RO * factor_R.to(output_RO.dtype).view(shape)
-            return _gradients(scaled, image_RI, weight, geometry, 1).to(parameter.dtype)
-
-        tape.store_ghost(parameter, Ghost(square_norm_U, weighted_sum))
-    elif method == "grouped":
-        tape.store(parameter, _grouped(tape, output_RO, image_RI, weight, geometry))
-    else:
-        tape.store(
-            parameter,
-            [
-                _gradients(output_RO[a:b], image_RI[a:b], weight, geometry, 1)
-                for a, b in tape.spans(len(output_RO))
-            ],
-        )
 
 
 def method_for(
@@ -182,7 +152,7 @@ def method_for(
     dilated = any(step > 1 for step in geometry.dilation)
     each_row = len(output_RO) == len(tape.images_of_unit)
     windows = not (geometry.transposed or geometry.groups > 1 or dilated)
-    few_places = places <= max(GHOST_PLACES, output_RO.shape[1] // 4)
+    few_places = places <= max(GHOST_PLACES, output_RO.shape[1] // 8)
     if each_row and tape.once(parameter) and windows and few_places:
         return "ghost"
     small = len(output_RO) * parameter.numel() <= GROUPED_FLOATS
@@ -191,33 +161,80 @@ def method_for(
     return "call"
 
 
+def _call(
+    tape: Tape,
+    parameter: nn.Parameter,
+    output_RO: Tensor,
+    image_RI: Tensor,
+    weight: Tensor,
+    geometry: Geometry,
+) -> None:
+    """One call for the rows of each unit."""
+    each = [
+        gradients(output_RO[a:b], image_RI[a:b], weight, geometry, 1)
+        for a, b in tape.spans(len(output_RO))
+    ]
+    tape.store(parameter, each)
+
+
 def _grouped(
-    tape: Tape, output_RO: Tensor, image_RI: Tensor, weight: Tensor, geometry: Geometry
-) -> Tensor:
-    """Return each row's weight gradient, [R, ...], from one call with groups of its own a row."""
+    tape: Tape,
+    parameter: nn.Parameter,
+    output_RO: Tensor,
+    image_RI: Tensor,
+    weight: Tensor,
+    geometry: Geometry,
+) -> None:
+    """One call, in which each row has groups of its own."""
     rows = len(output_RO)
     as_channels = [t.reshape(1, -1, *t.shape[2:]) for t in (output_RO, image_RI)]
     repeated = weight.repeat(rows, *[1] * (weight.ndim - 1))
-    arguments = geometry.arguments[:-1]
-    mask = [False, True, False]
-    groups = rows * geometry.groups
-    gradients: Tensor = _backward(*as_channels, repeated, None, *arguments, groups, mask)[1]
-    return gradients.view(rows, *weight.shape)
+    arguments = (*geometry.arguments[:-1], rows * geometry.groups)
+    found: Tensor = _backward(*as_channels, repeated, None, *arguments, [False, True, False])[1]
+    tape.store(parameter, found.view(rows, *weight.shape))
 
 
-def _ghost_norms(
-    tape: Tape, output_RO: Tensor, image_RI: Tensor, weight: Tensor, geometry: Geometry
-) -> Tensor:
+def _ghost(
+    tape: Tape,
+    parameter: nn.Parameter,
+    output_RO: Tensor,
+    image_RI: Tensor,
+    weight: Tensor,
+    geometry: Geometry,
+) -> None:
+    """Norms from Gram matrices, and later one gradient of the batch, each row with its factor."""
+    square_norm_U = _ghost_norms(output_RO, image_RI, weight, geometry)
+
+    def weighted_sum(factor_U: Tensor) -> Tensor:
+        factor_R = tape.factors_of_rows(factor_U, len(output_RO)).to(output_RO.dtype)
+        scaled = output_RO * factor_R.view(-1, *[1] * (output_RO.ndim - 1))
+        return gradients(scaled, image_RI, weight, geometry, 1).to(parameter.dtype)
+
+    tape.store_ghost(parameter, Ghost(square_norm_U, weighted_sum))
+
+
+def _ghost_norms(output_RO: Tensor, image_RI: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """Return |sum over places of output x input window|^2 of each row, from two Gram matrices.
 
-    <A A^T, G G^T> over the T places (Bu, Mao and Xu, NeurIPS 2022, Eq. 2.6).
+    <A A^T, G G^T> over the T places (Bu, Mao and Xu, NeurIPS 2022, Eq. 2.6); in float64, since its
+    terms may cancel, and a norm that is too small would not be clipped.
     """
     windows = F.pad(image_RI, [p for p in reversed(geometry.padding) for _ in (0, 1)])
     axes = len(geometry.stride)
     for axis, step in enumerate(geometry.stride):
         windows = windows.unfold(2 + axis, weight.shape[2 + axis], step)
     order = [0, *range(2, 2 + axes), 1, *range(2 + axes, 2 + 2 * axes)]
-    windows_RTK = windows.permute(order).reshape(len(image_RI), output_RO[0, 0].numel(), -1).float()
-    output_ROT = output_RO.flatten(2).float()
+    places = output_RO[0, 0].numel()
+    windows_RTK = windows.permute(order).reshape(len(image_RI), places, -1).double()
+    output_ROT = output_RO.flatten(2).double()
     gram_RTT = windows_RTK @ windows_RTK.transpose(1, 2)
-    return (gram_RTT * (output_ROT.transpose(1, 2) @ output_ROT)).sum((1, 2)).clamp(min=0)
+    norms_R = (gram_RTT * (output_ROT.transpose(1, 2) @ output_ROT)).sum((1, 2))
+    return norms_R.clamp(min=0).to(image_RI.dtype)
+
+
+WAYS: dict[str, Callable[[Tape, nn.Parameter, Tensor, Tensor, Tensor, Geometry], None]] = {
+    "call": _call,
+    "grouped": _grouped,
+    "ghost": _ghost,
+}
+"""How a layer's weight gradients are found; all agree."""

@@ -57,14 +57,16 @@ def _linear_weight(
     each_row = rows == len(tape.images_of_unit)
     # Two Gram matrices of T x T against one gradient of O x I (Li et al., ICLR 2022, Sec. 4).
     if each_row and tape.once(parameter) and 2 * tokens**2 <= parameter.numel():
-        gram_RTT = values_RTI.float() @ values_RTI.float().transpose(1, 2)
-        square = (gram_RTT * (output_RTO.float() @ output_RTO.float().transpose(1, 2))).sum((1, 2))
+        # In float64, since its terms may cancel, and a norm too small would not be clipped.
+        values, outputs = values_RTI.double(), output_RTO.double()
+        grams = (values @ values.transpose(1, 2)) * (outputs @ outputs.transpose(1, 2))
+        square = grams.sum((1, 2)).clamp(min=0).to(values_RTI.dtype)
 
         def weighted_sum(factor_U: Tensor) -> Tensor:
             scaled = output_RTO * factor_U.to(output_RTO.dtype).view(-1, 1, 1)
             return (scaled.flatten(0, 1).T @ values_RTI.flatten(0, 1)).to(parameter.dtype)
 
-        tape.store_ghost(parameter, Ghost(square.clamp(min=0), weighted_sum))
+        tape.store_ghost(parameter, Ghost(square, weighted_sum))
         return
     tape.store(
         parameter,

@@ -101,7 +101,7 @@ class Tape:
         """
         squares = [_square_norms(gradients) for gradients in self._stored.values()]
         squares += [ghost.square_norm_U for ghost in self._ghosts.values()]
-        norm_U = torch.stack(squares).sum(0).sqrt()
+        norm_U = torch.stack([square.float() for square in squares]).sum(0).sqrt()
         share = [self.images / n for n in self.images_of_unit]
         scale_U = torch.tensor(share, device=norm_U.device)
         factor_U = scale_U * (max_norm / (scale_U * norm_U + STABILITY)).clamp(max=1.0)

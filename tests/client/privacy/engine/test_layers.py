@@ -77,7 +77,7 @@ def test_convolutions_of_any_shape(
     ("layer", "size", "method"),
     [
         (nn.Conv2d(16, 32, 3, padding=1), 4, "ghost"),
-        (nn.Conv2d(3, 256, 3, padding=1), 8, "ghost"),
+        (nn.Conv2d(3, 512, 3, padding=1), 8, "ghost"),
         (nn.Conv3d(4, 8, 3, padding=1), 3, "ghost"),
         (nn.Conv2d(16, 16, 3, padding=1), 12, "grouped"),
         (nn.Conv3d(8, 8, 3, padding=1), 12, "grouped"),

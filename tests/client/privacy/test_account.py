@@ -1,0 +1,109 @@
+"""What a study may still spend is decided before anything is computed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from client.privacy.account import METRICS, TRAINING, Account
+from client.privacy.data_set import DataSet
+from client.privacy.dp_sgd import private_plan
+from client.privacy.ledger import Ledger
+from client.privacy.policy import LeavePolicy, Policy, PrivacyPolicy, open_policy
+from common.accounting import gaussian_release
+from common.config import study_digest
+from common.contract import RefusalError
+from tests.builders import PICTURES, study_from
+
+PATIENTS = 40
+TARGET = (
+    *PICTURES,
+    "privacy.mechanism=dp_sgd",
+    "privacy.target_epsilon=4",
+    "rounds=3",
+)
+Opened = Callable[..., Account]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Opened:
+    data_set = DataSet(fingerprint="ab" * 32, patients=frozenset(map(str, range(PATIENTS))))
+
+    def account(*overrides: str, policy: Policy | None = None) -> Account:
+        study = study_from(*(overrides or TARGET))
+        return Account(
+            ledger=Ledger.open(tmp_path, data_set),
+            policy=policy or open_policy(),
+            study=study,
+            digest=study_digest(study),
+            plan=private_plan(study, [1] * PATIENTS),
+            patients=PATIENTS,
+        )
+
+    return account
+
+
+def pay(account: Account, release: str) -> None:
+    assert account.plan is not None
+    account.pay(release, account.plan.patient_cost, TRAINING)
+
+
+def test_a_study_ends_at_its_own_target(opened: Opened) -> None:
+    account = opened()
+    for number in range(3):
+        pay(account, f"round {number}")
+    spent = account.spent()
+    assert spent is not None
+    assert 3.9 < spent.epsilon <= 4.0
+    with pytest.raises(RefusalError, match=r"over its own privacy\.target_epsilon=4"):
+        pay(account, "another set of weights for round 2")
+    assert account.spent() == spent
+
+
+def test_what_is_paid_may_be_asked_again_though_the_study_is_over(opened: Opened) -> None:
+    account = opened()
+    for number in (0, 1, 2, 2, 0):
+        pay(account, f"round {number}")
+    assert len(account.ledger.history()) == 3
+
+
+def test_the_cap_of_the_data_sets_life_counts_other_studies(opened: Opened) -> None:
+    capped = replace(open_policy(), privacy=PrivacyPolicy(max_epsilon_life=6.0, max_delta=1.0))
+    first, second = opened(policy=capped), opened(*TARGET, "seed=1", policy=capped)
+    first.check_all()
+    for number in range(3):
+        pay(first, f"round {number}")
+    with pytest.raises(RefusalError, match="patient's life"):
+        second.check_all()
+    spent = second.spent()
+    assert spent is not None
+    assert spent.epsilon == 0
+    assert 3.9 < spent.epsilon_life <= 4.0
+
+
+def test_a_study_that_fits_still_fits_after_each_of_its_rounds(opened: Opened) -> None:
+    capped = replace(open_policy(), privacy=PrivacyPolicy(max_epsilon_study=4.0, max_delta=1.0))
+    account = opened(policy=capped)
+    for number in range(3):
+        account.check_all()
+        pay(account, f"round {number}")
+    account.check_all()
+
+
+def test_noised_metrics_are_part_of_what_a_study_costs(opened: Opened) -> None:
+    leaves = LeavePolicy(metrics={"auroc": 2}, metrics_noise_multiplier=1.0)
+    capped = PrivacyPolicy(max_epsilon_study=4.0, max_delta=1.0)
+    account = opened(policy=replace(open_policy(), privacy=capped, may_leave=leaves))
+    with pytest.raises(RefusalError, match="patient's study"):
+        account.check_all()
+    account.pay("metrics", gaussian_release(1.0), METRICS)
+    assert [steps.sample_rate for steps in account.ledger.history()] == [1.0]
+
+
+def test_too_little_noise_is_refused_with_the_value_that_would_pass(opened: Opened) -> None:
+    strict = replace(
+        open_policy(), privacy=PrivacyPolicy(least_noise_multiplier=9.0, max_delta=1.0)
+    )
+    with pytest.raises(RefusalError, match=r"privacy\.noise_multiplier=9 or more"):
+        opened(policy=strict).check_all()
