@@ -3,6 +3,11 @@
     wardround-sim experiment=virtual_mri            run an experiment; any setting can follow
     wardround-sim resume runs/ID                    go on with a run that was killed
     wardround-sim baselines experiment=virtual_mri  the same, and pooled, local and ensemble models
+    wardround-sim epsilons experiment=virtual_mri   the same at epsilon 1, 3, 8 and without privacy
+    wardround-sim audit experiment=virtual_mri      attack the largest site's private training, and
+                                                    hold what it gave away against the epsilon
+                                                    claimed: exit code 1 if the claim is broken;
+                                                    audit.canaries=200, audit.delta=1e-5
 
 Settings are Hydra's: --help, --cfg job, --multirun.
 """
@@ -13,6 +18,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 from json import JSONDecodeError
 from multiprocessing import active_children
 from pathlib import Path
@@ -44,18 +50,29 @@ def main() -> None:
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     if verb == "resume":
         sys.exit(_guarded(_resume, sys.argv[2:]))
-    if verb in ("run", "baselines"):
+    if verb in ("run", "baselines", "epsilons", "audit"):
         del sys.argv[1]
-    sys.exit(_hydra_run(with_baselines=verb == "baselines"))
+    if verb == "audit":
+        sys.exit(_hydra_run(partial(_audit, _taken_from_argv("audit."))))
+    if verb == "epsilons":
+        sys.exit(_hydra_run(_epsilons))
+    sys.exit(_hydra_run(partial(_run, verb == "baselines")))
 
 
-def _hydra_run(with_baselines: bool) -> int:
+def _taken_from_argv(prefix: str) -> list[str]:
+    """Take a verb's own settings off the command line: they are none of the study's."""
+    taken = [argument for argument in sys.argv[1:] if argument.startswith(prefix)]
+    sys.argv[1:] = [argument for argument in sys.argv[1:] if argument not in taken]
+    return taken
+
+
+def _hydra_run(run: Callable[[Path, list[str]], int]) -> int:
     codes = []
 
     def job(_: DictConfig) -> None:
         about = HydraConfig.get()
         folder = Path(about.runtime.output_dir)
-        codes.append(_guarded(_run, (folder, list(about.overrides.task), with_baselines)))
+        codes.append(_guarded(run, (folder, list(about.overrides.task))))
 
     try:
         hydra.main(config_path=str(CONFIG_FOLDER), config_name="config", version_base="1.3")(job)()
@@ -65,8 +82,8 @@ def _hydra_run(with_baselines: bool) -> int:
     return max(codes, key=SEVERITY.index, default=0)
 
 
-def _run(folder: Path, overrides: list[str], with_baselines: bool) -> int:
-    _stop_at_once(folder)
+def _run(with_baselines: bool, folder: Path, overrides: list[str]) -> int:
+    _stop_at_once(f"; go on with  wardround-sim resume {folder}")
     from simulation.run import composed
     from simulation.show import carry_out
 
@@ -76,14 +93,32 @@ def _run(folder: Path, overrides: list[str], with_baselines: bool) -> int:
 def _resume(*arguments: str) -> int:
     if len(arguments) != 1:
         raise SettingsError(f"resume takes one folder, not {len(arguments)}: resume runs/ID")
-    _stop_at_once(Path(arguments[0]))
+    _stop_at_once(f"; go on with  wardround-sim resume {Path(arguments[0])}")
     from simulation.run import reopened
     from simulation.show import carry_out
 
     return EXIT_CODES[carry_out(reopened(Path(arguments[0])), False, _console())]
 
 
-def _stop_at_once(folder: Path) -> None:
+def _epsilons(folder: Path, overrides: list[str]) -> int:
+    _stop_at_once("; the same command with this run.dir goes on")
+    from simulation.epsilons import compare_epsilons
+    from simulation.run import composed
+
+    return EXIT_CODES[compare_epsilons(composed(folder, overrides), _console())]
+
+
+def _audit(settings: list[str], folder: Path, overrides: list[str]) -> int:
+    _stop_at_once("")
+    from simulation.audit import audit_settings
+    from simulation.audit_show import carry_out_audit
+    from simulation.run import composed
+
+    stands = carry_out_audit(composed(folder, overrides), audit_settings(settings), _console())
+    return EXIT_CODES["completed" if stands else "failed"]
+
+
+def _stop_at_once(way_on: str) -> None:
     """Let Ctrl-C end this process without unwinding.
 
     Every file is whole at every moment, and Ray's processes end with the one that began them. To
@@ -95,7 +130,7 @@ def _stop_at_once(folder: Path) -> None:
         errors.show_cursor(True)
         for child in active_children():
             child.kill()
-        errors.print(f"\nstopped; go on with  wardround-sim resume {folder}", highlight=False)
+        errors.print(f"\nstopped{way_on}", highlight=False)
         os._exit(INTERRUPTED)
 
     signal.signal(signal.SIGINT, stop)

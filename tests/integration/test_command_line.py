@@ -110,6 +110,25 @@ def test_a_run_writes_what_it_promises(tmp_path: Path) -> None:
     assert json.loads((folder / "result.json").read_text()) == result
 
 
+def test_an_audit_tells_what_it_found_and_exits_with_0_where_the_claim_stands(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "audit"
+    done = _sim("audit", "experiment=smoke", "audit.canaries=40", f"run.dir={folder}")
+    assert done.returncode == 0, done.stderr
+    for text in ("claimed epsilon", "lower bound at 95 %", "AUC", "north", "the claim stands"):
+        assert text in done.stdout
+    found = json.loads((folder / "audit.json").read_text())
+    assert found["verdict"] == "the claim stands"
+    assert found["canaries"] == len(found["scores"]) == 40
+    assert found["bound"]["epsilon"] < found["claimed_epsilon"]
+    assert found["study_epsilon"] <= 8.0
+    assert (folder / "audit.png").is_file()
+    wrong = _sim("audit", "experiment=smoke", "audit.canaries=0", f"run.dir={tmp_path / 'b'}")
+    assert wrong.returncode == 2
+    assert "audit.canaries=0" in wrong.stderr
+
+
 def test_ctrl_c_stops_at_once_and_the_run_goes_on(runner: Any) -> None:
     folder = runner.folder / "stopped"
     options = ["experiment=smoke", "simulation.engine=inprocess", "rounds=50", f"run.dir={folder}"]
