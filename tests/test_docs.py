@@ -20,7 +20,9 @@ def test_every_link_leads_to_a_file_and_nothing_is_left_to_fill_in(page: Path) -
 
 def test_every_command_of_the_readme_composes() -> None:
     text = (ROOT / "README.md").read_text()
-    commands = re.findall(r"`wardround-sim (?:--multirun |baselines |epsilons |audit )?(experiment=[^`]*)`", text)
+    commands = re.findall(
+        r"`wardround-sim (?:--multirun |baselines |epsilons |audit )?(experiment=[^`]*)`", text
+    )
     assert len(commands) > 10
     for command in commands:
         overrides = [word for word in command.split() if "=" in word]

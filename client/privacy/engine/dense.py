@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from client.privacy.engine.convolution import autocast
+from client.privacy.engine.convolution import autocast, safe_square_norms
 from client.privacy.engine.tape import Ghost, Tape
 
 
@@ -57,14 +57,14 @@ def _linear_weight(
     each_row = rows == len(tape.images_of_unit)
     # Two Gram matrices of T x T against one gradient of O x I (Li et al., ICLR 2022, Sec. 4).
     if each_row and tape.once(parameter) and 2 * tokens**2 <= parameter.numel():
-        # In float64, since its terms may cancel, and a norm too small would not be clipped.
-        values, outputs = values_RTI.double(), output_RTO.double()
-        grams = (values @ values.transpose(1, 2)) * (outputs @ outputs.transpose(1, 2))
-        square = grams.sum((1, 2)).clamp(min=0).to(values_RTI.dtype)
+        exact = parameter.dtype
+        square = safe_square_norms(values_RTI.double(), output_RTO.double()).to(exact)
 
         def weighted_sum(factor_U: Tensor) -> Tensor:
-            scaled = output_RTO * factor_U.to(output_RTO.dtype).view(-1, 1, 1)
-            return (scaled.flatten(0, 1).T @ values_RTI.flatten(0, 1)).to(parameter.dtype)
+            counted = factor_U > 0
+            factors = factor_U[counted].to(exact).view(-1, 1, 1)
+            scaled, values = output_RTO[counted].to(exact) * factors, values_RTI[counted].to(exact)
+            return scaled.flatten(0, 1).T @ values.flatten(0, 1)
 
         tape.store_ghost(parameter, Ghost(square, weighted_sum))
         return

@@ -27,7 +27,8 @@ class Ghost:
     square_norm_U: Tensor
     """Squared norm of each unit's gradient."""
     weighted_sum: Callable[[Tensor], Tensor]
-    """factor_U -> the sum over the units of factor x gradient, of the parameter's shape."""
+    """factor_U -> the sum over the units of factor x gradient, of the parameter's shape; a unit of
+    factor 0 is left out, whatever its gradient."""
 
 
 class Tape:
@@ -67,6 +68,10 @@ class Tape:
 
     def store(self, parameter: nn.Parameter, gradients: Gradients) -> None:
         """Keep each unit's gradient; gradients of one parameter add up."""
+        if isinstance(gradients, Tensor):
+            gradients = gradients.to(parameter.dtype)
+        else:
+            gradients = [gradient.to(parameter.dtype) for gradient in gradients]
         known = self._stored.get(parameter)
         if known is not None:
             gradients = [a + b for a, b in zip(known, gradients, strict=True)]
@@ -91,13 +96,15 @@ class Tape:
         known = self._stored.get(parameter)
         if known is None:
             return parameter.new_zeros((len(self.images_of_unit), *parameter.shape))
-        return torch.stack(list(known)).to(parameter.dtype)
+        return torch.stack(list(known))
 
     def clipped_sums(self, max_norm: float) -> dict[nn.Parameter, Tensor]:
         """Return the sum over the units of each one's clipped gradient, by parameter.
 
         The loss of the batch is the mean over its images, the loss of a unit the mean over the
-        unit's own: the gradient of the latter is clipped to max_norm (Abadi et al., CCS 2016).
+        unit's own: the gradient of the latter is clipped to max_norm (Abadi et al., CCS 2016). A
+        unit whose gradient is not finite counts for nothing: if it spoiled the sum, the sum would
+        tell that it was there.
         """
         squares = [_square_norms(gradients) for gradients in self._stored.values()]
         squares += [ghost.square_norm_U for ghost in self._ghosts.values()]
@@ -105,8 +112,11 @@ class Tape:
         share = [self.images / n for n in self.images_of_unit]
         scale_U = torch.tensor(share, device=norm_U.device)
         factor_U = scale_U * (max_norm / (scale_U * norm_U + STABILITY)).clamp(max=1.0)
-        sums = {p: _weighted_sum(g, factor_U).to(p.dtype) for p, g in self._stored.items()}
-        return {**sums, **{p: g.weighted_sum(factor_U) for p, g in self._ghosts.items()}}
+        factor_U = torch.where(norm_U.isfinite(), factor_U, 0.0)
+        # Mixed precision is for the passes: a sum in bfloat16 can be longer than its parts say.
+        with torch.autocast(norm_U.device.type, enabled=False):
+            sums = {p: _weighted_sum(g, factor_U) for p, g in self._stored.items()}
+            return {**sums, **{p: g.weighted_sum(factor_U) for p, g in self._ghosts.items()}}
 
 
 def _square_norms(gradients: Gradients) -> Tensor:
@@ -118,9 +128,12 @@ def _square_norms(gradients: Gradients) -> Tensor:
 
 def _weighted_sum(gradients: Gradients, factor_U: Tensor) -> Tensor:
     if isinstance(gradients, Tensor):
-        flat_UN = gradients.flatten(1).float()
-        return (factor_U @ flat_UN).view(gradients.shape[1:])
-    total = torch.zeros_like(gradients[0], dtype=torch.float32)
-    for gradient, factor in zip(gradients, factor_U.unbind(), strict=True):
-        total.addcmul_(gradient, factor)
+        counted = factor_U > 0
+        if not counted.all():
+            gradients, factor_U = gradients[counted], factor_U[counted]
+        return (factor_U.to(gradients.dtype) @ gradients.flatten(1)).view(gradients.shape[1:])
+    total = torch.zeros_like(gradients[0])
+    for gradient, factor in zip(gradients, factor_U.tolist(), strict=True):
+        if factor > 0:
+            total.add_(gradient, alpha=factor)
     return total
