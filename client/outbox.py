@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from client.privacy.ledger_store import sync_folder
 from common.files import named_under, read_tensors, write_tensors
 
 OUTBOX, KEY, KEY_BYTES = "last_reply.safetensors", "key", 32
@@ -67,6 +68,7 @@ def site_key(folder: Path) -> bytes:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
+        sync_folder(folder)
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise ValueError(f"{path} holds {len(key)} bytes, a site's key has {KEY_BYTES}; restore it")

@@ -21,7 +21,7 @@ from client.privacy.account import METRICS, TRAINING, Account
 from client.privacy.dp_sgd import PrivateGradient
 from client.privacy.gate import Limits, leave
 from client.privacy.ledger import Ledger, LedgerError
-from client.privacy.statistics import noised_estimates
+from client.privacy.statistics import noised_estimates, told_apart
 from client.site import Site, load_site
 from client.training import (
     GradientSource,
@@ -95,6 +95,10 @@ class Trainer:
         """
         began = time.monotonic()
         work = self._work(request)
+        if not 1 <= request.round <= work.study.rounds:
+            raise RefusalError(
+                "study", f"the study has no such round; ask for 1 to {work.study.rounds}"
+            )
         if not work.cohort.train.num_patients:
             raise RefusalError("data", "this site has no training patients; do not ask it to train")
         release = self._release(work, request, weights, work.cohort.train)
@@ -178,7 +182,11 @@ class Trainer:
             "targets": samples.targets.numpy(),
         }
         versions = (version("wardround"), torch.__version__, self._device.type)
-        parts = (work.digest, str(request.round), digest_of(weights), digest_of(data), *versions)
+        parts = [work.digest, str(request.round), digest_of(weights), digest_of(data), *versions]
+        if work.plan is not None:
+            parts.append(str(physical_batch(work, self._device)[0]))
+        # A site that lost its key draws other noise: that is another release, and charged.
+        parts.append(hashlib.sha256(site_key(self.site.state_path)).hexdigest())
         key = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
         return f"{work.digest}-{key}"
 
@@ -220,22 +228,37 @@ class Trainer:
         lr = learning_rate(study.training, round_number, study.rounds)
         optimizer = build_optimizer(study.training, work.model, lr)
         source: GradientSource
+
+        def draws_for(purpose: str, device: str | torch.device = "cpu") -> torch.Generator:
+            # The server knows the study's seed. With privacy all that is drawn is the site's
+            # secret: a patient more shifts the changes and the masks of those behind, which only
+            # one who knows these could tell from chance.
+            if work.plan is None:
+                return generator(seed(study.seed, *labels, purpose))
+            return secret_generator(site_key(self.site.state_path), release, purpose, device=device)
+
         if work.plan is None:
-            draws = generator(seed(study.seed, *labels, "draws"))
+            draws = draws_for("draws")
             source = PlainGradient(work.model, study.training, len(samples.patients), draws)
         else:
-            # The server knows the study's seed; draws and noise come from the site's own key.
-            key = site_key(self.site.state_path)
-            draws = secret_generator(key, release, "draws")
-            noise = secret_generator(key, release, "noise", device=self._device)
             images, _ = physical_batch(work, self._device)
             source = PrivateGradient(
-                work.model, optimizer, work.plan, study, samples, draws, noise, images
+                work.model,
+                optimizer,
+                work.plan,
+                study,
+                samples,
+                draws_for("draws"),
+                draws_for("noise", self._device),
+                images,
             )
+        random_part = augment(study.data, draws_for("augment"))
         with torch.random.fork_rng():
-            # Drop-out alone reads the global generator.
-            torch.manual_seed(seed(study.seed, *labels, "dropout"))
-            random_part = augment(study.data, seed(study.seed, *labels, "augment"))
+            # Drop-out alone reads the global generators.
+            torch.set_rng_state(draws_for("dropout").get_state())
+            if self._device.type == "cuda":
+                state = draws_for("dropout", self._device).get_state()
+                torch.cuda.set_rng_state(state, self._device)
             try:
                 return train_round(
                     source, optimizer, samples, work.task, study, random_part, self._device
@@ -265,10 +288,14 @@ class Trainer:
         if held_out.num_patients < self._policy.cohort.least_patients_told:
             return {}
         multiplier = self._policy.may_leave.metrics_noise_multiplier
-        release = f"{self._release(work, request, weights, held_out)}-metrics"
+        # What stays at the site is part of the model that is evaluated.
+        whole = {**weights, **arrays_of(self._kept_local(work))} if work.local else weights
+        release = f"{self._release(work, request, whole, held_out)}-metrics"
         if multiplier and account is not None:
             account.pay(release, gaussian_release(multiplier), METRICS)
         probabilities = predict(work.model, held_out, work.task, self._device)
+        if multiplier:
+            probabilities = told_apart(probabilities)
         rows = list(patient_rows(probabilities, held_out, work.task).values())
         if not multiplier:
             at = seed(work.study.seed, request.round, self.site.name, "bootstrap")

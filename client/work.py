@@ -1,7 +1,9 @@
 """Everything that one message works with: the study as this site composes it, data, network."""
 
 import functools
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,7 +17,7 @@ from client.privacy.engine.attach import UnknownLayerError
 from client.privacy.engine.preflight import (
     Memory,
     WrongGradientError,
-    free_bytes,
+    memory_bytes,
     memory_of,
     prove,
 )
@@ -75,6 +77,8 @@ def work_for(
             "study",
             "training.amp=true needs a GPU, this site trains on a CPU; set amp to false",
         )
+    # Before any file is opened: what reading it would say is an answer too.
+    check_study(policy, study, digest, patients_train=0)
     cohort = _cohort(manifest, overrides)
     check_study(policy, study, digest, cohort.train.num_patients)
     model = build_model(study.model, seed(study.seed, "initial model"))
@@ -95,18 +99,18 @@ def work_for(
 def physical_batch(work: Work, device: torch.device) -> tuple[int, Memory]:
     """Return how many images a private pass takes here, and what one takes; the engine is proved.
 
-    The number is the study's unless the memory that is free now holds fewer.
+    The number is the study's unless the memory of this machine holds fewer.
 
     Raises:
         RefusalError: not even one image fits, or the network's gradients cannot be told apart.
     """
     memory = _memory(work.overrides, device)
-    images = memory.images(work.study.privacy.physical_batch_size, free_bytes(device))
+    images = memory.images(work.study.privacy.physical_batch_size, memory_bytes(device))
     if images == 0:
         raise RefusalError(
             "training",
-            "the free memory of this site does not hold the gradients of one image; choose a "
-            f"smaller model, or free {memory.private_bytes // MEGABYTE + 1} megabytes",
+            "the memory of this site does not hold the gradients of one image; choose a "
+            "smaller model or smaller images",
         )
     return images, memory
 
@@ -117,21 +121,50 @@ def composed(overrides: tuple[str, ...]) -> Study:
     return load_study(overrides)
 
 
-@functools.lru_cache(maxsize=CACHED)
 def cohort_of(manifest: Path, overrides: tuple[str, ...]) -> Cohort:
-    """Return the site's data, read once a process: a cache for speed, never for meaning."""
-    study = composed(overrides)
-    return load_cohort(_rows(manifest), study.data, study.task, seed(study.seed, "split"))
+    """Return the site's data; read once a process as long as its files and rows are the same."""
+    rows = _rows(manifest)
+    return _read_cohort(_Listed(rows, _stamp(rows)), overrides)
 
 
-@functools.lru_cache(maxsize=CACHED)
 def data_set_at(manifest: Path) -> DataSet:
-    """Return what the ledger knows the site's data by; read once a process."""
-    return data_set_of(_rows(manifest))
+    """Return what the ledger knows the site's data by; as fresh as the cohort."""
+    rows = _rows(manifest)
+    return _read_data_set(_Listed(rows, _stamp(rows)))
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """The rows of a site, equal to others of equal rows and files: what a cache goes by."""
+
+    rows: list[Row] = field(compare=False)
+    stamp: str
 
 
 def _rows(manifest: Path) -> list[Row]:
     return read_folder(manifest) if manifest.is_dir() else read_manifest(manifest)
+
+
+def _stamp(rows: Sequence[Row]) -> str:
+    known = hashlib.sha256()
+    for row in rows:
+        known.update(repr(row).encode())
+        for file in (row.image, row.mask):
+            if file is not None and file.exists():
+                about = file.stat()
+                known.update(f"{about.st_mtime_ns} {about.st_size}".encode())
+    return known.hexdigest()
+
+
+@functools.lru_cache(maxsize=CACHED)
+def _read_cohort(listed: _Listed, overrides: tuple[str, ...]) -> Cohort:
+    study = composed(overrides)
+    return load_cohort(listed.rows, study.data, study.task, seed(study.seed, "split"))
+
+
+@functools.lru_cache(maxsize=CACHED)
+def _read_data_set(listed: _Listed) -> DataSet:
+    return data_set_of(listed.rows)
 
 
 def _cohort(manifest: Path, overrides: tuple[str, ...]) -> Cohort:
@@ -140,7 +173,7 @@ def _cohort(manifest: Path, overrides: tuple[str, ...]) -> Cohort:
     except BadCohortError as error:
         raise RefusalError(
             "data",
-            f"{len(error.bad_files)} files cannot be used; the site's own log names them, or "
+            "files of this site cannot be used; its own log names them, or "
             "data.on_bad_file=skip goes on without them",
         ) from error
 

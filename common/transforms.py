@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from common.seeding import generator
 from common.study import DataConfig
 
 Prepare = Callable[
@@ -73,8 +72,8 @@ def prepare(data: DataConfig) -> Prepare:
     return run
 
 
-def augment(data: DataConfig, seed: int) -> Augment:
-    """Return the random part; each call draws on, and the same seed gives the same bytes.
+def augment(data: DataConfig, draws: torch.Generator) -> Augment:
+    """Return the random part; each call draws on, and the same start gives the same bytes.
 
     none: as it is. flip: each sample is mirrored left-right with probability 1/2. full: flip, then
     a rotation up to 10 degrees (3-D: about each axis), a scale of 0.9 to 1.1, and an intensity
@@ -82,7 +81,6 @@ def augment(data: DataConfig, seed: int) -> Augment:
     are not cubes the rotation also shears a little. Masks move with their images, by the nearest
     voxel; the label of a classification passes through.
     """
-    draws = generator(seed)
 
     def run(images_BCS: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         # Poisson batches may be empty, and grid_sample refuses those.

@@ -190,7 +190,7 @@ def _round(auditor: Auditor, cohort: Samples, number: int, study: Study, plan: P
     )
     by_patient = study.privacy.unit == "patient"
     units = cohort.num_patients if by_patient else len(cohort.patients)
-    random_part = augment(study.data, seed(study.seed, "audit", number, "augment"))
+    random_part = augment(study.data, generator(seed(study.seed, "audit", number, "augment")))
     with torch.random.fork_rng():
         torch.manual_seed(seed(study.seed, "audit", number, "dropout"))
         try:

@@ -125,7 +125,7 @@ def _trained(study: Study, samples: Samples, what: str) -> dict[str, Tensor]:
             group["lr"] = learning_rate(study.training, number, study.rounds)
         draws = generator(seed(study.seed, number, what, "draws"))
         source = PlainGradient(model, study.training, len(samples.patients), draws)
-        random_part = augment(study.data, seed(study.seed, number, what, "augment"))
+        random_part = augment(study.data, generator(seed(study.seed, number, what, "augment")))
         with torch.random.fork_rng():
             torch.manual_seed(seed(study.seed, number, what, "dropout"))
             train_round(source, optimizer, samples, task, alone, random_part, CPU)

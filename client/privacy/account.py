@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from client.privacy.dp_sgd import PrivatePlan
 from client.privacy.ledger import Charge, Ledger, epsilon_of_charges, steps_of
 from client.privacy.policy import Policy, Spending, check_spending
-from common.accounting import PrivateSteps, epsilon_of, gaussian_release
+from common.accounting import PrivateSteps, epsilon_of, epsilons_of, gaussian_release
 from common.contract import PrivacySpent, RefusalError
 from common.study import Study
 
@@ -82,12 +82,21 @@ class Account:
             unit="patient",
             epsilon=epsilon_of_charges(charges, self.delta),
             epsilon_image=epsilon_of([replace(image, steps=image.steps * rounds)], self.delta),
-            epsilon_life=self.ledger.epsilon(self.delta),
+            epsilon_life=self._of_life(self._charges(None), []),
             delta=self.delta,
             noise_multiplier=self.plan.patient_cost.noise_multiplier,
             sample_rate=self.plan.patient_cost.sample_rate,
             steps=sum(charge.steps for charge in charges if charge.purpose == TRAINING),
         )
+
+    def _of_life(self, charges: Sequence[Charge], more: Sequence[PrivateSteps]) -> float:
+        """Return the epsilon of all that the data set's patients have spent.
+
+        By Renyi moments, which also hold where one study was chosen after another's results; and
+        at a delta for all patients of the ledger, so that a study cannot choose it.
+        """
+        delta = min(self.delta, 1 / (2 * len(self.ledger.chain().patients)))
+        return epsilons_of([*steps_of(list(charges)), *more], delta).rdp
 
     def _charges(self, study: str | None) -> list[Charge]:
         charges = self.ledger.chain().charges.values()
@@ -115,6 +124,6 @@ class Account:
             noise_multiplier=noise,
             delta=self.delta,
             epsilon_study=epsilon_of([*steps_of(own), *more], self.delta),
-            epsilon_life=epsilon_of([*steps_of(list(charges)), *more], self.delta),
+            epsilon_life=self._of_life(charges, more),
         )
         check_spending(self.policy, self.patients, spending)

@@ -159,19 +159,20 @@ def _evaluate_reply(reply: EvaluateReply, limits: Limits, policy: Policy) -> Eva
 
 
 def _description(about: Description, limits: Limits, policy: Policy) -> Description:
-    for told, true, least in (
-        (about.patients_train, limits.patients_train, policy.cohort.least_patients_train),
-        (about.patients_held_out, limits.patients_held_out, policy.cohort.least_patients_told),
-    ):
-        least = max(least, policy.cohort.least_patients_told)
-        enough = _same(told, true) == 0 or true >= least
-        _demand(enough, "a count of fewer patients than its policy lets it tell")
+    told = policy.cohort.least_patients_told
+    training = _same(about.patients_train, limits.patients_train)
+    enough = training == 0 or training >= max(policy.cohort.least_patients_train, told)
+    _demand(enough, "a count of fewer patients than its policy lets it tell")
+    tested = _same(about.patients_held_out, limits.patients_held_out)
+    bad = _count(about.bad_files, MAX_PATIENTS)
     return Description(
         site=_same(about.site, limits.site),
-        patients_train=_count(limits.patients_train, MAX_PATIENTS),
-        patients_held_out=_count(limits.patients_held_out, MAX_PATIENTS),
+        patients_train=_count(training, MAX_PATIENTS),
+        # Too few to tell any number of: for the server it is as if there were none.
+        patients_held_out=_count(tested if tested >= told else 0, MAX_PATIENTS),
         images_train=_count(about.images_train, MAX_PATIENTS),
-        bad_files=_count(about.bad_files, MAX_PATIENTS),
+        # "Up to so many": a count of one or two would be about single patients.
+        bad_files=max(bad, told) if bad else 0,
     )
 
 

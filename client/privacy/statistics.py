@@ -61,6 +61,17 @@ def noised(total: Sums, std: float, noise: torch.Generator) -> Sums:
     return {name: total[name] + std * of(total[name].shape) for name in sorted(total)}
 
 
+def told_apart(probabilities: torch.Tensor) -> torch.Tensor:
+    """Return probabilities [N, K, ...] in which an image without finite ones has equal ones.
+
+    Weights chosen to overflow on some patients' images alone would else turn the answer into an
+    error, which would tell without noise that there are such patients.
+    """
+    finite = probabilities.flatten(1).isfinite().all(1)
+    even = torch.full_like(probabilities, 1 / probabilities.shape[1])
+    return torch.where(finite.view(-1, *[1] * (probabilities.ndim - 1)), probabilities, even)
+
+
 def _estimate(value: float, patients: int) -> Estimate:
     defined = value if np.isfinite(value) else None
     return Estimate(value=defined, low=None, high=None, n=patients)

@@ -114,7 +114,9 @@ def our_loop(
     """Train as a site does in one round."""
     source = PlainGradient(model, study.training, len(samples.patients), generator(study.seed))
     task = build_task(study.task)
-    train_round(source, optimizer, samples, task, study, augment(study.data, study.seed), CPU)
+    train_round(
+        source, optimizer, samples, task, study, augment(study.data, generator(study.seed)), CPU
+    )
 
 
 def bare_loop(

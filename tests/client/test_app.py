@@ -124,7 +124,7 @@ def test_files_that_cannot_be_read_are_counted_not_named(sites: Path) -> None:
     (sites / "000-st-a" / "1-0.png").write_bytes(b"\x89PNG broken")
     answer = refusal(ask(MessageType.QUERY, *PICTURES))
     assert (answer.site, answer.code) == ("st-a", "data")
-    assert "1 files cannot be used" in answer.text
+    assert "files of this site cannot be used" in answer.text
     assert ".png" not in answer.text
     assert "1-0.png" in (sites / "000-st-a" / LOG).read_text()
 

@@ -1,4 +1,5 @@
 import csv
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -73,7 +74,7 @@ def test_bad_files_are_counted_where_the_study_skips_them(tmp_path: Path) -> Non
     skip = (*PICTURES, "data.on_bad_file=skip")
     about = trainer_at(path).describe(request_for(*skip)).body
     assert (about.patients_train, about.bad_files) == (2, 1)
-    with pytest.raises(RefusalError, match="1 files cannot be used") as refused:
+    with pytest.raises(RefusalError, match="files of this site cannot be used") as refused:
         trainer_at(path).describe(request_for(*PICTURES))
     assert refused.value.code == "data"
 
@@ -122,7 +123,7 @@ def test_the_same_request_gives_the_same_bytes_and_one_charge(
 
 def test_every_round_is_charged_and_epsilon_grows(tmp_path: Path) -> None:
     trainer = trainer_at(pictures_site(tmp_path / "a"))
-    overrides = (*SGD, *PRIVATE)
+    overrides = (*SGD, *PRIVATE, "rounds=3")
     told = [trained(trainer, *overrides, round_number=number)[0] for number in (1, 2, 3)]
     spent = [reply.privacy for reply in told]
     assert [s.steps for s in spent if s] == [1, 2, 3]
@@ -130,7 +131,7 @@ def test_every_round_is_charged_and_epsilon_grows(tmp_path: Path) -> None:
     assert spent[-1] is not None
     epsilon = epsilon_of(charges_at(tmp_path / "a"), spent[-1].delta)
     assert spent[-1].epsilon == pytest.approx(epsilon, rel=1e-5)
-    assert spent[-1].epsilon == spent[-1].epsilon_life == spent[-1].epsilon_image
+    assert spent[-1].epsilon == spent[-1].epsilon_image < spent[-1].epsilon_life
     assert spent[-1].delta == 1 / 8
     assert spent[-1].unit == "patient"
 
@@ -153,6 +154,65 @@ def test_another_request_meets_other_noise(change: str, tmp_path: Path) -> None:
     noise = moved(one, initial_weights(*LOUD)), moved(two, weights)
     assert abs(correlation(*noise)) < 0.3
     assert sum(c.steps for c in charges_at(tmp_path / "a")) == 2
+
+
+@pytest.mark.parametrize("number", [0, 3, -1])
+def test_a_round_that_the_study_does_not_have_is_refused(number: int, tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a"))
+    with pytest.raises(RefusalError, match="no such round; ask for 1 to 2"):
+        trained(trainer, *SGD, *PRIVATE, round_number=number)
+    assert charges_at(tmp_path / "a") == []
+
+
+def test_with_privacy_what_is_drawn_for_the_images_is_the_sites_secret(tmp_path: Path) -> None:
+    # Everybody is drawn and the noise is next to nothing: two sites of equal images differ by their keys.
+    quiet = (*SGD, "privacy.mechanism=dp_sgd", "privacy.noise_multiplier=2e-3")
+    updates = {}
+    for augment in ("none", "flip"):
+        for name in ("a", "b"):
+            site = trainer_at(pictures_site(tmp_path / augment / name, name="st-a"))
+            updates[augment, name] = trained(site, *quiet, f"data.augment={augment}")[1]
+    weights = initial_weights(*quiet)
+    for augment, alike in (("none", True), ("flip", False)):
+        one, two = (moved(updates[augment, name], weights) for name in ("a", "b"))
+        assert bool(np.allclose(one, two, rtol=0, atol=0.03 * np.abs(one).max())) == alike
+
+
+def test_a_site_that_lost_its_key_is_charged_for_its_other_noise(tmp_path: Path) -> None:
+    path = pictures_site(tmp_path / "a")
+    _, one = trained(trainer_at(path), *LOUD)
+    (tmp_path / "a" / "state" / "key").unlink()
+    _, two = trained(trainer_at(path), *LOUD)
+    assert digest_of(one) != digest_of(two)
+    assert len(charges_at(tmp_path / "a")) == 2
+
+
+def test_new_patients_in_the_manifest_are_charged_to_their_own_ledger(tmp_path: Path) -> None:
+    path = pictures_site(tmp_path / "a")
+    trainer = trainer_at(path)
+    trained(trainer, *LOUD)
+    manifest = tmp_path / "a" / "manifest.csv"
+    manifest.write_text(re.sub(r",p(\d)", r",new-p\1", manifest.read_text()))
+    trained(trainer, *LOUD, "seed=1")
+    assert len(list((tmp_path / "a" / "state" / "ledgers").glob("*.ledger"))) == 2
+
+
+def overflowing(*overrides: str) -> Arrays:
+    """Return weights with which every probability is NaN."""
+    return {name: array * np.float32(1e30) for name, array in initial_weights(*overrides).items()}
+
+
+def test_weights_that_overflow_tell_nothing(tmp_path: Path) -> None:
+    leaves = LeavePolicy(metrics={"auroc": 2}, metrics_noise_multiplier=3.0)
+    trainer = with_policy(
+        pictures_site(tmp_path / "a", test=12), replace(open_policy(), may_leave=leaves)
+    )
+    overrides = (*SGD, *PRIVATE)
+    weights = overflowing(*overrides)
+    found = trainer.evaluate(request_for(*overrides), weights).body
+    assert set(found.estimates) == {"auroc"}
+    reply, _ = trained(trainer, *overrides, weights=weights)
+    assert reply.privacy is not None
 
 
 def relabel(rows: list[dict[str, str]]) -> None:
@@ -289,6 +349,14 @@ def test_a_site_without_a_policy_file_refuses_what_it_has_not_approved(tmp_path:
     path.write_text(path.read_text() + "policy: policy.yaml\n")
     about = trainer_at(path).describe(request_for(*overrides)).body
     assert about.patients_train == 20
+
+
+def test_no_file_is_opened_for_a_study_that_is_not_approved(tmp_path: Path) -> None:
+    path = pictures_site(tmp_path / "a", train=20, test=10)
+    (tmp_path / "a" / "0-0.png").write_bytes(b"not a picture")
+    path.write_text(path.read_text().replace("policy: policy.yaml\n", ""))
+    with pytest.raises(RefusalError, match="not approved"):
+        trainer_at(path).describe(request_for(*SGD, *PRIVATE))
 
 
 def test_a_study_over_the_cap_is_refused_before_its_first_round(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from client.training import (
     train_round,
 )
 from common.models.registry import build_model
+from common.seeding import generator
 from common.study import Study, TrainingConfig
 from common.tasks.registry import build_task
 from common.transforms import augment
@@ -56,7 +57,13 @@ def trained(study: Study, samples: Samples = SAMPLES) -> tuple[Tensor, LocalResu
     else:
         source = plain(study, model, samples)
     result = train_round(
-        source, optimizer, samples, build_task(study.task), study, augment(study.data, 0), CPU
+        source,
+        optimizer,
+        samples,
+        build_task(study.task),
+        study,
+        augment(study.data, generator(0)),
+        CPU,
     )
     source.close()
     return flat(model), result

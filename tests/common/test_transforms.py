@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from common.seeding import generator
 from common.study import DataConfig
 from common.transforms import MAX_BRIGHTNESS, MAX_CONTRAST, augment, prepare
 
@@ -158,7 +159,7 @@ def test_minmax_is_from_0_to_1() -> None:
 @pytest.mark.parametrize("size", [(32, 24), (12, 10, 8)])
 def test_same_seed_same_bytes_call_after_call(how: str, size: tuple[int, ...]) -> None:
     data = config(list(size), augment=how)
-    one, two = augment(data, 5), augment(data, 5)
+    one, two = augment(data, generator(5)), augment(data, generator(5))
     for number in range(3):
         images, masks = batch(size, seed=number)
         for a, b in zip(one(images, masks), two(images, masks), strict=True):
@@ -169,16 +170,16 @@ def test_same_seed_same_bytes_call_after_call(how: str, size: tuple[int, ...]) -
 def test_another_seed_and_the_next_call_draw_anew() -> None:
     data = config([32, 24], augment="full")
     images, masks = batch()
-    run = augment(data, 5)
+    run = augment(data, generator(5))
     first = run(images, masks)[0]
     assert not torch.equal(first, run(images, masks)[0])
-    assert not torch.equal(first, augment(data, 6)(images, masks)[0])
+    assert not torch.equal(first, augment(data, generator(6))(images, masks)[0])
 
 
 def test_no_generator_but_its_own_is_touched_and_inputs_stay() -> None:
     state = torch.random.get_rng_state()
     images, masks = batch()
-    augment(config([32, 24], augment="full"), 5)(images, masks)
+    augment(config([32, 24], augment="full"), generator(5))(images, masks)
     assert torch.equal(state, torch.random.get_rng_state())
     assert torch.equal(images, batch()[0])
     assert torch.equal(masks, batch()[1])
@@ -186,14 +187,14 @@ def test_no_generator_but_its_own_is_touched_and_inputs_stay() -> None:
 
 def test_none_is_the_identity() -> None:
     images, masks = batch()
-    out = augment(config([32, 24]), 0)(images, masks)
+    out = augment(config([32, 24]), generator(0))(images, masks)
     assert out[0] is images
     assert out[1] is masks
 
 
 @pytest.mark.parametrize("size", [(32, 24), (12, 10, 8)])
 def test_a_flip_mirrors_left_and_right_of_half_the_samples(size: tuple[int, ...]) -> None:
-    run = augment(config(list(size), augment="flip"), 0)
+    run = augment(config(list(size), augment="flip"), generator(0))
     flipped = 0
     for seed in range(40):
         images, masks = batch(size, seed=seed)
@@ -210,7 +211,7 @@ def test_a_flip_mirrors_left_and_right_of_half_the_samples(size: tuple[int, ...]
 def test_full_moves_the_mask_with_its_image(size: tuple[int, ...]) -> None:
     grid = torch.stack(torch.meshgrid(*[torch.arange(n) / n - 0.4 for n in size], indexing="ij"))
     blob = (grid.square().sum(dim=0) < 0.06)[None, None].repeat(8, 1, *[1] * len(size))
-    run = augment(config(list(size), augment="full"), 1)
+    run = augment(config(list(size), augment="full"), generator(1))
     images, masks = run(blob.float(), blob.long())
     moved = 0.0
     for image, mask, old in zip(images, masks, blob, strict=True):
@@ -225,7 +226,9 @@ def test_full_turns_and_scales_by_no_more_than_it_says_and_does_not_stretch() ->
     x, y = torch.meshgrid(torch.arange(80) - 39.5, torch.arange(40) - 19.5, indexing="ij")
     # Every pixel holds its own place; two flat channels tell the contrast that was drawn.
     images = torch.stack([x, y, torch.zeros(80, 40), torch.ones(80, 40)])[None].repeat(64, 1, 1, 1)
-    moved, _ = augment(config([80, 40], augment="full"), 3)(images, torch.zeros(64).long())
+    moved, _ = augment(config([80, 40], augment="full"), generator(3))(
+        images, torch.zeros(64).long()
+    )
     contrast = moved[:, 3:, 40, 20] - moved[:, 2:3, 40, 20]
     places = moved[:, :2] / contrast[..., None, None]
     steps_x = (places[:, :, 45, 20] - places[:, :, 35, 20]) / 10
@@ -241,7 +244,7 @@ def test_full_turns_and_scales_by_no_more_than_it_says_and_does_not_stretch() ->
 
 def test_full_changes_intensity_within_its_bounds() -> None:
     images = torch.ones(64, 1, 16, 16)
-    new, _ = augment(config([16, 16], augment="full"), 0)(images, torch.zeros(64).long())
+    new, _ = augment(config([16, 16], augment="full"), generator(0))(images, torch.zeros(64).long())
     centre = new[:, 0, 8, 8]
     assert centre.min() >= 1 - MAX_CONTRAST - MAX_BRIGHTNESS
     assert centre.max() <= 1 + MAX_CONTRAST + MAX_BRIGHTNESS
@@ -250,7 +253,7 @@ def test_full_changes_intensity_within_its_bounds() -> None:
 
 @pytest.mark.parametrize("how", ["flip", "full"])
 def test_labels_pass_through_and_an_empty_batch_stays_empty(how: str) -> None:
-    run = augment(config([32, 24], augment=how), 0)
+    run = augment(config([32, 24], augment=how), generator(0))
     labels = torch.arange(6)
     assert torch.equal(run(batch()[0], labels)[1], labels)
     images, masks = run(torch.zeros(0, 2, 32, 24), torch.zeros(0, 1, 32, 24).long())

@@ -19,8 +19,8 @@ UNITS = (1, 2)
 TOLERANCE = 1e-5
 """Largest difference of a unit's gradient from the naive one, over the naive one's norm. Rounding
 alone makes about 1e-14; a gradient that lands at another patient makes about 1."""
-SHARE_OF_MEMORY = 0.7
-"""Of the free memory; the rest is for what autograd does not keep from forward to backward."""
+SHARE_OF_MEMORY = 0.5
+"""Of the machine's memory; the rest is for data, and for what autograd does not keep."""
 
 
 class WrongGradientError(ValueError):
@@ -36,9 +36,9 @@ class Memory:
     private_bytes: int
     """What private training keeps: the same, and the image's own gradients."""
 
-    def images(self, wanted: int, free_bytes: int) -> int:
+    def images(self, wanted: int, memory_bytes: int) -> int:
         """Return how many images fit into one pass, at most `wanted`; 0 if not even one does."""
-        return min(wanted, int(SHARE_OF_MEMORY * free_bytes) // max(self.private_bytes, 1))
+        return min(wanted, int(SHARE_OF_MEMORY * memory_bytes) // max(self.private_bytes, 1))
 
 
 def prove(model: nn.Module, shape: Sequence[int], device: torch.device) -> None:
@@ -102,11 +102,14 @@ def _kept_bytes(
     return total + (tape.stored_bytes if tape is not None else 0)
 
 
-def free_bytes(device: torch.device) -> int:
-    """Return the free memory of the device, or of the machine for the CPU."""
+def memory_bytes(device: torch.device) -> int:
+    """Return the memory of the device, or of the machine for the CPU.
+
+    All of it, not what is free now: the same request must be cut into the same passes again.
+    """
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+        return int(torch.cuda.mem_get_info(device)[1])
+    return int(psutil.virtual_memory().total)
 
 
 def _made_up(

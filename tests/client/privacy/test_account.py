@@ -69,7 +69,7 @@ def test_what_is_paid_may_be_asked_again_though_the_study_is_over(opened: Opened
 
 
 def test_the_cap_of_the_data_sets_life_counts_other_studies(opened: Opened) -> None:
-    capped = replace(open_policy(), privacy=PrivacyPolicy(max_epsilon_life=6.0, max_delta=1.0))
+    capped = replace(open_policy(), privacy=PrivacyPolicy(max_epsilon_life=7.0, max_delta=1.0))
     first, second = opened(policy=capped), opened(*TARGET, "seed=1", policy=capped)
     first.check_all()
     for number in range(3):
@@ -79,7 +79,8 @@ def test_the_cap_of_the_data_sets_life_counts_other_studies(opened: Opened) -> N
     spent = second.spent()
     assert spent is not None
     assert spent.epsilon == 0
-    assert 3.9 < spent.epsilon_life <= 4.0
+    # By Renyi moments, and for all patients of the ledger: more than the study's own epsilon.
+    assert 4.0 < spent.epsilon_life <= 7.0
 
 
 def test_a_study_that_fits_still_fits_after_each_of_its_rounds(opened: Opened) -> None:

@@ -97,7 +97,7 @@ def test_an_update_leaves_with_what_the_policy_names_rounded() -> None:
 
 
 def test_a_description_and_an_evaluation_leave() -> None:
-    assert let(ABOUT) == ABOUT
+    assert let(ABOUT, open_policy()) == ABOUT
     assert let(FOUND).estimates == {"dice": Estimate(value=0.81, low=0.71, high=0.9, n=12)}
 
 
@@ -136,19 +136,26 @@ def test_estimates_over_few_patients_stay(held_out: int, told: bool) -> None:
 
 @pytest.mark.parametrize(
     ("train", "held_out", "told"),
-    [(20, 10, True), (19, 10, False), (20, 9, False), (20, 0, True), (0, 10, True), (1, 0, False)],
+    [(20, 10, True), (19, 10, False), (20, 9, True), (20, 0, True), (0, 10, True), (1, 0, False)],
 )
 def test_counts_of_few_patients_are_not_told_but_none_may_be(
     train: int, held_out: int, told: bool
 ) -> None:
-    about = replace(ABOUT, patients_train=train, patients_held_out=held_out)
+    about = replace(ABOUT, patients_train=train, patients_held_out=held_out, bad_files=0)
     limits = replace(LIMITS, patients_train=train, patients_held_out=held_out)
     if told:
-        assert let(about, limits=limits) == about
+        # Fewer held-out patients than numbers may be told of are as good as none.
+        expected = replace(about, patients_held_out=held_out if held_out >= 10 else 0)
+        assert let(about, limits=limits) == expected
     else:
         with pytest.raises(RefusalError, match="fewer patients") as refused:
             let(about, limits=limits)
         assert str(train) not in refused.value.text
+
+
+@pytest.mark.parametrize(("bad", "told"), [(0, 0), (1, 10), (10, 10), (17, 17)])
+def test_a_few_bad_files_are_told_as_the_least_that_may_be_told(bad: int, told: int) -> None:
+    assert let(replace(ABOUT, bad_files=bad)).bad_files == told
 
 
 def test_an_update_of_few_patients_stays() -> None:

@@ -71,6 +71,6 @@ def test_private_training_keeps_the_images_own_gradients_besides() -> None:
 
 def test_the_pass_is_as_large_as_the_memory_allows_and_the_study_asks() -> None:
     memory = Memory(plain_bytes=80, private_bytes=100)
-    assert memory.images(32, free_bytes=10**6) == 32
-    assert memory.images(32, free_bytes=1000) == 7
-    assert memory.images(32, free_bytes=100) == 0
+    assert memory.images(32, memory_bytes=10**6) == 32
+    assert memory.images(32, memory_bytes=1000) == 5
+    assert memory.images(32, memory_bytes=100) == 0
