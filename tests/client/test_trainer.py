@@ -165,7 +165,7 @@ def test_a_round_that_the_study_does_not_have_is_refused(number: int, tmp_path: 
 
 
 def test_with_privacy_what_is_drawn_for_the_images_is_the_sites_secret(tmp_path: Path) -> None:
-    # Everybody is drawn and the noise is next to nothing: two sites of equal images differ by their keys.
+    # All are drawn, the noise is next to nothing: sites of equal images differ by their keys.
     quiet = (*SGD, "privacy.mechanism=dp_sgd", "privacy.noise_multiplier=2e-3")
     updates = {}
     for augment in ("none", "flip"):
