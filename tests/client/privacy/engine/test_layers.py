@@ -229,3 +229,34 @@ def test_no_batch_gradient_of_the_weights_is_made() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.GroupNorm(1, 2), nn.PReLU())
     recorded(network, random(2, 1, 6, 6), [1, 1])
     assert all(p.grad is None for p in network.parameters())
+
+
+def test_under_mixed_precision_the_gradients_are_those_of_mixed_precision() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.GroupNorm(2, 8),
+        nn.PReLU(),
+        nn.Conv2d(8, 16, 3, stride=4),
+        nn.InstanceNorm2d(16, affine=True),
+        nn.Flatten(),
+        nn.Linear(64, 3),
+    )
+    images = random(4, 1, 8, 8)
+
+    def loss(inputs: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            outputs = network(inputs)
+        return torch.sin(outputs.float()).sum(1).mean()
+
+    with Engine(network).recording([1] * 4) as tape:
+        loss(images).backward()
+    sums = tape.clipped_sums(1.0)
+    assert all(sums[p].dtype == torch.float32 for p in network.parameters())
+    found = torch.cat([tape.gradients(p).flatten(1) for p in network.parameters()], dim=1) * 4
+    for unit in range(4):
+        network.zero_grad()
+        loss(images[unit : unit + 1]).backward()
+        naive = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+        # bfloat16 has 8 bits: two ways to the same number differ in the third digit.
+        assert float((found[unit].detach() - naive).norm()) <= 0.03 * float(naive.norm())
