@@ -1,14 +1,11 @@
 """One study at one site: describe, train, evaluate. Plain Python; it knows nothing of Flower."""
 
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor
@@ -31,7 +28,7 @@ from client.training import (
     learning_rate,
     train_round,
 )
-from client.work import MEGABYTE, Work, data_set_at, physical_batch, work_for
+from client.work import MEGABYTE, Work, data_set_at, physical_batch, release_key, work_for
 from common.accounting import gaussian_release
 from common.contract import (
     Description,
@@ -43,7 +40,7 @@ from common.contract import (
     TrainReply,
 )
 from common.seeding import generator, secret_generator, seed
-from common.state import Arrays, arrays_of, digest_of, state_of, tensors_of
+from common.state import Arrays, arrays_of, state_of, tensors_of
 from common.transforms import augment
 
 _ReplyAdapter = TypeAdapter(TrainReply)
@@ -174,21 +171,8 @@ class Trainer:
         )
 
     def _release(self, work: Work, request: Request, weights: Arrays, samples: Samples) -> str:
-        # The key of the noise: another model, round, patient, label or image must never meet the
-        # same noise again, nor one release two noises (another device or version draws others).
-        data = {
-            "images": samples.images.numpy(),
-            "patients": np.array(samples.patients, dtype=np.str_),
-            "targets": samples.targets.numpy(),
-        }
-        versions = (version("wardround"), torch.__version__, self._device.type)
-        parts = [work.digest, str(request.round), digest_of(weights), digest_of(data), *versions]
-        if work.plan is not None:
-            parts.append(str(physical_batch(work, self._device)[0]))
-        # A site that lost its key draws other noise: that is another release, and charged.
-        parts.append(hashlib.sha256(site_key(self.site.state_path)).hexdigest())
-        key = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
-        return f"{work.digest}-{key}"
+        key = site_key(self.site.state_path)
+        return release_key(work, request.round, weights, samples, self._device, key)
 
     def _trained(
         self,

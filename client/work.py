@@ -4,12 +4,14 @@ import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
-from client.cohort import BadCohortError, Cohort, load_cohort
+from client.cohort import BadCohortError, Cohort, Samples, load_cohort
 from client.manifest import Row, read_folder, read_manifest
 from client.privacy.data_set import DataSet, data_set_of
 from client.privacy.dp_sgd import PrivatePlan, private_plan
@@ -26,6 +28,7 @@ from common.config import load_study, study_digest, travelling
 from common.contract import RefusalError, StudyReference
 from common.models.registry import batch_norm_keys, build_model
 from common.seeding import seed
+from common.state import Arrays, digest_of
 from common.study import Study
 from common.tasks.registry import build_task
 from common.tasks.task import Task
@@ -113,6 +116,32 @@ def physical_batch(work: Work, device: torch.device) -> tuple[int, Memory]:
             "smaller model or smaller images",
         )
     return images, memory
+
+
+def release_key(
+    work: Work,
+    round_number: int,
+    weights: Arrays,
+    samples: Samples,
+    device: torch.device,
+    key: bytes,
+) -> str:
+    """Return the name of what is about to leave: the start of its noise, and of its charge.
+
+    Another model, round, patient, label or image must never meet the same noise again, nor one
+    release two noises: another device, version, cut into passes or key of the site draws others.
+    """
+    data = {
+        "images": samples.images.numpy(),
+        "patients": np.array(samples.patients, dtype=np.str_),
+        "targets": samples.targets.numpy(),
+    }
+    versions = (version("wardround"), torch.__version__, device.type)
+    parts = [work.digest, str(round_number), digest_of(weights), digest_of(data), *versions]
+    if work.plan is not None:
+        parts.append(str(physical_batch(work, device)[0]))
+    parts.append(hashlib.sha256(key).hexdigest())
+    return f"{work.digest}-{hashlib.sha256(chr(31).join(parts).encode()).hexdigest()}"
 
 
 @functools.lru_cache(maxsize=CACHED)
