@@ -80,7 +80,7 @@ def test_a_run_that_loses_a_site_exits_with_3_and_says_why(runner: Any) -> None:
     assert "partial" in done.stdout
     result = json.loads((folder / "result.json").read_text())
     assert result["status"] == "partial"
-    assert "1 files cannot be used" in result["reason"]
+    assert "files of this site cannot be used" in result["reason"]
     assert image.name not in json.dumps(result), "a file's name left the site"
     assert image.name in (folder / "sites" / "001-south" / "site.log").read_text()
 
