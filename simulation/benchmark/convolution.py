@@ -123,7 +123,7 @@ def _clipping(
 ) -> Callable[[], object]:
     def run() -> object:
         tape = Tape([1] * len(outputs))
-        engine.WAYS[way](tape, weight, outputs, images, weight, geometry)
+        engine.WAYS[way](tape, weight, engine.Pass(outputs, images, weight, geometry))
         return tape.clipped_sums(1.0)
 
     return run

@@ -87,7 +87,8 @@ class Engine:
                 name or "the network",
                 type(module).__name__,
             )
-            _prepare(module)
+            _check_opacus_can(module)
+            prepare_layer(module)
             original = module.forward
             self._put(module, lambda tape, *args: _by_opacus(module, original, tape, *args))
             return
@@ -145,11 +146,11 @@ def _with_bare(
             del module.__dict__[name]
 
 
-def _prepare(module: nn.Module) -> None:
-    try:
-        prepare_layer(module)
-    except NotImplementedError as error:
-        raise _unknown(module, str(error)) from error
+def _check_opacus_can(module: nn.Module) -> None:
+    if any(True for _ in module.buffers()):
+        raise _unknown(module, "it keeps buffers")
+    if isinstance(module, nn.EmbeddingBag):
+        raise _unknown(module, "it sums over bags")
 
 
 def _unknown(module: nn.Module, reason: str) -> UnknownLayerError:

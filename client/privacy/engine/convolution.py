@@ -8,7 +8,7 @@ transposed).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,18 @@ class Geometry:
             self.output_padding,
             self.groups,
         )
+
+
+class Pass(NamedTuple):
+    """What a layer's backward pass has at hand."""
+
+    output_RO: Tensor
+    """Gradient of the layer's output."""
+    image_RI: Tensor
+    """The layer's input."""
+    weight: Tensor
+    """In the type of the pass."""
+    geometry: Geometry
 
 
 def convolve(layer: Convolution, tape: Tape, image_RI: Tensor, output_size: Any = None) -> Tensor:
@@ -126,7 +138,7 @@ class _Convolve(torch.autograd.Function):
             image_gradient = gradients(output_RO, image_RI, weight, geometry, 0)
         if parameter.requires_grad:
             way = WAYS[method_for(tape, parameter, output_RO, image_RI, geometry)]
-            way(tape, parameter, output_RO, image_RI, weight, geometry)
+            way(tape, parameter, Pass(output_RO, image_RI, weight, geometry))
         if bias is not None and bias.requires_grad:
             tape.store(bias, tape.sum_rows(output_RO.flatten(2).sum(2)))
         return image_gradient, None, None, None, None
@@ -163,15 +175,9 @@ def method_for(
     return "call"
 
 
-def _call(
-    tape: Tape,
-    parameter: nn.Parameter,
-    output_RO: Tensor,
-    image_RI: Tensor,
-    weight: Tensor,
-    geometry: Geometry,
-) -> None:
+def _call(tape: Tape, parameter: nn.Parameter, made: Pass) -> None:
     """One call for the rows of each unit."""
+    output_RO, image_RI, weight, geometry = made
     each = [
         gradients(output_RO[a:b], image_RI[a:b], weight, geometry, 1)
         for a, b in tape.spans(len(output_RO))
@@ -179,15 +185,9 @@ def _call(
     tape.store(parameter, each)
 
 
-def _grouped(
-    tape: Tape,
-    parameter: nn.Parameter,
-    output_RO: Tensor,
-    image_RI: Tensor,
-    weight: Tensor,
-    geometry: Geometry,
-) -> None:
+def _grouped(tape: Tape, parameter: nn.Parameter, made: Pass) -> None:
     """One call, in which each row has groups of its own."""
+    output_RO, image_RI, weight, geometry = made
     rows = len(output_RO)
     as_channels = [t.reshape(1, -1, *t.shape[2:]) for t in (output_RO, image_RI)]
     repeated = weight.repeat(rows, *[1] * (weight.ndim - 1))
@@ -196,16 +196,10 @@ def _grouped(
     tape.store(parameter, found.view(rows, *weight.shape))
 
 
-def _ghost(
-    tape: Tape,
-    parameter: nn.Parameter,
-    output_RO: Tensor,
-    image_RI: Tensor,
-    weight: Tensor,
-    geometry: Geometry,
-) -> None:
+def _ghost(tape: Tape, parameter: nn.Parameter, made: Pass) -> None:
     """Norms from Gram matrices, and later one gradient of the batch, each row with its factor."""
-    square_norm_U = _ghost_norms(output_RO, image_RI, weight, geometry)
+    output_RO, image_RI, weight, geometry = made
+    square_norm_U = _ghost_norms(made)
     exact = parameter.dtype
 
     def weighted_sum(factor_U: Tensor) -> Tensor:
@@ -220,12 +214,13 @@ def _ghost(
     tape.store_ghost(parameter, Ghost(square_norm_U, weighted_sum))
 
 
-def _ghost_norms(output_RO: Tensor, image_RI: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+def _ghost_norms(made: Pass) -> Tensor:
     """Return |sum over places of output x input window|^2 of each row, from two Gram matrices.
 
     <A A^T, G G^T> over the T places (Bu, Mao and Xu, NeurIPS 2022, Eq. 2.6), in float64, and what
     rounding can leave of the terms that cancel is added: see `safe_square_norms`.
     """
+    output_RO, image_RI, weight, geometry = made
     windows = F.pad(image_RI, [p for p in reversed(geometry.padding) for _ in (0, 1)])
     axes = len(geometry.stride)
     for axis, step in enumerate(geometry.stride):
@@ -253,7 +248,7 @@ def safe_square_norms(values_RTI: Tensor, outputs_RTO: Tensor) -> Tensor:
     return safe_R
 
 
-WAYS: dict[str, Callable[[Tape, nn.Parameter, Tensor, Tensor, Tensor, Geometry], None]] = {
+WAYS: dict[str, Callable[[Tape, nn.Parameter, Pass], None]] = {
     "call": _call,
     "grouped": _grouped,
     "ghost": _ghost,
