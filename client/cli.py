@@ -36,8 +36,6 @@ from client.privacy.ledger_rows import Chain, Charge
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 LOG_WIDTH = 120
-LEDGERS = "ledgers"
-"""Folder of the ledgers, in the site's state folder."""
 STUDY_DIGITS = 12
 LIFE = "for life"
 
@@ -165,7 +163,7 @@ def _ledgers(site: Path | None, file: Path | None) -> list[Ledger]:
     # Imports torch, which a look at one file does without.
     from client.site import load_site
 
-    folder = load_site(site or Path("site.yaml")).state_path / LEDGERS
+    folder = load_site(site or Path("site.yaml")).ledgers_path
     ledgers = ledgers_in(folder)
     if not ledgers:
         raise ValueError(f"{folder} holds no ledger; this site has not yet trained with privacy")
