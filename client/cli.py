@@ -6,6 +6,7 @@ wardround-site ledger verify --export FILE  is this export genuine?
 wardround-site ledger export FILE           signed JSON for the ethics board
 """
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -196,9 +197,13 @@ def _charges_table(chain: Chain, delta: float) -> Table:
             f"{charge.noise_multiplier:.4g}",
             f"{charge.sample_rate:.4g}",
             str(charge.steps),
-            f"{epsilon_of_charges(before, delta):.3f}",
+            _told(epsilon_of_charges(before, delta)),
         )
     return table
+
+
+def _told(epsilon: float) -> str:
+    return f"{epsilon:.3f}" if math.isfinite(epsilon) else "infinite"
 
 
 def _totals_table(chain: Chain, delta: float) -> Table:
@@ -213,7 +218,7 @@ def _totals_table(chain: Chain, delta: float) -> Table:
         # What counts against the cap of the data set's life holds for any order of studies.
         counts = bounds.rdp if name == LIFE else bounds.value
         told = (counts, bounds.rdp, tighter)
-        epsilons = ("-" if value is None else f"{value:.3f}" for value in told)
+        epsilons = ("-" if value is None else _told(value) for value in told)
         table.add_row(escape(name), str(len(charges)), str(steps), *epsilons)
     return table
 

@@ -14,10 +14,10 @@ from client.cohort import Samples
 from client.evaluation import bootstrap, patient_rows, predict
 from client.log import site_log
 from client.outbox import Kept, Outbox, site_key
-from client.privacy.account import METRICS, TRAINING, Account
+from client.privacy.account import Account
 from client.privacy.dp_sgd import PrivateGradient
 from client.privacy.gate import Limits, leave
-from client.privacy.ledger import Ledger, LedgerError
+from client.privacy.ledger import Ledger, LedgerBusyError, LedgerError
 from client.privacy.statistics import noised_estimates, told_apart
 from client.site import Site, load_site
 from client.training import (
@@ -29,7 +29,6 @@ from client.training import (
     train_round,
 )
 from client.work import MEGABYTE, Work, data_set_at, physical_batch, release_key, work_for
-from common.accounting import gaussian_release
 from common.contract import (
     Description,
     Estimate,
@@ -100,8 +99,8 @@ class Trainer:
             raise RefusalError("data", "this site has no training patients; do not ask it to train")
         release = self._release(work, request, weights, work.cohort.train)
         with self._account(work) as account:
-            if work.plan is not None and account is not None:
-                account.pay(release, work.plan.patient_cost, TRAINING)
+            if account is not None:
+                account.pay_training(release)
             kept = self._outbox.last()
             if kept is None or kept.release != release:
                 kept = self._trained(work, account, request, weights, release, began)
@@ -136,7 +135,8 @@ class Trainer:
         cohort = work.cohort
         patients = cohort.train.num_patients or cohort.held_out.num_patients
         noised = self._policy.may_leave.metrics_noise_multiplier > 0
-        if work.plan is None and not (noised and patients):
+        unprotected = work.plan is None and cohort.train.num_patients > 0
+        if work.plan is None and not unprotected and not (noised and patients):
             yield None
             return
         try:
@@ -149,8 +149,13 @@ class Trainer:
                     study=work.study,
                     digest=work.digest,
                     plan=work.plan,
+                    unprotected=unprotected,
                     patients=patients,
                 )
+        except LedgerBusyError as error:
+            raise RefusalError(
+                "privacy", "another study trains on this site's data just now; ask it again later"
+            ) from error
         except LedgerError as error:
             raise RefusalError(
                 "privacy",
@@ -276,7 +281,7 @@ class Trainer:
         whole = {**weights, **arrays_of(self._kept_local(work))} if work.local else weights
         release = f"{self._release(work, request, whole, held_out)}-metrics"
         if multiplier and account is not None:
-            account.pay(release, gaussian_release(multiplier), METRICS)
+            account.pay_metrics(release, multiplier)
         probabilities = predict(work.model, held_out, work.task, self._device)
         if multiplier:
             probabilities = told_apart(probabilities)

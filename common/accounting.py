@@ -24,7 +24,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from common.checks import in_range, not_negative, positive
+from common.checks import in_range, not_negative
 from common.privacy_loss import Merged, gaussian_epsilon, log_moments, prv_epsilon, rdp_epsilon
 
 NOISE_TOLERANCE = 1e-3
@@ -40,15 +40,14 @@ class PrivateSteps:
     """Steps of one kind: what an account adds up."""
 
     noise_multiplier: float
-    """Standard deviation of the noise over the largest norm of one patient's gradient."""
+    """Standard deviation of the noise over the largest norm of one patient's gradient; 0: none."""
     sample_rate: float
     """Chance of a patient to be in a step; 1 is the plain Gaussian mechanism."""
     steps: int
     """How often the mechanism ran."""
 
     def __post_init__(self) -> None:
-        positive(noise_multiplier=self.noise_multiplier)
-        not_negative(steps=self.steps)
+        not_negative(noise_multiplier=self.noise_multiplier, steps=self.steps)
         in_range(0.0, 1.0, sample_rate=self.sample_rate)
 
 
@@ -76,6 +75,11 @@ def gaussian_release(noise_multiplier: float) -> PrivateSteps:
     noise_multiplier: standard deviation of the noise over the sensitivity.
     """
     return PrivateSteps(noise_multiplier=noise_multiplier, sample_rate=1.0, steps=1)
+
+
+def unprotected_release() -> PrivateSteps:
+    """Return the charge of what leaves without noise: epsilon is infinite from then on."""
+    return gaussian_release(0.0)
 
 
 def epsilon_of(history: Iterable[PrivateSteps], delta: float) -> float:

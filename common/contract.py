@@ -65,8 +65,9 @@ class PrivacySpent:
     """What this study has cost a patient so far, its numbers included."""
     epsilon_image: float
     """What its training has cost a single image of a patient."""
-    epsilon_life: float
-    """What all studies with this data set have cost a patient."""
+    epsilon_life: float | None
+    """What all studies with this data set have cost a patient; None: an update left without
+    privacy, and no number bounds it."""
     delta: float
     noise_multiplier: float
     """Of a step, over the most that a patient moves it."""

@@ -4,13 +4,20 @@ Everything that a study takes from the patients is paid for here before it is co
 that may not go on has trained nothing and told nothing.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from client.privacy.dp_sgd import PrivatePlan
 from client.privacy.ledger import Charge, Ledger, epsilon_of_charges, steps_of
 from client.privacy.policy import Policy, Spending, check_spending
-from common.accounting import PrivateSteps, epsilon_of, epsilons_of, gaussian_release
+from common.accounting import (
+    PrivateSteps,
+    epsilon_of,
+    epsilons_of,
+    gaussian_release,
+    unprotected_release,
+)
 from common.contract import PrivacySpent, RefusalError
 from common.study import Study
 
@@ -27,7 +34,9 @@ class Account:
     digest: str
     """Of the study: its rows in the ledger have it."""
     plan: PrivatePlan | None
-    """Of the private training; None for a site that only tests."""
+    """Of the private training; None for a site that only tests, or trains without privacy."""
+    unprotected: bool
+    """Whether it trains without privacy, which its policy must have allowed."""
     patients: int
     """Training patients, or the tested ones of a site that only tests."""
 
@@ -58,18 +67,26 @@ class Account:
             more.append(replace(gaussian_release(multiplier), steps=left))
         self._check(charges, more)
 
-    def pay(self, release: str, cost: PrivateSteps, purpose: str) -> None:
-        """Write down what a release costs, unless it is paid, or refuse it; before it is computed.
+    def pay_training(self, release: str) -> None:
+        """Write down what a round of training costs, unless it is paid; before it is computed.
 
         Raises:
-            RefusalError: the cost is over a cap of the site, or over the study's own target.
+            RefusalError: the round is over a cap of the site, or over the study's own target.
             LedgerError: the ledger cannot be used or written.
         """
-        charges = self._charges(None)
-        if release not in {charge.release for charge in charges}:
-            self._check_target(charges, cost, purpose)
-            self._check(charges, [cost])
-        self.ledger.charge(release, self.digest, cost, purpose)
+        if self.unprotected:
+            self.ledger.charge(release, self.digest, unprotected_release(), TRAINING)
+        elif self.plan is not None:
+            self._pay(release, self.plan.patient_cost, TRAINING)
+
+    def pay_metrics(self, release: str, noise_multiplier: float) -> None:
+        """Write down what the noised metrics of one model cost, unless they are paid.
+
+        Raises:
+            RefusalError: they are over a cap of the site.
+            LedgerError: the ledger cannot be used or written.
+        """
+        self._pay(release, gaussian_release(noise_multiplier), METRICS)
 
     def spent(self) -> PrivacySpent | None:
         """Return what the study has spent of its training patients; None if none trained here."""
@@ -78,16 +95,24 @@ class Account:
         charges = self._charges(self.digest)
         rounds = sum(charge.purpose == TRAINING for charge in charges)
         image = self.plan.image_cost
+        life = self._of_life(self._charges(None), [])
         return PrivacySpent(
             unit="patient",
             epsilon=epsilon_of_charges(charges, self.delta),
             epsilon_image=epsilon_of([replace(image, steps=image.steps * rounds)], self.delta),
-            epsilon_life=self._of_life(self._charges(None), []),
+            epsilon_life=life if math.isfinite(life) else None,
             delta=self.delta,
             noise_multiplier=self.plan.patient_cost.noise_multiplier,
             sample_rate=self.plan.patient_cost.sample_rate,
             steps=sum(charge.steps for charge in charges if charge.purpose == TRAINING),
         )
+
+    def _pay(self, release: str, cost: PrivateSteps, purpose: str) -> None:
+        charges = self._charges(None)
+        if release not in {charge.release for charge in charges}:
+            self._check_target(charges, cost, purpose)
+            self._check(charges, [cost])
+        self.ledger.charge(release, self.digest, cost, purpose)
 
     def _of_life(self, charges: Sequence[Charge], more: Sequence[PrivateSteps]) -> float:
         """Return the epsilon of all that the data set's patients have spent.
@@ -117,6 +142,9 @@ class Account:
             )
 
     def _check(self, charges: Sequence[Charge], more: Sequence[PrivateSteps]) -> None:
+        if self.unprotected:
+            # No cap holds for the training; it still holds for the numbers, of other patients.
+            charges = [charge for charge in charges if charge.noise_multiplier > 0]
         own = [charge for charge in charges if charge.study == self.digest]
         least = self.policy.privacy.least_noise_multiplier
         noise = least if self.plan is None else self.plan.patient_cost.noise_multiplier

@@ -222,7 +222,9 @@ def _spent(spent: object) -> PrivacySpent:
         unit=_same(spent.unit, "patient"),
         epsilon=_digits(spent.epsilon, MOST_EPSILON, ROUND_CEILING),
         epsilon_image=_digits(spent.epsilon_image, MOST_EPSILON, ROUND_CEILING),
-        epsilon_life=_digits(spent.epsilon_life, MOST_EPSILON, ROUND_CEILING),
+        epsilon_life=None
+        if spent.epsilon_life is None
+        else _digits(spent.epsilon_life, MOST_EPSILON, ROUND_CEILING),
         delta=_digits(spent.delta, 1.0, ROUND_CEILING),
         noise_multiplier=_digits(spent.noise_multiplier, MOST_EPSILON, ROUND_FLOOR),
         sample_rate=_digits(spent.sample_rate, 1.0, ROUND_CEILING),

@@ -23,6 +23,7 @@ from client.privacy.ledger_rows import (
     PURPOSES,
     Chain,
     Charge,
+    LedgerBusyError,
     LedgerError,
     Row,
     next_row,
@@ -46,7 +47,16 @@ from client.privacy.ledger_store import (
 if TYPE_CHECKING:
     from common.accounting import Epsilon, PrivateSteps
 
-__all__ = ["PURPOSES", "Chain", "Charge", "Ledger", "LedgerError", "Row", "ledgers_in"]
+__all__ = [
+    "PURPOSES",
+    "Chain",
+    "Charge",
+    "Ledger",
+    "LedgerBusyError",
+    "LedgerError",
+    "Row",
+    "ledgers_in",
+]
 
 SALT_BYTES = 32
 CLOCK_TOLERANCE = timedelta(seconds=60)

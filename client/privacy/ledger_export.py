@@ -6,6 +6,7 @@ in it, and that a later ledger goes on from it.
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,9 +59,9 @@ def export_of(ledger: Ledger, delta: float | None = None) -> dict[str, Any]:
         "rows": [_told(chain, number) for number in range(len(chain.rows))],
         "epsilon": {
             "delta": at,
-            "life": epsilon_of_charges(list(chain.charges.values()), at),
+            "life": _finite(epsilon_of_charges(list(chain.charges.values()), at)),
             "studies": {
-                study: epsilon_of_charges(charges, at)
+                study: _finite(epsilon_of_charges(charges, at))
                 for study, charges in studies_of(chain).items()
             },
         },
@@ -68,6 +69,11 @@ def export_of(ledger: Ledger, delta: float | None = None) -> dict[str, Any]:
         "public_key": key.public_key().public_bytes_raw().hex(),
     }
     return {**body, "signature": key.sign(canonical(body).encode()).hex()}
+
+
+def _finite(epsilon: float) -> float | None:
+    # JSON has no infinity: null is what an update without privacy leaves of epsilon.
+    return epsilon if math.isfinite(epsilon) else None
 
 
 def read_export(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from common.checks import in_range, one_of, positive
+from common.checks import in_range, not_negative, one_of, positive
 
 GENESIS, DATA, CHARGE = "genesis", "data", "charge"
 PURPOSES = ("training", "evaluation", "statistics")
@@ -26,6 +26,10 @@ NO_HASH = "0" * 64
 
 class LedgerError(ValueError):
     """A ledger that may not be used; the text names the file, the reason and the way out."""
+
+
+class LedgerBusyError(LedgerError):
+    """Another trainer works with the data set; nothing is wrong with the ledger."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +73,8 @@ class Charge:
     purpose: str
     """training, evaluation or statistics."""
     noise_multiplier: float
-    """Standard deviation of the noise over the largest contribution of one patient."""
+    """Standard deviation of the noise over the largest contribution of one patient; 0: none, for
+    an update that left without privacy."""
     sample_rate: float
     """Chance of a patient to be in a step."""
     steps: int
@@ -85,7 +90,8 @@ class Charge:
             raise ValueError(
                 f"noise_multiplier={self.noise_multiplier} is not allowed; give a finite number"
             )
-        positive(noise_multiplier=self.noise_multiplier, steps=operator.index(self.steps))
+        not_negative(noise_multiplier=self.noise_multiplier)
+        positive(steps=operator.index(self.steps))
         in_range(0.0, 1.0, sample_rate=self.sample_rate)
 
 

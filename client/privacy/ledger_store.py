@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
-from client.privacy.ledger_rows import NO_HASH, Chain, LedgerError, Row
+from client.privacy.ledger_rows import NO_HASH, Chain, LedgerBusyError, LedgerError, Row
 
 SUFFIX = ".ledger"
 NAME_DIGITS = 16
@@ -207,7 +207,8 @@ def locked(lock: Path, *, wait: bool) -> Iterator[None]:
     """Hold a lock file; it is given back when the block or the process ends, killed or not.
 
     Raises:
-        LedgerError: another process has it and `wait` is false, or it cannot be made.
+        LedgerBusyError: another process has it and `wait` is false.
+        LedgerError: it cannot be made.
     """
     with _written(lock):
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
@@ -223,7 +224,7 @@ def _flock(lock: Path, descriptor: int, wait: bool) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError as error:
-        raise LedgerError(
+        raise LedgerBusyError(
             f"{lock}: another trainer works with this data set; wait until it has ended, or stop it"
         ) from error
 

@@ -28,7 +28,9 @@ class PrivacyPolicy:
     """What differential privacy must give each patient of this site."""
 
     required: bool = True
-    """Whether studies without differential privacy are refused."""
+    """Whether studies without differential privacy are refused. Where they are not, the ledger has
+    each of their updates with an infinite epsilon, which no cap stops; but no private study passes
+    a cap of life after it."""
     least_noise_multiplier: float = 0.5
     """Least noise of a training step, over the largest norm of one patient's gradient."""
     max_epsilon_study: float = 8.0

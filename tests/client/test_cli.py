@@ -9,6 +9,7 @@ import pytest
 from client.cli import main
 from client.privacy.ledger import Ledger
 from client.privacy.ledger_store import head_path
+from common.accounting import unprotected_release
 from tests.client.privacy.ledgers import charged, data_set, tampered
 
 
@@ -59,6 +60,17 @@ def test_show_tells_every_charge_and_the_totals(command: Command) -> None:
     totals = {line[-1] for line in lines if {"for", "study"} & set(line[:1])}
     assert totals - {"epsilon", "far"} == epsilons
     assert "3 patients, 4 rows, delta 0.01" in outcome.out
+
+
+def test_what_left_without_privacy_is_told_as_infinite(command: Command) -> None:
+    ledger = charged(command.ledgers, 1)
+    ledger.charge("plain", "study-p", unprotected_release(), "training")
+    outcome = command("ledger", "show")
+    plain = [line.strip("│┃ ").split() for line in outcome.out.splitlines() if "study-p" in line]
+    assert (outcome.code, [line[-1] for line in plain][:1]) == (0, ["infinite"])
+    assert command("ledger", "export", "board.json").code == 0
+    told = json.loads(Path("board.json").read_text())["epsilon"]
+    assert told["life"] is told["studies"]["study-p"] is None
 
 
 def test_delta_is_one_over_twice_the_patients_unless_said(command: Command) -> None:

@@ -12,9 +12,10 @@ import torch
 import yaml
 
 from client.outbox import Outbox
+from client.privacy.ledger import ledgers_in
 from client.privacy.policy import CohortPolicy, LeavePolicy, Policy, PrivacyPolicy, open_policy
 from client.trainer import Trainer, trainer_at
-from common.accounting import PrivateSteps, epsilon_of
+from common.accounting import PrivateSteps, epsilon_of, unprotected_release
 from common.contract import RefusalError, Released, TrainReply
 from common.state import Arrays, digest_of
 from tests.builders import (
@@ -117,8 +118,7 @@ def test_the_same_request_gives_the_same_bytes_and_one_charge(
     anew = trained(trainer_at(path), *overrides)
     assert digest_of(first[1]) == digest_of(again[1]) == digest_of(anew[1])
     assert first[0] == again[0] == replace(anew[0], seconds=first[0].seconds)
-    charges = charges_at(tmp_path / "a")
-    assert len(charges) == ("privacy.mechanism=dp_sgd" in overrides)
+    assert len(charges_at(tmp_path / "a")) == 1
 
 
 def test_every_round_is_charged_and_epsilon_grows(tmp_path: Path) -> None:
@@ -321,6 +321,24 @@ def test_estimates_over_few_patients_stay_at_the_site(test: int, tmp_path: Path)
     told = bool(trainer.evaluate(request_for(*SGD), weights).body.estimates)
     reply = trainer.train(request_for(*SGD, evaluate=True), weights).body
     assert told == bool(reply.estimates) == (test == 6)
+
+
+def test_an_update_without_privacy_stands_in_the_ledger_once(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a"))
+    for _ in range(2):
+        trained(trainer, *PICTURES)
+    assert charges_at(tmp_path / "a") == [unprotected_release()]
+
+
+def test_a_ledger_in_use_is_another_refusal_than_a_broken_one(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a"))
+    trained(trainer, *PICTURES)
+    (ledger,) = ledgers_in(tmp_path / "a" / "state" / "ledgers")
+    with ledger.exclusive(), pytest.raises(RefusalError, match="ask it again later"):
+        trained(trainer, *PICTURES)
+    ledger.path.write_bytes(b"no ledger")
+    with pytest.raises(RefusalError, match="the site's own log says why"):
+        trained(trainer, *PICTURES)
 
 
 def test_noised_metrics_are_charged_once_and_told_the_same_again(tmp_path: Path) -> None:

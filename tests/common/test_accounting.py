@@ -208,7 +208,7 @@ def test_a_delta_that_is_no_chance_is_refused(delta: float) -> None:
 
 @pytest.mark.parametrize(
     ("noise", "rate", "steps"),
-    [(0.0, 0.1, 1), (math.nan, 0.1, 1), (1.0, 1.1, 1), (1.0, math.nan, 1), (1.0, 0.1, -1)],
+    [(-0.1, 0.1, 1), (math.nan, 0.1, 1), (1.0, 1.1, 1), (1.0, math.nan, 1), (1.0, 0.1, -1)],
 )
 def test_steps_that_cannot_be_are_refused(noise: float, rate: float, steps: int) -> None:
     with pytest.raises(ValueError, match="is not allowed"):

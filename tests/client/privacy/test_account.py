@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from client.privacy.account import METRICS, TRAINING, Account
+from client.privacy.account import Account
 from client.privacy.data_set import DataSet
 from client.privacy.dp_sgd import private_plan
 from client.privacy.ledger import Ledger
 from client.privacy.policy import LeavePolicy, Policy, PrivacyPolicy, open_policy
-from common.accounting import gaussian_release
+from common.accounting import unprotected_release
 from common.config import study_digest
 from common.contract import RefusalError
 from tests.builders import PICTURES, study_from
@@ -32,39 +32,36 @@ def opened(tmp_path: Path) -> Opened:
 
     def account(*overrides: str, policy: Policy | None = None) -> Account:
         study = study_from(*(overrides or TARGET))
+        private = study.privacy.private
         return Account(
             ledger=Ledger.open(tmp_path, data_set),
             policy=policy or open_policy(),
             study=study,
             digest=study_digest(study),
-            plan=private_plan(study, [1] * PATIENTS),
+            plan=private_plan(study, [1] * PATIENTS) if private else None,
+            unprotected=not private,
             patients=PATIENTS,
         )
 
     return account
 
 
-def pay(account: Account, release: str) -> None:
-    assert account.plan is not None
-    account.pay(release, account.plan.patient_cost, TRAINING)
-
-
 def test_a_study_ends_at_its_own_target(opened: Opened) -> None:
     account = opened()
     for number in range(3):
-        pay(account, f"round {number}")
+        account.pay_training(f"round {number}")
     spent = account.spent()
     assert spent is not None
     assert 3.9 < spent.epsilon <= 4.0
     with pytest.raises(RefusalError, match=r"over its own privacy\.target_epsilon=4"):
-        pay(account, "another set of weights for round 2")
+        account.pay_training("another set of weights for round 2")
     assert account.spent() == spent
 
 
 def test_what_is_paid_may_be_asked_again_though_the_study_is_over(opened: Opened) -> None:
     account = opened()
     for number in (0, 1, 2, 2, 0):
-        pay(account, f"round {number}")
+        account.pay_training(f"round {number}")
     assert len(account.ledger.history()) == 3
 
 
@@ -73,7 +70,7 @@ def test_the_cap_of_the_data_sets_life_counts_other_studies(opened: Opened) -> N
     first, second = opened(policy=capped), opened(*TARGET, "seed=1", policy=capped)
     first.check_all()
     for number in range(3):
-        pay(first, f"round {number}")
+        first.pay_training(f"round {number}")
     with pytest.raises(RefusalError, match="patient's life"):
         second.check_all()
     spent = second.spent()
@@ -88,7 +85,7 @@ def test_a_study_that_fits_still_fits_after_each_of_its_rounds(opened: Opened) -
     account = opened(policy=capped)
     for number in range(3):
         account.check_all()
-        pay(account, f"round {number}")
+        account.pay_training(f"round {number}")
     account.check_all()
 
 
@@ -98,7 +95,7 @@ def test_noised_metrics_are_part_of_what_a_study_costs(opened: Opened) -> None:
     account = opened(policy=replace(open_policy(), privacy=capped, may_leave=leaves))
     with pytest.raises(RefusalError, match="patient's study"):
         account.check_all()
-    account.pay("metrics", gaussian_release(1.0), METRICS)
+    account.pay_metrics("metrics", 1.0)
     assert [steps.sample_rate for steps in account.ledger.history()] == [1.0]
 
 
@@ -108,3 +105,31 @@ def test_too_little_noise_is_refused_with_the_value_that_would_pass(opened: Open
     )
     with pytest.raises(RefusalError, match=r"privacy\.noise_multiplier=9 or more"):
         opened(policy=strict).check_all()
+
+
+def test_after_an_update_without_privacy_no_cap_of_life_is_kept(opened: Opened) -> None:
+    capped = replace(open_policy(), privacy=PrivacyPolicy(required=False, max_delta=1.0))
+    plain = opened(*PICTURES, policy=capped)
+    plain.check_all()
+    plain.pay_training("round 1")
+    plain.pay_training("round 1")
+    plain.check_all()
+    assert plain.ledger.history() == [unprotected_release()]
+    with pytest.raises(RefusalError, match=r"life to inf.*cap of 16.*to no finite value"):
+        opened(policy=capped).check_all()
+    private = opened()
+    private.pay_training("another")
+    spent = private.spent()
+    assert spent is not None
+    assert (spent.epsilon_life, spent.epsilon < 4) == (None, True)
+
+
+def test_a_cap_holds_for_the_metrics_of_a_study_without_privacy(opened: Opened) -> None:
+    leaves = LeavePolicy(metrics={"auroc": 2}, metrics_noise_multiplier=1.0)
+    capped = PrivacyPolicy(required=False, max_epsilon_study=3.0, max_delta=1.0)
+    policy = replace(open_policy(), privacy=capped, may_leave=leaves)
+    account = opened(*PICTURES, policy=policy)
+    account.pay_training("round 1")
+    account.pay_metrics("metrics 1", 1.0)
+    with pytest.raises(RefusalError, match="patient's study"):
+        account.pay_metrics("metrics 2", 1.0)

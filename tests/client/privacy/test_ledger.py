@@ -61,7 +61,6 @@ def test_a_release_of_another_cost_is_refused(tmp_path: Path) -> None:
     [
         ((float("nan"), 0.1, 5), "training", "noise_multiplier=nan"),
         ((float("inf"), 0.1, 5), "training", "noise_multiplier=inf"),
-        ((0.0, 0.1, 5), "training", "noise_multiplier=0.0"),
         ((-1.0, 0.1, 5), "training", "noise_multiplier=-1.0"),
         ((1.0, float("nan"), 5), "training", "sample_rate=nan"),
         ((1.0, 1.1, 5), "training", "sample_rate=1.1"),
