@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from client.privacy.ledger_store import sync_folder
-from common.files import named_under, read_tensors, write_tensors
+from common.tensor_files import named_under, read_tensors, write_tensors
 
 OUTBOX, KEY, KEY_BYTES = "last_reply.safetensors", "key", 32
 _WEIGHTS, _LOCAL = "weights/", "local/"

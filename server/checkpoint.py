@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from common.files import named_under, read_tensors, write_tensors
+from common.tensor_files import named_under, read_tensors, write_tensors
 from server.records import Progress, ProgressAdapter
 
 CHECKPOINT = "checkpoint.safetensors"

@@ -12,8 +12,8 @@ from client.evaluation import predict
 from client.trainer import trainer_at
 from client.work import cohort_of
 from common.config import travelling
-from common.files import read_tensors
 from common.tasks.registry import build_task
+from common.tensor_files import read_tensors
 from server.report.render import Example
 from server.run import MODEL, initial_network
 from simulation.baselines import site_folders

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.files import read_json, read_tensors, write_atomic, write_json, write_tensors
+from common.files import read_json, write_atomic, write_json
+from common.tensor_files import read_tensors, write_tensors
 
 
 def test_tensors_and_what_is_said_about_them_come_back(tmp_path: Path) -> None:

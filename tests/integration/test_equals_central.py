@@ -10,8 +10,8 @@ from client.manifest import read_manifest
 from client.trainer import trainer_at
 from client.work import cohort_of
 from common.config import load_study
-from common.files import read_tensors
 from common.tasks.registry import build_task
+from common.tensor_files import read_tensors
 from server.run import initial_network
 
 PLAIN = [
