@@ -1,0 +1,105 @@
+"""A private key and its certificate on disk, and the change of both at a stroke.
+
+    site.key        0600; the key in use
+    site.pem        its certificate
+    site.key.next   0600; a new key that waits for its certificate
+
+The certificate is the switch: once it fits the next key, the next key is the one in use. A kill
+between the two renames is mended by whoever writes next, and whoever reads takes the right pair.
+"""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from common.certificates import (
+    CertificateError,
+    certificate_pem,
+    new_key,
+    private_pem,
+    public_der,
+    read_certificate,
+    read_private_key,
+)
+from common.secret_files import PUBLIC, replace_file, sync_folder
+
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """Where a key and its certificate lie. Writers of one pair must hold one lock."""
+
+    key: Path
+    """The private key in PEM."""
+    certificate: Path
+    """Its certificate in PEM; absent before the first `install`."""
+
+    @property
+    def next_key(self) -> Path:
+        """Where a new key waits for its certificate."""
+        return self.key.with_name(self.key.name + ".next")
+
+    def make_key(self, *, new: bool = False) -> ec.EllipticCurvePrivateKey:
+        """Return the key in use, or with `new` the one that waits; made if it is not there.
+
+        No key is ever written over: a certificate for it may be on its way.
+        """
+        self.settle()
+        path = self.next_key if new and self.key.exists() else self.key
+        if not path.exists():
+            replace_file(path, private_pem(new_key()))
+        return read_private_key(path)
+
+    def install(self, certificate: x509.Certificate) -> None:
+        """Put a certificate of the key in use, or of the one that waits, in place.
+
+        Raises:
+            CertificateError: it is of neither; nothing was changed.
+        """
+        self.settle()
+        self.key_of(certificate)
+        replace_file(self.certificate, certificate_pem(certificate), PUBLIC)
+        self.settle()
+
+    def settle(self) -> None:
+        """Finish a change of keys that a kill cut short."""
+        if not self.next_key.exists() or not self.certificate.exists():
+            return
+        if self.key_of(read_certificate(self.certificate)) == self.next_key:
+            self.next_key.replace(self.key)
+            sync_folder(self.key.parent)
+
+    def key_of(self, certificate: x509.Certificate) -> Path:
+        """Return which of the two keys a certificate holds.
+
+        Raises:
+            CertificateError: neither.
+        """
+        held = public_der(certificate.public_key())
+        for path in (self.key, self.next_key):
+            if path.exists() and public_der(read_private_key(path).public_key()) == held:
+                return path
+        raise CertificateError(
+            f"{self.key}: this private key is not the certificate's, which is of another key"
+        )
+
+    def load_into(self, context: ssl.SSLContext) -> x509.Certificate:
+        """Load the pair into a TLS context, also one in use: new connections then get it.
+
+        Raises:
+            CertificateError: the files are absent, broken or of two pairs.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                certificate = read_certificate(self.certificate)
+                context.load_cert_chain(self.certificate, self.key_of(certificate))
+                return certificate
+            except (OSError, CertificateError) as error:
+                # The pair may have been changed between two reads; then the next ones fit.
+                if attempt == _ATTEMPTS - 1:
+                    raise CertificateError(f"{self.certificate}: {error}") from error
+        raise AssertionError("the last attempt returns or raises")

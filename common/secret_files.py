@@ -1,0 +1,70 @@
+"""Files that are whole or absent, that their owner alone may read, and locks. Imports no torch.
+
+Each version of a file has a later time of change than the one before, to the nanosecond, also when
+the clock was set back: whoever reads may tell two versions apart by (inode, time, size).
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PRIVATE, PUBLIC = 0o600, 0o644
+_PRIVATE_FOLDER = 0o700
+
+
+def replace_file(path: Path, content: bytes, mode: int = PRIVATE) -> None:
+    """Write a file whole or not at all: temporary name, fsync, rename, fsync of the folder.
+
+    Two writers of one file must hold one lock. A kill leaves at most a temporary file, whose name
+    begins with a dot and which the next write takes away.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    write_new(temporary, content, mode)
+    newest = time.time_ns()
+    with suppress(FileNotFoundError):
+        newest = max(newest, path.stat().st_mtime_ns + 1)
+    os.utime(temporary, ns=(newest, newest))
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def write_new(path: Path, content: bytes, mode: int = PRIVATE) -> None:
+    """Write and fsync a file that is not there yet.
+
+    Raises:
+        FileExistsError: it is; a secret must not land in a file that another user made.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names in a folder outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder that its owner alone may enter; one that is there stays as it is."""
+    path.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+
+
+@contextmanager
+def locked(lock: Path) -> Iterator[None]:
+    """Hold a lock file, waiting for it; it is given back when the block or the process ends."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, PRIVATE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Who belongs to the federation: its authority, its sites, their certificates."""
