@@ -7,31 +7,66 @@ server reads a code and a sentence that was written for it; the full error stays
 import logging
 import os
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from client.log import site_log
-from client.privacy.gate import leave_refusal
-from common.contract import RefusalError, Released
-from common.messages import MessageError, pack_answer, reply, unpack_request, unpack_weights
-
-if TYPE_CHECKING:
-    from client.trainer import Trainer
+from client.refusals import refused
+from client.remote import WAIT_S, OnProgress, RemoteTrainer, go_on
+from common.bundle import code_free_bundle
+from common.contract import RefusalError, Released, Request
+from common.framing import Arrays
+from common.messages import pack_answer, reply, unpack_request, unpack_weights
 
 SITE_CONFIG = "site-config"
 SITES_FOLDER = "WARDROUND_SITES"
+SOCKET, SOCKET_WAIT_S, SITE_NAME = "trainer-socket", "trainer-wait-s", "site-name"
+"""Node settings of a real hospital: where its trainer listens, for how long one that is starting
+again is waited for, and what the site is called while it does not answer."""
+
+LISTENER: ContextVar[OnProgress] = ContextVar("listener", default=go_on)
+"""Who hears the steps of a trainer behind a socket, and says whether to go on. Set by the node loop
+in the thread that calls the app."""
 
 app = ClientApp()
+_log = logging.getLogger(__name__)
+
+
+def refuse_bundle(message: Message, site: str, sha256: str) -> Message:
+    """Answer a message of a run whose bundle is not the one that is installed here."""
+    error = RefusalError(
+        "bundle",
+        f"the server runs the app bundle {sha256[:12]}, this site takes "
+        f"{code_free_bundle().sha256[:12]} alone; install the same version of wardround",
+    )
+    return reply(pack_answer(refused(_log, site, error)), message)
+
+
+class SomeTrainer(Protocol):
+    """A trainer in this process, or behind a socket."""
+
+    def describe(self, request: Request) -> Released:
+        """Return what the server may know before the first round."""
+        ...
+
+    def train(self, request: Request, weights: Arrays) -> Released:
+        """Return the update of one round."""
+        ...
+
+    def evaluate(self, request: Request, weights: Arrays) -> Released:
+        """Return the incoming model's estimates."""
+        ...
 
 
 @app.query()
 def describe(message: Message, context: Context) -> Message:
     """Answer who this site is; its data has been read and checked by then."""
 
-    def work(trainer: "Trainer") -> Released:
+    def work(trainer: SomeTrainer) -> Released:
         return trainer.describe(unpack_request(message.content))
 
     return _answered(message, context, work)
@@ -41,8 +76,8 @@ def describe(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """Answer with this site's update of the incoming model."""
 
-    def work(trainer: "Trainer") -> Released:
-        request, weights = unpack_request(message.content), unpack_weights(message.content)
+    def work(trainer: SomeTrainer) -> Released:
+        request, weights = unpack_request(message.content), _weights(message, context)
         return trainer.train(request, weights)
 
     return _answered(message, context, work)
@@ -52,8 +87,8 @@ def train(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Answer with the incoming model's estimates on the held-out patients."""
 
-    def work(trainer: "Trainer") -> Released:
-        request, weights = unpack_request(message.content), unpack_weights(message.content)
+    def work(trainer: SomeTrainer) -> Released:
+        request, weights = unpack_request(message.content), _weights(message, context)
         return trainer.evaluate(request, weights)
 
     return _answered(message, context, work)
@@ -68,25 +103,37 @@ def site_config(context: Context) -> Path:
     return folders[int(context.node_config["partition-id"])] / "site.yaml"
 
 
-def _answered(message: Message, context: Context, work: Callable[["Trainer"], Released]) -> Message:
+def _answered(
+    message: Message, context: Context, work: Callable[[SomeTrainer], Released]
+) -> Message:
     log, name = logging.getLogger(__name__), None
     try:
-        # Imported here, not above: the courier of a real site never loads torch.
-        from client.trainer import trainer_at
+        if SOCKET in context.node_config:
+            named = context.node_config.get(SITE_NAME)
+            name = None if named is None else str(named)
+            released = work(_remote(context))
+        else:
+            # Imported here, not above: the courier of a real site never loads torch.
+            from client.trainer import trainer_at
 
-        path = site_config(context)
-        log = site_log(path.parent)
-        trainer = trainer_at(path)
-        name = trainer.site.name
-        released = work(trainer)
-    except RefusalError as error:
-        log.exception("refused: %s", error.text)
-        released = leave_refusal(name, error)
-    except MessageError as error:
-        log.exception("message not understood")
-        # It says what is wrong with the server's own message, so it is a refusal like others.
-        released = leave_refusal(name, RefusalError("message", str(error)))
+            path = site_config(context)
+            log = site_log(path.parent)
+            trainer = trainer_at(path)
+            name = trainer.site.name
+            released = work(trainer)
     except Exception as error:
-        log.exception("failed")
-        released = leave_refusal(name, error)
+        released = refused(log, name, error)
     return reply(pack_answer(released), message)
+
+
+def _remote(context: Context) -> RemoteTrainer:
+    wait_s = float(context.node_config.get(SOCKET_WAIT_S, WAIT_S))
+    return RemoteTrainer(Path(str(context.node_config[SOCKET])), wait_s, LISTENER.get())
+
+
+def _weights(message: Message, context: Context) -> Arrays:
+    weights = unpack_weights(message.content)
+    if SOCKET in context.node_config:
+        # The message has a second copy, which nobody needs any more; in a simulation others do.
+        message.content.pop("weights", None)
+    return weights

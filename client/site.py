@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import yaml
 
 from client.privacy.policy import Policy, load_policy
@@ -27,6 +26,9 @@ class Site:
     """cpu, cuda, or cuda:N."""
     threads: int = 1
     """CPU threads of the trainer. Another number may give other last digits."""
+    socket: str = ""
+    """Unix socket on which the trainer service listens; relative to site.yaml, in a folder that
+    other users may not enter. Empty: trainer/trainer.sock in the state folder."""
     folder: str = ""
     """Folder of site.yaml itself; filled in when it is read."""
 
@@ -34,7 +36,7 @@ class Site:
         positive(**{"site.threads": self.threads})
         if self.device.split(":")[0] not in ("cpu", "cuda"):
             raise ValueError(f"site.device={self.device!r} is not known; give cpu, cuda or cuda:N")
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
+        if self.device.startswith("cuda") and not _cuda():
             raise ValueError(
                 f"site.device={self.device} but this machine shows no CUDA device; "
                 "set device: cpu, or mend the driver"
@@ -55,9 +57,24 @@ class Site:
         return Path(self.folder, self.state)
 
     @property
+    def socket_path(self) -> Path:
+        """Where the trainer service listens."""
+        if self.socket:
+            return Path(self.folder, self.socket)
+        # A folder of its own: the courier's user enters this one, and not that of the secrets.
+        return self.state_path / "trainer" / "trainer.sock"
+
+    @property
     def ledgers_path(self) -> Path:
         """Where the ledgers of the site's data sets lie."""
         return self.state_path / "ledgers"
+
+
+def _cuda() -> bool:
+    # Imported here: the half that has the network reads these settings too, without torch.
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def load_site(path: Path) -> Site:

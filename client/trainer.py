@@ -10,6 +10,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from client.approval import Approvals
 from client.cohort import Samples
 from client.evaluation import bootstrap, patient_rows, predict
 from client.log import site_log
@@ -19,6 +20,7 @@ from client.privacy.dp_sgd import PrivateGradient
 from client.privacy.gate import Limits, leave
 from client.privacy.ledger import Ledger, LedgerBusyError, LedgerError
 from client.privacy.statistics import noised_estimates, told_apart
+from client.progress import OnProgress, unheard
 from client.site import Site, load_site
 from client.training import (
     GradientSource,
@@ -82,12 +84,17 @@ class Trainer:
         )
         return leave(about, None, self._limits(work, request), self._policy)
 
-    def train(self, request: Request, weights: Arrays) -> Released:
+    def train(
+        self, request: Request, weights: Arrays, on_progress: OnProgress = unheard
+    ) -> Released:
         """Train the incoming model for one round and return the update.
 
         It is paid for before it is computed. The same request gives the same bytes and is charged
         once: a finished update is kept until the next, so that a killed server or site costs no
         epsilon.
+
+        on_progress: called after each step. If it raises StoppedError, training ends there and
+        nothing is kept; what was paid stays paid, and the same request trains again for it.
         """
         began = time.monotonic()
         work = self._work(request)
@@ -103,7 +110,7 @@ class Trainer:
                 account.pay_training(release)
             kept = self._outbox.last()
             if kept is None or kept.release != release:
-                kept = self._trained(work, account, request, weights, release, began)
+                kept = self._trained(work, account, request, weights, release, began, on_progress)
             reply = _ReplyAdapter.validate_python(kept.body)
             if account is not None:
                 reply = replace(reply, privacy=account.spent())
@@ -127,7 +134,9 @@ class Trainer:
 
     def _work(self, request: Request) -> Work:
         torch.set_num_threads(self.site.threads)
-        return work_for(request.study, self.site.manifest_path, self._policy, self._device)
+        approvals = Approvals(self.site.state_path)
+        manifest = self.site.manifest_path
+        return work_for(request.study, manifest, self._policy, approvals, self._device)
 
     @contextmanager
     def _account(self, work: Work) -> Iterator[Account | None]:
@@ -187,10 +196,11 @@ class Trainer:
         weights: Arrays,
         release: str,
         began: float,
+        on_progress: OnProgress,
     ) -> Kept:
         self._load(work, weights)
         estimates = self._estimates(work, account, request, weights) if request.evaluate else {}
-        outcome = self._local_round(work, request.round, release)
+        outcome = self._local_round(work, request.round, release, on_progress)
         state = state_of(work.model)
         reply = TrainReply(
             site=self.site.name,
@@ -211,7 +221,9 @@ class Trainer:
         self._outbox.store(kept)
         return kept
 
-    def _local_round(self, work: Work, round_number: int, release: str) -> LocalResult:
+    def _local_round(
+        self, work: Work, round_number: int, release: str, on_progress: OnProgress
+    ) -> LocalResult:
         study, samples = work.study, work.cohort.train
         labels = (round_number, self.site.name)
         lr = learning_rate(study.training, round_number, study.rounds)
@@ -229,7 +241,9 @@ class Trainer:
         if work.plan is None:
             draws = draws_for("draws")
             source = PlainGradient(work.model, study.training, len(samples.patients), draws)
+            steps = source.steps
         else:
+            steps = work.plan.steps_a_round
             images, _ = physical_batch(work, self._device)
             source = PrivateGradient(
                 work.model,
@@ -250,7 +264,14 @@ class Trainer:
                 torch.cuda.set_rng_state(state, self._device)
             try:
                 return train_round(
-                    source, optimizer, samples, work.task, study, random_part, self._device
+                    source,
+                    optimizer,
+                    samples,
+                    work.task,
+                    study,
+                    random_part,
+                    self._device,
+                    lambda done: on_progress(done, steps),
                 )
             finally:
                 source.close()

@@ -54,11 +54,15 @@ class PlainGradient:
         self._num_samples = num_samples
         self._draws = draws
 
+    @property
+    def steps(self) -> int:
+        """Steps of a round."""
+        per_epoch = math.ceil(self._num_samples / self._training.batch_size)
+        return self._training.local_steps or self._training.local_epochs * per_epoch
+
     def batches(self) -> Iterator[Tensor]:
         """Yield batches of a new permutation each epoch; the last one of an epoch may be short."""
-        size = self._training.batch_size
-        per_epoch = math.ceil(self._num_samples / size)
-        steps = self._training.local_steps or self._training.local_epochs * per_epoch
+        size, steps = self._training.batch_size, self.steps
         while steps > 0:
             order = torch.randperm(self._num_samples, generator=self._draws)
             for batch in torch.split(order, size)[:steps]:
@@ -107,11 +111,13 @@ def train_round(
     study: Study,
     augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     device: torch.device,
+    on_step: Callable[[int], None] = lambda _: None,
 ) -> LocalResult:
     """Train source.model for one round, in place.
 
     samples: images [N, C, *size] and targets, on the CPU. The proximal term joins after the
-    gradient is whole, so that it works the same with and without privacy.
+    gradient is whole, so that it works the same with and without privacy. on_step: called with the
+    number of steps done after each; what it raises ends the round.
     """
     model = source.model
     mu = study.strategy.proximal_mu
@@ -133,6 +139,7 @@ def train_round(
         steps += 1
         if loss is not None:
             losses.append(loss)
+        on_step(steps)
     return LocalResult(steps=steps, mean_loss=sum(losses) / len(losses) if losses else None)
 
 

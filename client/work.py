@@ -2,8 +2,10 @@
 
 import functools
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from client.approval import MOST_OVERRIDES_BYTES, Approvals, check_approved
 from client.cohort import BadCohortError, Cohort, Samples, load_cohort
 from client.manifest import Row, read_folder, read_manifest
 from client.privacy.data_set import DataSet, data_set_of
@@ -55,15 +58,21 @@ class Work:
 
 
 def work_for(
-    reference: StudyReference, manifest: Path, policy: Policy, device: torch.device
+    reference: StudyReference,
+    manifest: Path,
+    policy: Policy,
+    approvals: Approvals,
+    device: torch.device,
 ) -> Work:
     """Compose the study, read and check the data, and build the network.
 
     Raises:
-        RefusalError: the study is another one here, its data cannot be used, or the policy, the
-            size of the cohort or the device does not allow it.
+        RefusalError: the study is another one here, its data cannot be used, or the data officer,
+            the policy, the size of the cohort or the device does not allow it.
     """
     overrides = tuple(reference.overrides)
+    if sum(len(text.encode()) for text in overrides) > MOST_OVERRIDES_BYTES:
+        raise RefusalError("study", "the settings of the study are too long; shorten its overrides")
     # An interpolation could read this machine's environment, hydra.searchpath its disk.
     if travelling(overrides) != list(overrides) or any("${" in text for text in overrides):
         raise RefusalError("study", "an override is no setting of a study; leave it out")
@@ -72,18 +81,20 @@ def work_for(
     if digest != reference.digest:
         raise RefusalError(
             "study",
-            f"the server runs study {reference.digest[:12]}, this site composes "
-            f"{digest[:12]} from the same settings; install the same version of wardround",
+            f"the server runs study {_told(reference.digest)}, this site composes "
+            f"{digest} from the same settings; install the same version of wardround",
         )
+    # Before all that would tell of this site's policy or machine.
+    check_approved(policy, approvals, digest, study.name, overrides, datetime.now(UTC))
     if study.training.amp and device.type == "cpu":
         raise RefusalError(
             "study",
             "training.amp=true needs a GPU, this site trains on a CPU; set amp to false",
         )
     # Before any file is opened: what reading it would say is an answer too.
-    check_study(policy, study, digest, patients_train=0)
+    check_study(policy, study, patients_train=0)
     cohort = _cohort(manifest, overrides)
-    check_study(policy, study, digest, cohort.train.num_patients)
+    check_study(policy, study, cohort.train.num_patients)
     model = build_model(study.model, seed(study.seed, "initial model"))
     by_policy = study.model.batch_norm_policy == "local"
     private = study.privacy.private and cohort.train.num_patients > 0
@@ -97,6 +108,11 @@ def work_for(
         local=batch_norm_keys(model) if by_policy else frozenset(),
         plan=private_plan(study, cohort.train.images_each) if private else None,
     )
+
+
+def _told(digest: str) -> str:
+    # What the server calls its study may be anything.
+    return digest if re.fullmatch("[0-9a-f]{64}", digest) else "another"
 
 
 def physical_batch(work: Work, device: torch.device) -> tuple[int, Memory]:

@@ -1,18 +1,19 @@
 """The wire contract: typed bodies and weights into Flower records and back.
 
 A record holds `body`, one JSON text checked by pydantic on arrival, and, where weights travel,
-`weights`, an ArrayRecord. Nothing else is read.
+`weights`, an ArrayRecord of one array: all tensors as safetensors (common/framing.py). Over a
+network Flower sends every array in two requests at least, so one array is much sooner there than
+one a tensor. Nothing else is read.
 """
 
-import json
-from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
-from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
+# By this name the apps know it.
+from common.bodies import MessageError as MessageError
+from common.bodies import packed_body, unpacked_body
 from common.contract import (
     Answer,
     Description,
@@ -22,17 +23,9 @@ from common.contract import (
     Request,
     TrainReply,
 )
+from common.framing import Arrays, arrays_in, gathered, pieces_of
 
-Arrays = Mapping[str, NDArray[np.generic]]
-
-_KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Request, Description, TrainReply, EvaluateReply, Refusal)
-}
-_ADAPTERS = {name: TypeAdapter(kind) for name, kind in _KINDS.items()}
-
-
-class MessageError(ValueError):
-    """A message that does not keep the contract; the text says where."""
+FRAMED = "safetensors"
 
 
 def pack_request(request: Request, weights: Arrays | None = None) -> RecordDict:
@@ -72,15 +65,13 @@ def unpack_weights(records: RecordDict) -> Arrays:
     record = records.array_records.get("weights")
     if record is None:
         return {}
-    arrays: dict[str, NDArray[np.generic]] = {}
-    for name, array in record.items():
-        try:
-            arrays[name] = array.numpy()
-        except Exception as error:
-            raise MessageError(f"tensor {name} cannot be read ({type(error).__name__})") from error
-        if list(arrays[name].shape) != list(array.shape):
-            raise MessageError(f"tensor {name} is not of the shape that its header tells")
-    return arrays
+    try:
+        framed = record[FRAMED].numpy()
+    except Exception as error:
+        raise MessageError(f"the weights cannot be read ({type(error).__name__})") from error
+    if framed.dtype != np.uint8 or framed.ndim != 1:
+        raise MessageError("the weights are not safetensors bytes")
+    return arrays_in(framed.data)
 
 
 def reply(records: RecordDict, request: Message) -> Message:
@@ -89,36 +80,17 @@ def reply(records: RecordDict, request: Message) -> Message:
 
 
 def _packed(body: Request | Answer, weights: Arrays | None) -> RecordDict:
-    kind = type(body).__name__
-    text = _ADAPTERS[kind].dump_json(body).decode()
+    kind, text = packed_body(body)
     records = RecordDict({"body": ConfigRecord({"kind": kind, "json": text})})
     if weights is not None:
-        records["weights"] = ArrayRecord({name: Array(array) for name, array in weights.items()})
+        length, pieces = pieces_of(weights)
+        framed = np.frombuffer(gathered(pieces, length), np.uint8)
+        records["weights"] = ArrayRecord({FRAMED: Array(framed)})
     return records
 
 
 def _body(records: RecordDict, *allowed: type[Any]) -> object:
-    names = [kind.__name__ for kind in allowed]
     record = records.config_records.get("body")
     kind = str(record.get("kind")) if record is not None else "nothing"
-    if record is None or kind not in names:
-        raise MessageError(f"the message holds {kind}, expected {' or '.join(names)}")
-    try:
-        return _checked(kind, json.loads(str(record["json"])))
-    except (KeyError, ValidationError, json.JSONDecodeError) as error:
-        raise MessageError(f"the {kind} does not keep the contract: {_short(error)}") from error
-
-
-def _checked(kind: str, raw: object) -> object:
-    known = {field.name for field in _KINDS[kind].__dataclass_fields__.values()}
-    if isinstance(raw, dict) and not set(raw) <= known:
-        extra = ", ".join(sorted(set(raw) - known))
-        raise MessageError(f"the {kind} has unknown fields: {extra}")
-    return _ADAPTERS[kind].validate_python(raw)
-
-
-def _short(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return type(error).__name__
+    text = str(record.get("json")) if record is not None else ""
+    return unpacked_body(kind, text, *allowed)

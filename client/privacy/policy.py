@@ -80,7 +80,8 @@ class StudyPolicy:
     models: list[str] | None = None
     """Names of the networks that are allowed, as unet."""
     approved: list[str] | None = field(default_factory=list)
-    """Digests of the studies that the site has read and approved. Empty: none runs."""
+    """Digests of the studies that the site has read and approved, besides those that its data
+    officer approves by `wardround-site approve`. Empty: these alone run."""
 
     def __post_init__(self) -> None:
         for digest in self.approved or []:
@@ -193,10 +194,11 @@ def load_policy(path: Path) -> Policy:
     return replace(policy, may_leave=replace(policy.may_leave, metrics=metrics))
 
 
-def check_study(policy: Policy, study: Study, digest: str, patients_train: int) -> None:
+def check_study(policy: Policy, study: Study, patients_train: int) -> None:
     """Refuse a study that this site does not take part in; asked before anything is planned.
 
-    digest: of the study as the site itself composed it. patients_train: 0 for a site that tests.
+    Whether it is approved is asked before (client/approval.py). patients_train: 0 for a site that
+    tests.
 
     Raises:
         RefusalError: with the reason and what would pass.
@@ -209,8 +211,6 @@ def check_study(policy: Policy, study: Study, digest: str, patients_train: int) 
         if allowed is not None and name not in allowed:
             names = " or ".join(f"{what}.name={other}" for other in sorted(allowed)) or "none"
             _refuse(f"the study's {what} is not allowed here; allowed: {names}")
-    if studies.approved is not None and digest not in studies.approved:
-        _refuse(f"study {digest} is not approved here; the site can add it to studies.approved")
     least = policy.cohort.least_patients_train
     if 0 < patients_train < least:
         # How many there are is not told: that is what the least size is for.

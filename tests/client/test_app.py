@@ -1,17 +1,24 @@
 import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from flwr.app import Context, Message, MessageType, RecordDict
 
-from client.app import SITES_FOLDER, app, site_config
+from client.app import LISTENER, SITES_FOLDER, app, site_config
 from client.log import LOG
+from client.service import serving
 from common.contract import Description, EvaluateReply, Refusal, TrainReply
 from common.messages import pack_request, unpack_answer, unpack_weights
-from common.state import Arrays
+from common.state import Arrays, digest_of
 from simulation.grid import InProcessGrid
 from tests.builders import PICTURES, PRIVATE, initial_weights, pictures_site, request_for
+from tests.client.services import LONG, hospital
 
+ROOT = Path(__file__).parents[2]
 NAME = "Erika-Mustermann"
 
 
@@ -143,6 +150,91 @@ def test_a_site_whose_folder_is_gone_answers_without_its_path(kind: str, sites: 
     answer = refusal(ask(kind, *PICTURES, weights=initial_weights(*PICTURES)))
     assert (answer.code, answer.site) == ("error", "unknown")
     assert "FileNotFoundError" in answer.text
+
+
+@pytest.fixture
+def remote(tmp_path: Path, sockets: Path) -> Iterator[Path]:
+    """The socket of a site whose trainer listens."""
+    with serving(hospital(tmp_path / NAME / "a", sockets)) as socket:
+        yield socket
+
+
+def at_hospital(kind: str, records: RecordDict, **node: str | float) -> Message:
+    """Return the answer of a real hospital's courier."""
+    InProcessGrid(app, 1)
+    message = Message(records, dst_node_id=2, message_type=kind)
+    named = {name.replace("_", "-"): value for name, value in node.items()}
+    return app(message, Context(1, 2, named, RecordDict(), {}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [MessageType.QUERY, MessageType.TRAIN, MessageType.EVALUATE])
+def test_a_courier_with_a_socket_brings_what_one_without_brings(
+    kind: str, remote: Path, sites: Path
+) -> None:
+    pictures_site(sites / "000-st-a")
+    weights = None if kind == MessageType.QUERY else initial_weights(*PICTURES)
+    here = ask(kind, *PICTURES, weights=weights).content
+    records = pack_request(request_for(*PICTURES), weights)
+    there = at_hospital(kind, records, trainer_socket=str(remote)).content
+    bodies = [unpack_answer(content) for content in (here, there)]
+    bodies = [b if isinstance(b, Description) else replace(b, seconds=0.0) for b in bodies]  # type: ignore[call-arg]
+    assert bodies[0] == bodies[1]
+    assert digest_of(unpack_weights(here)) == digest_of(unpack_weights(there))
+    # The courier gives the incoming weights back as soon as it has read them.
+    assert unpack_weights(records) == {}
+
+
+def test_the_node_loop_hears_the_steps_and_its_no_stops_the_round(remote: Path) -> None:
+    heard: list[tuple[int, int]] = []
+    records = pack_request(request_for(*LONG), initial_weights(*LONG))
+    before = LISTENER.set(lambda *step: heard.append(step) is not None)
+    try:
+        stopped = refusal(at_hospital(MessageType.TRAIN, records, trainer_socket=str(remote)))
+    finally:
+        LISTENER.reset(before)
+    assert (stopped.code, stopped.text) == ("trainer", "stopped, as the server asked")
+    assert [of for _, of in heard] == [1_000_000]
+
+
+def test_a_courier_whose_trainer_is_away_says_so_without_its_path(tmp_path: Path) -> None:
+    records = pack_request(request_for(*PICTURES))
+    node = {"trainer_socket": str(tmp_path / NAME), "trainer_wait_s": 0.2}
+    named = refusal(at_hospital(MessageType.QUERY, records, **node, site_name="st-a"))
+    assert (named.site, named.code) == ("st-a", "trainer")
+    assert "the trainer of this site does not answer" in named.text
+    assert refusal(at_hospital(MessageType.QUERY, records, **node)).site == "unknown"
+
+
+COURIER = """
+import sys, time
+began = time.monotonic()
+from flwr.app import Context, Message, RecordDict
+from client.app import app
+from common.contract import Request, StudyReference
+from common.messages import pack_request, unpack_answer
+from flwr.supercore.task_identity import TaskIdentity
+TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+socket, digest, *overrides = sys.argv[1:]
+request = Request(study=StudyReference(overrides=overrides, digest=digest))
+message = Message(pack_request(request), dst_node_id=2, message_type="query")
+node = {"trainer-socket": socket}
+answer = app(message, Context(1, 2, node, RecordDict(), {}))
+heavy = ("torch", "monai", "opacus", "hydra", "ray", "scipy", "client.trainer")
+print(time.monotonic() - began, [name for name in heavy if name in sys.modules])
+print(type(unpack_answer(answer.content)).__name__)
+"""
+
+
+def test_a_courier_of_a_hospital_loads_no_torch_in_a_whole_call(
+    remote: Path, record_property: Callable[[str, object], None]
+) -> None:
+    request = request_for(*PICTURES)
+    trainer_of = [str(remote), request.study.digest, *request.study.overrides]
+    words = [sys.executable, "-c", COURIER, *trainer_of]
+    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    (seconds, loaded), kind = ran.stdout.splitlines()[0].split(" ", 1), ran.stdout.split()[-1]
+    assert (loaded, kind) == ("[]", "Description")
+    record_property("seconds of the imports and one call", float(seconds))
 
 
 def test_a_site_is_found_by_its_settings_or_by_its_place(sites: Path) -> None:

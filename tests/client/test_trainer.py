@@ -362,7 +362,8 @@ def test_a_site_without_a_policy_file_refuses_what_it_has_not_approved(tmp_path:
     overrides = (*SGD, *PRIVATE, "privacy.noise_multiplier=2.0")
     with pytest.raises(RefusalError, match="not approved") as refused:
         trainer_at(path).describe(request_for(*overrides))
-    digest = refused.value.text.split(" ")[1]
+    digest = request_for(*overrides).study.digest
+    assert digest in refused.value.text
     (tmp_path / "a" / "policy.yaml").write_text(f"studies: {{approved: [{digest}]}}")
     path.write_text(path.read_text() + "policy: policy.yaml\n")
     about = trainer_at(path).describe(request_for(*overrides)).body

@@ -2,10 +2,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.typing import NDArray
 
 from common.contract import (
     Answer,
@@ -18,6 +20,7 @@ from common.contract import (
     TrainReply,
 )
 from common.messages import (
+    FRAMED,
     MessageError,
     pack_answer,
     pack_request,
@@ -105,12 +108,30 @@ def test_another_kind_than_asked_is_refused() -> None:
         unpack_request(RecordDict())
 
 
-def test_an_array_whose_header_lies_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("other", np.zeros(64, np.uint8)),
+        (FRAMED, np.zeros(64, np.float32)),
+        (FRAMED, np.zeros((8, 8), np.uint8)),
+        (FRAMED, np.zeros(64, np.uint8)),
+        (FRAMED, np.full(64, 255, np.uint8)),
+        (FRAMED, np.zeros(0, np.uint8)),
+    ],
+)
+def test_what_is_no_weights_is_refused(name: str, array: NDArray[Any]) -> None:
     records = pack_request(REQUEST, {"w": np.zeros((2, 2), np.float32)})
-    good = records.array_records["weights"]["w"]
-    lie = Array(dtype=good.dtype, shape=(9, 9), stype=good.stype, data=good.data)
-    records["weights"] = ArrayRecord({"w": lie})
-    with pytest.raises(MessageError, match="shape"):
+    records["weights"] = ArrayRecord({name: Array(array)})
+    with pytest.raises(MessageError):
+        unpack_weights(records)
+
+
+def test_bytes_that_flower_cannot_read_are_refused() -> None:
+    records = pack_request(REQUEST, {"w": np.zeros((2, 2), np.float32)})
+    good = records.array_records["weights"][FRAMED]
+    cut = Array(dtype=good.dtype, shape=good.shape, stype=good.stype, data=good.data[:40])
+    records["weights"] = ArrayRecord({FRAMED: cut})
+    with pytest.raises(MessageError, match="cannot be read"):
         unpack_weights(records)
 
 

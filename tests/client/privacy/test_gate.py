@@ -416,11 +416,32 @@ def callers(name: str) -> set[str]:
 
 
 def test_only_the_gate_releases_and_only_the_courier_packs_it() -> None:
-    assert callers("Released") == {"client/privacy/gate.py"}
+    # What client/remote.py builds anew was released on the other side of the trainer's socket.
+    assert callers("Released") == {"client/privacy/gate.py", "client/remote.py"}
     assert callers("pack_answer") == {"client/app.py"}
     for builder in ("Message", "RecordDict", "ConfigRecord", "ArrayRecord", "Array"):
         assert callers(builder) == {"common/messages.py"}, builder
     assert callers("MetricRecord") == set()
+
+
+def test_the_trainers_service_sends_nothing_but_what_was_released() -> None:
+    assert callers("Answered") == {"client/service.py"}
+    tree = ast.parse((ROOT / "client" / "service.py").read_text())
+    parts = {
+        ast.unparse(keyword.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", None) == "Answered"
+        for keyword in node.keywords
+    }
+    assert parts == {
+        "wire.Progress(done=done, of=of, round=round_number)",
+        "wire.Head(kind=kind, json=text)",
+        "wire.Head(kind=kind, json=text, weights_bytes=length)",
+        "piece",
+    }
+    (answer,) = [n for n in ast.walk(tree) if getattr(n, "name", None) == "_answer"]
+    assert isinstance(answer, ast.FunctionDef)
+    assert ast.unparse(answer.args) == "released: Released"
 
 
 def test_every_code_of_a_refusal_is_one_that_the_gate_knows() -> None:

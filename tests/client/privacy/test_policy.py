@@ -144,7 +144,7 @@ def told_by(check: Callable[[], None]) -> str | None:
 
 
 def refused(policy: Policy, study: Study, patients: int = 40) -> str | None:
-    return told_by(lambda: check_study(policy, study, study_digest(study), patients))
+    return told_by(lambda: check_study(policy, study, patients))
 
 
 def test_a_study_that_keeps_to_the_policy_passes() -> None:
@@ -161,8 +161,6 @@ def test_a_study_that_keeps_to_the_policy_passes() -> None:
             "model.name=resnet18 or model.name=unet",
         ),
         (StudyPolicy(approved=None, models=[]), "allowed: none"),
-        (StudyPolicy(), f"study {DIGEST} is not approved"),
-        (StudyPolicy(approved=["ab" * 32]), f"study {DIGEST} is not approved"),
     ],
 )
 def test_a_study_outside_the_policy_is_refused_with_what_would_pass(

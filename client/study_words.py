@@ -1,0 +1,80 @@
+"""A study in plain words, for the data officer who approves or rejects it."""
+
+from client.approval import Proposal
+from client.privacy.policy import Policy
+from common.config import load_study, study_digest
+from common.schema import SettingsError
+from common.study import Study
+from common.tasks.registry import build_task
+
+LONGEST_WORD = 200
+
+
+def study_words(proposal: Proposal, policy: Policy) -> dict[str, str]:
+    """Return what a study asks of this site and what it may cost, by a word for each.
+
+    It is composed here, from what this site has installed; what the server says of it is not used.
+    A study that was answered before it was asked for has no words.
+    """
+    if proposal.first_seen is None:
+        return {}
+    try:
+        study = load_study(proposal.overrides)
+    except SettingsError:
+        return {"problem": "the installed version cannot compose it; it will be refused"}
+    if study_digest(study) != proposal.digest:
+        return {"problem": "the installed version composes another study; it will be refused"}
+    return {
+        "name": printable(study.name),
+        "task": study.task.name,
+        "model": study.model.name,
+        "rounds": f"{study.rounds}, each of {_work(study)}",
+        "metrics": _metrics(study, policy),
+        "privacy": _privacy(study, policy),
+        "costs": _costs(study, policy),
+    }
+
+
+def printable(text: str) -> str:
+    """Return a text from outside as it may stand on a screen."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return shown if len(shown) <= LONGEST_WORD else f"{shown[:LONGEST_WORD]}..."
+
+
+def _work(study: Study) -> str:
+    training = study.training
+    if training.local_steps is not None:
+        return f"{training.local_steps} steps of {training.batch_size}"
+    times = f"{training.local_epochs} passes" if training.local_epochs > 1 else "one pass"
+    return f"{times} over the training patients, {training.batch_size} at a time"
+
+
+def _metrics(study: Study, policy: Policy) -> str:
+    names = sorted(build_task(study.task).metrics)
+    told = [name for name in names if policy.may_leave.decimals_of(name) is not None]
+    noise = policy.may_leave.metrics_noise_multiplier
+    how = f"with noise {noise:g}" if noise else "exact"
+    kept = len(names) - len(told)
+    leaves = f"{', '.join(told)} leave, {how}" if told else "none leaves"
+    return f"{leaves}; {kept} others stay" if kept else leaves
+
+
+def _privacy(study: Study, policy: Policy) -> str:
+    privacy = study.privacy
+    if not privacy.private:
+        refused = policy.privacy.required
+        return "NO privacy" + ("; this site's policy refuses that" if refused else "")
+    if privacy.target_epsilon is not None:
+        return f"of each {privacy.unit}, epsilon {privacy.target_epsilon:g} for all rounds"
+    return f"of each {privacy.unit}, noise multiplier {privacy.noise_multiplier:g}"
+
+
+def _costs(study: Study, policy: Policy) -> str:
+    cap = policy.privacy.max_epsilon_study
+    if not study.privacy.private:
+        return "no number bounds what its updates tell of a patient"
+    if study.privacy.target_epsilon is not None:
+        training = f"epsilon {study.privacy.target_epsilon:g} a patient at most for its training"
+    else:
+        training = "as many patients as train here decide"
+    return f"{training}; this site's policy ends it at {cap:g}, its metrics included"
