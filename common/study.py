@@ -191,6 +191,8 @@ class StrategyConfig:
     """Least number of accepted updates in a round; with fewer the run ends as failed."""
     round_timeout_s: float = 3600.0
     """Seconds after which a site that has not answered counts as missing, reading included."""
+    stall_timeout_s: float = 600.0
+    """Seconds without a new batch after which a site counts as missing, on a real network alone."""
 
     def __post_init__(self) -> None:
         one_of(("mean",), **{"strategy.combine": self.combine})
@@ -199,6 +201,7 @@ class StrategyConfig:
         in_range(0.0, 1.0, **{"strategy.fraction": self.fraction})
         positive(**{"strategy.fraction": self.fraction, "strategy.quorum": self.quorum})
         positive(**{"strategy.round_timeout_s": self.round_timeout_s})
+        positive(**{"strategy.stall_timeout_s": self.stall_timeout_s})
 
 
 @dataclass(frozen=True, kw_only=True)

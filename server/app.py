@@ -1,22 +1,26 @@
 """The ServerApp: one run of one study, from its checkpoint if it has one.
 
-Where the run lies is the server's own matter and comes from its environment; the run
-configuration carries the study's overrides and the agreed sites, both as JSON lists.
+Where runs lie is the server's own matter and comes from its environment; the run configuration
+carries the folder's name, the study's overrides and the agreed sites, both as JSON lists.
 """
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.config import load_study
+from server.calls import Watch
 from server.events import event_log
+from server.network import Federation
+from server.presence import Presence
 from server.run import reference_to, run_study
-from server.strategy import Federation
+from server.studies import REAL, RUNS_FOLDER, StudyRun, stop_asked
 
-RUN_FOLDER = "WARDROUND_RUN"
+POLL_S = 0.2
 
 app = ServerApp()
 
@@ -24,10 +28,22 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the study; result.json tells how it ended."""
-    folder = Path(os.environ[RUN_FOLDER])
+    folder = Path(os.environ[RUNS_FOLDER]) / str(context.run_config["run"])
     overrides = json.loads(str(context.run_config["overrides"]))
     agreed = json.loads(str(context.run_config["sites"]))
     study = load_study(overrides)
-    tell = event_log(folder)
-    reference = reference_to(study, overrides)
-    run_study(study, Federation(grid, reference, tell), agreed, folder, tell)
+    with StudyRun(folder).working():
+        tell = event_log(folder)
+        watch = _watch(folder) if os.environ.get(REAL) else Watch()
+        federation = Federation(grid, reference_to(study, overrides), tell, watch)
+        run_study(study, federation, agreed, folder, tell)
+
+
+def _watch(folder: Path) -> Watch:
+    """Return how a study over a real network is watched: by the files of the server's daemon."""
+    return Watch(
+        presence=Presence(folder.parent.parent),
+        join_timeout_s=StudyRun(folder).asked.join_timeout_s,
+        stopped=partial(stop_asked, folder),
+        poll_s=POLL_S,
+    )

@@ -78,7 +78,7 @@ class Outcome:
 
     status: str
     """completed: every agreed site in every round that asked it; partial: the model is there, but a
-    site was missing somewhere; failed: no final model."""
+    site was missing somewhere; failed: no final model; stopped: by the coordinator."""
     reason: str | None
     final: Estimates = field(default_factory=dict)
     final_missing: dict[str, str] = field(default_factory=dict)

@@ -9,15 +9,18 @@ from torch import Tensor, nn
 
 from common.config import study_digest
 from common.contract import Description, PrivacySpent, StudyReference, TrainReply
-from common.files import write_json, write_tensors
+from common.files import write_json
 from common.models.registry import batch_norm_keys, build_model
 from common.seeding import seed
 from common.state import Arrays, State, state_of
 from common.study import Study
 from common.tasks.registry import build_task
+from common.tensor_files import write_tensors
 from server.aggregation import named_means, refusal_of
+from server.calls import Missing, StopError
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from server.events import Tell
+from server.network import Federation
 from server.records import (
     Estimates,
     Outcome,
@@ -27,7 +30,7 @@ from server.records import (
     outcome_of,
     result_of,
 )
-from server.strategy import Federation, Missing, Strategy
+from server.strategy import Strategy
 
 RESULT, MODEL, BEST = "result.json", "model.safetensors", "best.safetensors"
 
@@ -78,6 +81,9 @@ def run_study(
         kept = replace(kept, progress=replace(kept.progress, spent=error.spent))
         save_checkpoint(folder, kept)
         outcome = Outcome(status="failed", reason=str(error))
+    except StopError:
+        kept = load_checkpoint(folder, digest) or kept
+        outcome = Outcome(status="stopped", reason="the coordinator stopped the study")
     _write(run, kept, outcome)
     return outcome
 
@@ -99,7 +105,7 @@ def reference_to(study: Study, overrides: Sequence[str]) -> StudyReference:
 
 
 def _enrolled(run: Run, kept: Checkpoint, agreed: Sequence[str]) -> Checkpoint:
-    found, absent = run.federation.enrol(agreed, run.study.strategy.round_timeout_s)
+    found, absent = run.federation.enrol(agreed, run.study.strategy)
     roster = {**kept.progress.roster, **found}
     run.tell("enrolled", sites=sorted(found), absent=absent)
     if not set(_training_sites(roster)) & set(found):
@@ -154,9 +160,10 @@ def _accepted(
     missing: dict[str, str],
     spent: dict[str, PrivacySpent],
 ) -> Iterator[tuple[Arrays, int]]:
-    timeout_s = run.study.strategy.round_timeout_s
     sent = sum(tensor.nbytes for tensor in model.values())
-    for site, reply, weights in run.federation.train(cohort, number, model, evaluate, timeout_s):
+    for site, reply, weights in run.federation.train(
+        cohort, number, model, evaluate, run.study.strategy
+    ):
         if isinstance(reply, TrainReply) and reply.privacy is not None:
             spent[site] = reply.privacy
         refused = reply.reason if isinstance(reply, Missing) else refusal_of(weights, model)
@@ -194,8 +201,7 @@ def _evaluations(
     run: Run, sites: Sequence[str], number: int, model: State, missing: dict[str, str]
 ) -> Estimates:
     found: Estimates = {}
-    timeout_s = run.study.strategy.round_timeout_s
-    for site, answer in run.federation.evaluate(sites, number, model, timeout_s):
+    for site, answer in run.federation.evaluate(sites, number, model, run.study.strategy):
         if isinstance(answer, Missing):
             missing[site] = answer.reason
         elif answer.estimates:

@@ -30,10 +30,10 @@ from common.tasks.registry import build_task
 from common.transforms import augment
 from server.records import summary
 from server.run import initial_network
+from server.showing import BASELINES
 from simulation.environment import stop_on_ctrl_c
 from simulation.run import Simulation
 
-BASELINES = ("pooled", "local", "ensemble")
 POOLED = "pooled"
 CPU = torch.device("cpu")
 

@@ -4,6 +4,9 @@
     wardround-sim resume runs/ID                    go on with a run that was killed
     wardround-sim baselines experiment=virtual_mri  the same, and pooled, local and ensemble models
     wardround-sim epsilons experiment=virtual_mri   the same at epsilon 1, 3, 8 and without privacy
+    wardround-sim hospitals experiment=virtual_mri run.dir=hospitals
+                                                    make its hospitals' folders, train nothing: for
+                                                    a federation over a real network
     wardround-sim audit experiment=virtual_mri      attack the largest site's private training, and
                                                     hold what it gave away against the epsilon
                                                     claimed: exit code 1 if the claim is broken;
@@ -50,12 +53,14 @@ def main() -> None:
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     if verb == "resume":
         sys.exit(_guarded(_resume, sys.argv[2:]))
-    if verb in ("run", "baselines", "epsilons", "audit"):
+    if verb in ("run", "baselines", "epsilons", "hospitals", "audit"):
         del sys.argv[1]
     if verb == "audit":
         sys.exit(_hydra_run(partial(_audit, _taken_from_argv("audit."))))
     if verb == "epsilons":
         sys.exit(_hydra_run(_epsilons))
+    if verb == "hospitals":
+        sys.exit(_hydra_run(_hospitals))
     sys.exit(_hydra_run(partial(_run, verb == "baselines")))
 
 
@@ -106,6 +111,17 @@ def _epsilons(folder: Path, overrides: list[str]) -> int:
     from simulation.run import composed
 
     return EXIT_CODES[compare_epsilons(composed(folder, overrides), _console())]
+
+
+def _hospitals(folder: Path, overrides: list[str]) -> int:
+    _stop_at_once("; the same command with this run.dir goes on")
+    from server.progress import Progress
+    from simulation.run import composed, make_hospitals
+
+    console = _console()
+    for site in make_hospitals(composed(folder, overrides), Progress(console)):
+        console.print(str(site), highlight=False, markup=False, soft_wrap=True)
+    return EXIT_CODES["completed"]
 
 
 def _audit(settings: list[str], folder: Path, overrides: list[str]) -> int:

@@ -13,8 +13,8 @@ from flwr.simulation.run_simulation import _run_simulation
 
 from client.app import SITES_FOLDER
 from client.app import app as hospital_app
-from server.app import RUN_FOLDER
 from server.app import app as server_app
+from server.studies import RUNS_FOLDER
 from simulation.config import SimulationConfig
 from simulation.environment import ENVIRONMENT
 from simulation.grid import InProcessGrid
@@ -29,7 +29,7 @@ def run_engine(
 ) -> None:
     """Run the ServerApp in the folder against one client_app a site, until it ends."""
     os.environ.update(ENVIRONMENT)
-    os.environ[RUN_FOLDER] = str(folder)
+    os.environ[RUNS_FOLDER] = str(folder.parent)
     os.environ[SITES_FOLDER] = str(folder / "sites")
     context = Context(
         run_id=0,
@@ -39,6 +39,7 @@ def run_engine(
         run_config={
             "overrides": json.dumps(list(overrides)),
             "sites": json.dumps(list(sites)),
+            "run": folder.name,
         },
     )
     if simulation.engine == "ray":

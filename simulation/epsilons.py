@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common.files import write_json
-from simulation.progress import Progress
+from server.progress import Progress
 from simulation.run import Simulation, composed, simulate
 
 EPSILONS = (1.0, 3.0, 8.0, None)

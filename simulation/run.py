@@ -1,6 +1,5 @@
 """One simulated run: compose, make the hospitals, run the engine, tell what came of it."""
 
-import fcntl
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,14 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.config import compose, study_of, travelling
 from common.files import read_json, write_atomic, write_json
+from common.locks import held
 from common.schema import SettingsError
 from common.study import Study
-from server.events import event_log
+from server.events import Tell, event_log
+from server.progress import Progress
 from server.run import RESULT
 from simulation.config import SimulationConfig, data_root, simulation_of
 from simulation.engine import run_engine
-from simulation.progress import Progress
-from simulation.sites import prepare_sites
+from simulation.sites import SITES, prepare_sites
 
 RUN, CONFIG, LOCK = "run.json", "config.yaml", ".lock"
 ROOT = "data.root="
@@ -78,20 +78,41 @@ def simulate(run: Simulation, show: Progress) -> dict[str, Any]:
     Raises:
         SettingsError: another process works in the folder, or it holds another run.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with _locked(run.folder):
-        _write_about(run)
+    with _begun(run):
         done = _ended(run.folder)
         if done is not None:
             return done
         with show.watching(run.folder):
             tell = event_log(run.folder)
-            sites = prepare_sites(
-                run.folder, run.tree, run.study, run.settings, lambda name: tell("make", site=name)
-            )
+            sites = _sites(run, tell)
             run_engine(run.folder, travelling(run.overrides), sites, run.settings)
         result: dict[str, Any] = read_json(run.folder / RESULT)
         return result
+
+
+def make_hospitals(run: Simulation, show: Progress) -> list[Path]:
+    """Make the run's hospitals and train nothing; return the site.yaml of each.
+
+    Raises:
+        SettingsError: another process works in the folder, or it holds another run.
+    """
+    with _begun(run), show.watching(run.folder):
+        _sites(run, event_log(run.folder))
+    return sorted((run.folder / SITES).glob("*/site.yaml"))
+
+
+def _sites(run: Simulation, tell: Tell) -> list[str]:
+    return prepare_sites(
+        run.folder, run.tree, run.study, run.settings, lambda name: tell("make", site=name)
+    )
+
+
+@contextmanager
+def _begun(run: Simulation) -> Iterator[None]:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with held(run.folder / LOCK, "works in this folder"):
+        _write_about(run)
+        yield
 
 
 def _ended(folder: Path) -> dict[str, Any] | None:
@@ -99,7 +120,7 @@ def _ended(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     result: dict[str, Any] = read_json(path)
-    return result if result["status"] != "failed" else None
+    return result if result["status"] in ("completed", "partial") else None
 
 
 def _write_about(run: Simulation) -> None:
@@ -113,15 +134,3 @@ def _write_about(run: Simulation) -> None:
     write_json(path, about)
     shown = OmegaConf.create({k: v for k, v in run.tree.items() if k != "run"})
     write_atomic(run.folder / CONFIG, OmegaConf.to_yaml(shown, resolve=True).encode())
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SettingsError(
-                f"another process works in {folder}; wait for it or end it"
-            ) from error
-        yield

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from simulation.progress import Progress
+from server.progress import Progress
 from simulation.run import composed, simulate
 
 TINY = ["experiment=smoke", "simulation.engine=inprocess"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from server.events import EVENTS, event_log
-from simulation.progress import Progress
+from server.progress import Progress
 
 RUN = [
     ("make", {"site": "st-a"}),

@@ -10,14 +10,15 @@ from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 
 from common.contract import Description, Refusal, Request
-from common.files import read_json, read_tensors
+from common.files import read_json
 from common.messages import reply
 from common.study import Study
-from server import strategy as strategy_module
+from common.tensor_files import read_tensors
+from server.calls import Watch
 from server.events import EVENTS, event_log
+from server.network import Federation
 from server.records import Outcome
 from server.run import BEST, MODEL, RESULT, initial_network, reference_to, run_study, shared_state
-from server.strategy import Federation
 from simulation.grid import InProcessGrid
 from tests.builders import PICTURES, Weights, numbers_app, packed, shifted, study_from, trained
 
@@ -28,7 +29,8 @@ def run(folder: Path, app: ClientApp, *overrides: str, agreed: tuple[str, ...] =
     study = study_from(*PICTURES, *overrides)
     tell = event_log(folder)
     grid = InProcessGrid(app, len(PATIENTS))
-    sites = Federation(grid, reference_to(study, overrides), tell)
+    watch = Watch(join_timeout_s=0.2 if agreed else 60.0)
+    sites = Federation(grid, reference_to(study, overrides), tell, watch)
     return run_study(study, sites, [*PATIENTS, *agreed], folder, tell)
 
 
@@ -211,10 +213,7 @@ def test_a_resumed_run_goes_on_without_a_site_that_is_gone(tmp_path: Path) -> No
     assert result["final"]["missing"] == {"st-c": "did not introduce itself"}
 
 
-def test_an_agreed_site_that_never_comes_makes_the_run_partial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(strategy_module, "JOIN_TIMEOUT_S", 0.2)
+def test_an_agreed_site_that_never_comes_makes_the_run_partial(tmp_path: Path) -> None:
     outcome = run(tmp_path, numbers_app(PATIENTS), agreed=("st-z",))
     assert outcome.status == "partial"
     assert outcome.reason == "st-z: did not introduce itself"

@@ -7,11 +7,12 @@ from flwr.app import Context, Message, RecordDict
 
 from common.config import load_study
 from common.contract import Description
-from common.files import read_json, read_tensors
+from common.files import read_json
 from common.messages import unpack_answer
-from server.app import RUN_FOLDER
+from common.tensor_files import read_tensors
 from server.events import EVENTS
 from server.run import MODEL, RESULT, initial_network
+from server.studies import RUNS_FOLDER
 from simulation.benchmark.empty_round import (
     MODEL as MODEL_OVERRIDES,
 )
@@ -29,7 +30,7 @@ OVERRIDES = [*MODEL_OVERRIDES, "rounds=2", "evaluate_every=2"]
 
 @pytest.fixture(autouse=True)
 def _environment_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(RUN_FOLDER, "")
+    monkeypatch.setenv(RUNS_FOLDER, "")
 
 
 def test_a_round_without_work_leaves_the_model_as_it_was(tmp_path: Path) -> None:

@@ -1,0 +1,264 @@
+"""The verbs start, run, list, show, stop, resume, report and logs of wardround-server.
+
+They write and read the federation's folder; the daemon does what stands there. So they work the
+same whether it runs or not, and no port takes orders.
+"""
+
+import json
+import time
+from collections import deque
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from server.events import EVENTS
+from server.federation.cli_verbs import HomeOption
+from server.federation.home import Home, home_folder, open_home
+from server.federation.registry import Registry
+from server.studies import StudyRun, ask, ask_to_stop, go_on, run_named, runs_in
+
+EXIT_CODES = {"completed": 0, "failed": 1, "partial": 3, "stopped": 4}
+POLL_S = 0.3
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A study's folder name, or how it begins.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+
+
+def mount(app: typer.Typer) -> None:
+    """Give the verbs to the command of the centre."""
+    app.command("start")(start)
+    app.command("run", context_settings={"ignore_unknown_options": True})(run)
+    app.command("list")(list_runs)
+    app.command("show")(show)
+    app.command("stop")(stop)
+    app.command("resume")(resume)
+    app.command("report")(report)
+    app.command("logs")(logs)
+
+
+def start(
+    listen: Annotated[
+        str, typer.Option(help="Address that the public door listens at.")
+    ] = "0.0.0.0",
+    health_port: Annotated[int, typer.Option(help="gRPC health, on loopback.")] = 8081,
+    metrics_port: Annotated[int, typer.Option(help="Prometheus metrics, on loopback.")] = 9464,
+    home: HomeOption = None,
+) -> None:
+    """Keep the centre running: the SuperLink behind its door, and every study that is not done."""
+    from server.daemon.supervisor import run_daemon
+
+    run_daemon(open_home(home_folder(home)), listen, health_port, metrics_port)
+
+
+def run(
+    settings: Annotated[
+        list[str],
+        typer.Argument(help="The study, as experiment=virtual_mri, and sites=a,b,c; sites=all."),
+    ],
+    join_timeout: Annotated[
+        float, typer.Option(help="Seconds until the agreed sites must be there and have approved.")
+    ] = 3600.0,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Run a study with the agreed sites. Exit code: 0 done, 1 failed, 3 partial, 4 stopped."""
+    place = open_home(home_folder(home))
+    overrides, sites = _settings(place, settings)
+    # Composed here, so that what does not fit together is told before any site is asked.
+    from common.config import load_study, study_digest, travelling
+
+    travels = travelling(overrides)
+    study = load_study(travels)
+    asked = ask(place.path, study.name, study_digest(study), travels, sites, join_timeout)
+    if not as_json:
+        _say(f"study {study.name}, digest {asked.asked.digest}")
+        _say(f"sites approve it with  wardround-site approve {asked.asked.digest[:12]}")
+    if detach:
+        _tell_run(asked, as_json)
+        return
+    _follow(asked, as_json)
+
+
+def list_runs(as_json: JsonOption = False, home: HomeOption = None) -> None:
+    """List the studies, the oldest first."""
+    runs = runs_in(open_home(home_folder(home)).path)
+    if as_json:
+        typer.echo(json.dumps([_about(each) for each in runs]))
+        return
+    table = Table("run", "status", "rounds", "sites", "why")
+    for each in runs:
+        about = _about(each)
+        table.add_row(
+            about["run"],
+            about["status"],
+            str(about["rounds_done"]),
+            ", ".join(about["sites"]),
+            escape(about["reason"]),
+        )
+    _console().print(table)
+
+
+def show(name: RunArgument, as_json: JsonOption = False, home: HomeOption = None) -> None:
+    """Show a study: how it stands, its sites, its result."""
+    _tell_run(_run_of(home, name), as_json)
+
+
+def stop(name: RunArgument, as_json: JsonOption = False, home: HomeOption = None) -> None:
+    """Stop a study: its sites stop within a batch; `resume` goes on from the last full round."""
+    found = _run_of(home, name)
+    ask_to_stop(found)
+    _tell_run(found, as_json)
+
+
+def resume(
+    name: RunArgument,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Go on with a study that was stopped, or that failed, from its last full round."""
+    found = _run_of(home, name)
+    go_on(found)
+    if detach:
+        _tell_run(found, as_json)
+        return
+    _follow(found, as_json)
+
+
+def report(name: RunArgument, home: HomeOption = None) -> None:
+    """Write a study's page, report.html, into its folder."""
+    found = _run_of(home, name)
+    result = found.result()
+    if result is None:
+        raise ValueError(
+            f"{found.folder.name} has no result yet; wait for its end (wardround-server logs -f), "
+            "or stop it"
+        )
+    from server.showing import write_report
+
+    _say(str(write_report(found.folder, result)))
+
+
+def logs(
+    name: RunArgument,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until it ends.")] = False,
+    last: Annotated[int, typer.Option("--last", help="How many lines of before.")] = 50,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Tell what happened in a study."""
+    found = _run_of(home, name)
+    path, position = found.folder / EVENTS, 0
+    while True:
+        over = not follow or found.status()[0] not in ("running", "stopping")
+        if path.exists():
+            with path.open() as file:
+                file.seek(position)
+                lines = file.readlines()
+                position = file.tell()
+            for line in deque(lines, maxlen=last) if not over or not follow else lines:
+                typer.echo(line.rstrip() if as_json else _line(json.loads(line)))
+        if over:
+            return
+        time.sleep(POLL_S)
+
+
+def _settings(home: Home, settings: list[str]) -> tuple[list[str], list[str]]:
+    """Tell the study's overrides from its sites."""
+    named = [s.removeprefix("sites=") for s in settings if s.startswith("sites=")]
+    overrides = [s for s in settings if not s.startswith("sites=")]
+    known = [site.name for site in Registry(home).sites() if site.revoked is None]
+    if not named:
+        raise ValueError(f"no sites are named; give sites=NAME,NAME of: {', '.join(known) or '-'}")
+    sites = sorted({s.strip() for s in named[-1].strip("[]").split(",") if s.strip()})
+    sites = known if sites == ["all"] else sites
+    strangers = sorted(set(sites) - set(known))
+    if strangers or not sites:
+        raise ValueError(
+            f"sites={','.join(strangers) or named[-1]} is not admitted; admitted are: "
+            f"{', '.join(known) or 'none (wardround-server admit)'}"
+        )
+    return overrides, sites
+
+
+def _follow(run: StudyRun, as_json: bool) -> None:
+    """Show what happens until the study ends; exit as it ended."""
+    from server.progress import Progress
+    from server.showing import show_result, write_report
+
+    console = _console()
+    with nullcontext() if as_json else Progress(console).watching(run.folder):
+        while run.status()[0] in ("running", "stopping"):
+            time.sleep(POLL_S)
+    status, why = run.status()
+    result = run.result()
+    if result is not None:
+        write_report(run.folder, result)
+    if as_json:
+        typer.echo(json.dumps(_about(run)))
+    elif result is not None:
+        show_result(console, result)
+        _say(f"folder  {run.folder}")
+    else:
+        _say(f"{status}: {why}")
+    raise typer.Exit(EXIT_CODES[status])
+
+
+def _run_of(home: Path | None, name: str) -> StudyRun:
+    return run_named(open_home(home_folder(home)).path, name)
+
+
+def _about(run: StudyRun) -> dict[str, Any]:
+    status, why = run.status()
+    asked = run.asked
+    return {
+        "run": run.folder.name,
+        "study": asked.study,
+        "digest": asked.digest,
+        "status": status,
+        "reason": why,
+        "sites": asked.sites,
+        "rounds_done": run.rounds_done(),
+        "asked_at": datetime.fromtimestamp(asked.asked_at, UTC).isoformat(timespec="seconds"),
+        "folder": str(run.folder),
+    }
+
+
+def _tell_run(run: StudyRun, as_json: bool) -> None:
+    about, result = _about(run), run.result()
+    if as_json:
+        typer.echo(json.dumps({**about, "result": result}))
+        return
+    for key, value in about.items():
+        told = ", ".join(value) if isinstance(value, list) else str(value)
+        if told:
+            _say(f"{key:>12}  {told}")
+    if result is not None:
+        from server.showing import show_result
+
+        show_result(_console(), result)
+
+
+def _line(event: dict[str, Any]) -> str:
+    at = datetime.fromtimestamp(event.pop("time"), UTC).strftime("%Y-%m-%d %H:%M:%S")
+    name = event.pop("event")
+    told = "  ".join(f"{key}={value}" for key, value in event.items() if value is not None)
+    return f"{at}  {name:<16} {told}"
+
+
+def _console() -> Console:
+    console = Console()
+    # A log file has no width of its own; rich would squeeze the table into 80 columns.
+    return console if console.is_terminal else Console(width=140)
+
+
+def _say(text: str) -> None:
+    _console().print(text, highlight=False, markup=False, soft_wrap=True)

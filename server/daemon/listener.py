@@ -1,0 +1,209 @@
+"""The one public door: TLS 1.3, a client certificate, the fleet paths and nothing else.
+
+A request is let through if its certificate is one that this federation admitted and has not
+revoked, asked anew at every request, and if it signs as the node of the same key. So one hospital
+cannot speak as another, and a revoked one is out at once, on open connections too.
+"""
+
+import asyncio
+import json
+import ssl
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
+from flwr.supercore.primitives.asymmetric import bytes_to_public_key
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from common.credentials import Credentials
+from server.daemon.desk import Desk
+from server.federation.home import Home
+from server.federation.registry import Registry
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+WORD_PATH = "/v1/wardround/word"
+FLEET_PATHS = frozenset(
+    f"/v1/fleet/{name}"
+    for name in (
+        "activate-node",
+        "deactivate-node",
+        "send-node-heartbeat",
+        "pull-messages",
+        "push-messages",
+        "get-run",
+        "get-fab",
+        "push-object",
+        "pull-object",
+        "confirm-message-received",
+    )
+)
+MOST_WORD_BYTES = 4096
+MOST_BODY_BYTES = 64 * 2**20
+PEER = "wardround.peer"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who is at the other end of a connection."""
+
+    serial: int
+    public_key_der: bytes
+
+
+class PeerProtocol(H11Protocol):
+    """Uvicorn's HTTP protocol, which tells the app whose certificate the connection has."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Read the peer's certificate once; TLS has verified its chain and its dates."""
+        super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        raw = tls.getpeercert(binary_form=True) if tls is not None else None
+        peer, app = _peer_of(raw) if raw else None, self.app
+
+        async def with_peer(scope: Scope, receive: Receive, send: Send) -> None:
+            scope[PEER] = peer
+            await app(scope, receive, send)
+
+        self.app = with_peer
+
+
+def _peer_of(certificate_der: bytes) -> Peer:
+    certificate = x509.load_der_x509_certificate(certificate_der)
+    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return Peer(certificate.serial_number, key)
+
+
+class Door:
+    """The public ASGI app in front of the SuperLink."""
+
+    def __init__(self, superlink: App, registry: Registry, desk: Desk) -> None:
+        self._superlink = superlink
+        self._registry = registry
+        self._desk = desk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request of an admitted site through; answer 403 or 404 to all else."""
+        if scope["type"] != "http":
+            return
+        site = self._site_of(scope)
+        if site is None:
+            await refuse(send, 403, "this certificate is not admitted here")
+        elif scope["path"] == WORD_PATH and scope["method"] == "POST":
+            await self._word(site, receive, send)
+        elif scope["path"] not in FLEET_PATHS:
+            await refuse(send, 404, "there is nothing here")
+        elif not _fits(scope):
+            await refuse(send, 413, "a request may have 64 MiB")
+        elif not _signs_as(scope):
+            await refuse(send, 403, "the node's key is not the certificate's")
+        else:
+            await self._superlink(scope, receive, send)
+
+    def _site_of(self, scope: Scope) -> str | None:
+        peer: Peer | None = scope.get(PEER)
+        return (
+            self._registry.site_of(peer.serial, peer.public_key_der, datetime.now(UTC))
+            if peer
+            else None
+        )
+
+    async def _word(self, site: str, receive: Receive, send: Send) -> None:
+        raw = b""
+        while len(raw) <= MOST_WORD_BYTES:
+            part = await receive()
+            if part["type"] != "http.request":
+                return
+            raw += part.get("body", b"")
+            if not part.get("more_body"):
+                break
+        status, body = await asyncio.to_thread(self._desk.word, site, raw[: MOST_WORD_BYTES + 1])
+        await _answer(send, status, body)
+
+
+def _signs_as(scope: Scope) -> bool:
+    """Whether the node key that the request is signed with is the certificate's."""
+    peer: Peer = scope[PEER]
+    told = dict(scope["headers"]).get(FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode())
+    try:
+        key = bytes_to_public_key(b64decode(told or b"", validate=True))
+        return (
+            key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == peer.public_key_der
+        )
+    except (ValueError, Base64Error, AttributeError):
+        return False
+
+
+def _fits(scope: Scope) -> bool:
+    length = dict(scope["headers"]).get(b"content-length", b"")
+    return length.isdigit() and int(length) <= MOST_BODY_BYTES
+
+
+async def refuse(send: Send, status: int, why: str) -> None:
+    """Answer with a status and the reason."""
+    await _answer(send, status, json.dumps({"error": why}).encode())
+
+
+async def _answer(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status == 403:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def tls_context(home: Home) -> ssl.SSLContext:
+    """Return the listener's TLS: 1.3 alone, and no client without a certificate of our CA."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cafile=home.ca_certificate)
+    home.server.load_into(context)
+    return context
+
+
+def door_server(app: App, host: str, port: int, context: ssl.SSLContext) -> uvicorn.Server:
+    """Return the public server; it has not been started."""
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=PeerProtocol,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # uvicorn's own context does not ask for TLS 1.3 alone, and cannot be renewed.
+        ssl_context_factory=lambda config, default: context,
+    )
+    return uvicorn.Server(config)
+
+
+def watch_certificate(context: ssl.SSLContext, server: Credentials) -> Callable[[], bool]:
+    """Return a function that loads the server's certificate anew when it was renewed.
+
+    Connections that are open stay as they are, new ones have the new certificate.
+    """
+    seen = server.certificate.stat().st_mtime_ns
+
+    def renewed() -> bool:
+        nonlocal seen
+        now = server.certificate.stat().st_mtime_ns
+        if now == seen:
+            return False
+        server.load_into(context)
+        seen = now
+        return True
+
+    return renewed

@@ -1,0 +1,87 @@
+"""What the sites tell of themselves while they work: one small file a site, the newest word only.
+
+The listener writes it, the rounds and the status page read it. It says nothing that the round's
+own answer would not say: which round, how many batches of how many.
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from common.files import read_json, write_json
+
+FOLDER = "presence"
+MOST_STEPS = 10**9
+HERE_S = 30.0
+"""A site that told something so lately is connected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """What a site says of itself; sent by its node every few seconds."""
+
+    session: str
+    """Name of the node's process: another one has lost what the old one worked on."""
+    run: str = ""
+    """Folder name of the run whose message the site works on; empty while it waits."""
+    round: int = 0
+    done: int = 0
+    """Batches done in the round."""
+    of: int = 0
+    """Batches of the round."""
+
+    def __post_init__(self) -> None:
+        if len(self.session) > 64 or len(self.run) > 200:
+            raise ValueError("a name in it is too long")
+        if not all(0 <= count <= MOST_STEPS for count in (self.round, self.done, self.of)):
+            raise ValueError("a count in it is not possible")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """The newest word of a site, and when something in it last changed."""
+
+    word: Word
+    heard_at: float
+    """Unix time of the newest word."""
+    moved_at: float
+    """Unix time of the newest word that told something new."""
+
+
+_Words, _Heards = TypeAdapter(Word), TypeAdapter(Heard)
+
+
+class Presence:
+    """The newest word of every site."""
+
+    def __init__(self, home: Path) -> None:
+        self._folder = home / FOLDER
+
+    def hear(self, site: str, word: Word) -> None:
+        """Keep a site's word."""
+        now, before = time.time(), self.of(site)
+        moved = now if before is None or before.word != word else before.moved_at
+        self._folder.mkdir(exist_ok=True)
+        heard = Heard(word=word, heard_at=now, moved_at=moved)
+        write_json(self._folder / f"{site}.json", asdict(heard))
+
+    def of(self, site: str) -> Heard | None:
+        """Return the newest word of a site; None if there is none that can be read."""
+        try:
+            return _Heards.validate_python(read_json(self._folder / f"{site}.json"))
+        except (OSError, ValueError):
+            return None
+
+
+def word_from(raw: bytes) -> Word:
+    """Return a word as it arrives.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    try:
+        return _Words.validate_json(raw)
+    except ValidationError as error:
+        raise ValueError(f"not a site's word: {error.errors()[0]['msg']}") from error
