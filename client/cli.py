@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from client import cli_daemon, cli_enrolment, cli_studies, cli_trainer
 from client.privacy.ledger import (
     Ledger,
     LedgerError,
@@ -49,6 +50,10 @@ app = typer.Typer(
 )
 ledger_app = typer.Typer(no_args_is_help=True, help="What this site's patients have spent.")
 app.add_typer(ledger_app, name="ledger")
+cli_daemon.mount(app)
+cli_enrolment.mount(app)
+cli_studies.mount(app)
+cli_trainer.mount(app)
 
 SiteOption = Annotated[
     Path | None, typer.Option("--site", help="The site's settings; ./site.yaml if nothing is said.")

@@ -1,0 +1,219 @@
+"""The hospital's half that has the network: a Flower node that takes no code.
+
+A message is answered by the courier that is installed here (client/app.py), in this process. A
+message of a run whose bundle is not the code-free one of the installed version is refused; the
+bundle itself is never fetched, so there is nothing to unpack or run.
+
+    python -m client.node STATE_FOLDER SOCKET
+"""
+
+import logging
+import os
+import secrets
+import signal
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from common.daemon_log import daemon_log
+from common.supervision import ENVIRONMENT, end_with_supervisor
+
+# Flower reads its switches when it is first imported.
+os.environ.update(ENVIRONMENT)
+
+import httpx
+from flwr.app import Context, Message, RecordDict
+from flwr.supercore.run import RunNotRunningException
+from flwr.supercore.task_identity import TaskIdentity
+
+from client import app as courier
+from client.enrolment import Membership, membership
+from client.fleet import ConnectionLostError, Fleet, Received, connected, in_words, passes
+from client.status import StatusFile
+from client.words import Teller, Work
+from common.bundle import code_free_bundle
+from common.certificates import CertificateError, read_private_key
+from common.messages import MessageError, unpack_request
+
+LOOK_S = 0.5
+RENEWED_S, TELL_S = 5.0, 2.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
+
+
+class Pauses:
+    """Pauses between attempts, each longer than the one before."""
+
+    def __init__(self, ended: threading.Event) -> None:
+        self._ended = ended
+        self.next_s = FIRST_PAUSE_S
+
+    def wait(self) -> None:
+        """Pause; the next one will be longer."""
+        self._ended.wait(self.next_s)
+        self.next_s = min(2 * self.next_s, LONGEST_PAUSE_S)
+
+    def over(self) -> None:
+        """Begin anew: an attempt has succeeded."""
+        self.next_s = FIRST_PAUSE_S
+
+
+@dataclass
+class Node:
+    """The node of one site, until it is ended."""
+
+    state: Path
+    socket: Path
+    log: logging.Logger
+    ended: threading.Event
+
+    def __post_init__(self) -> None:
+        self.session = secrets.token_hex(16)
+        self.site = ""
+        self.told_at = 0.0
+        self.status = StatusFile(self.state)
+
+    def run(self) -> None:
+        """Be connected for ever: after a failure again, each time after a longer pause."""
+        turn, pauses = 0, Pauses(self.ended)
+        while not self.ended.is_set():
+            try:
+                self._connected(membership(self.state), turn, pauses)
+            except (ConnectionLostError, CertificateError) as error:
+                self._lost(str(error), pauses)
+            turn += 1
+        self.status.connection(False)
+
+    def _connected(self, member: Membership, turn: int, pauses: Pauses) -> None:
+        """Answer messages until the centre does not know this node any more."""
+        centre = member.centre
+        self.site = centre.site
+        address = f"{centre.hosts[turn % len(centre.hosts)]}:{centre.port}"
+        tls = _tls_of(member)
+        key = read_private_key(member.credentials.key_of(member.certificate))
+        with (
+            connected(address, tls, key) as fleet,
+            httpx.Client(base_url=f"https://{address}", verify=tls) as client,
+        ):
+            teller = Teller(client, self.session, self.log)
+            courier.LISTENER.set(partial(self._step, teller))
+            self.log.info("connected to %s as %s", address, centre.site)
+            try:
+                self._serve(fleet, teller, pauses, partial(member.credentials.load_into, tls))
+            finally:
+                teller.close()
+
+    def _serve(
+        self, fleet: Fleet, teller: Teller, pauses: Pauses, renew: Callable[[], object]
+    ) -> None:
+        renewed = time.monotonic()
+        while not self.ended.is_set():
+            try:
+                worked = self._worked(fleet, teller)
+            except httpx.HTTPError as error:
+                if not passes(error):
+                    raise
+                self._lost(in_words(error, "the centre"), pauses)
+                continue
+            self.status.connection(True)
+            pauses.over()
+            if not worked:
+                self.ended.wait(LOOK_S)
+            if time.monotonic() - renewed > RENEWED_S:
+                # New connections then show the newest certificate.
+                renew()
+                renewed = time.monotonic()
+
+    def _lost(self, why: str, pauses: Pauses) -> None:
+        self.status.connection(False)
+        self.status.error(why)
+        self.log.warning("%s; tried again in %.0f s", why, pauses.next_s)
+        pauses.wait()
+
+    def _worked(self, fleet: Fleet, teller: Teller) -> bool:
+        """Answer a message; return whether there was one."""
+        try:
+            received = fleet.receive()
+            if received is None:
+                return False
+            began = time.monotonic()
+            reply = self._answer(received, teller)
+            self._hand_in(fleet, reply, time.monotonic() - began)
+        except RunNotRunningException:
+            self.log.info("the study has ended meanwhile; its message is dropped")
+        return True
+
+    def _answer(self, received: Received, teller: Teller) -> Message:
+        message, run = received.message, received.run
+        # Flower has no public way to say which run a process belongs to; a Message needs it.
+        TaskIdentity.task_id = TaskIdentity.run_id = run.run_id
+        TaskIdentity.node_id = message.metadata.dst_node_id
+        if run.fab_hash != code_free_bundle().sha256:
+            self.log.error("refused: the bundle %s is not the one installed here", run.fab_hash)
+            self.status.error(f"refused the bundle {run.fab_hash}, which is not installed here")
+            return courier.refuse_bundle(message, self.site, run.fab_hash)
+        try:
+            request = unpack_request(message.content)
+            self.status.change(study=request.study.digest, round=request.round, done=0, of=0)
+            teller.now(Work(run=str(run.override_config.get("run", "")), round=request.round))
+        except MessageError:
+            self.log.warning("a message that is not understood")
+        context = Context(
+            run_id=run.run_id,
+            node_id=message.metadata.dst_node_id,
+            node_config={
+                courier.SOCKET: str(self.socket),
+                courier.SITE_NAME: self.site,
+            },
+            state=RecordDict(),
+            run_config={},
+        )
+        try:
+            return courier.app(message, context)
+        finally:
+            teller.now(Work())
+
+    def _step(self, teller: Teller, done: int, of: int) -> bool:
+        if time.monotonic() - self.told_at > TELL_S or done == of:
+            self.status.change(done=done, of=of)
+            self.told_at = time.monotonic()
+        return teller.step(done, of)
+
+    def _hand_in(self, fleet: Fleet, reply: Message, seconds: float) -> None:
+        """Hand an answer in, again and again while the centre is starting or ending."""
+        pauses = Pauses(self.ended)
+        while not self.ended.is_set():
+            try:
+                return fleet.send(reply, seconds)
+            except httpx.HTTPError as error:
+                # Asked again the trainer has the same answer, and it is paid for.
+                if not passes(error):
+                    raise
+                self._lost(in_words(error, "the centre"), pauses)
+        return None
+
+
+def _tls_of(member: Membership) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(cafile=member.ca_certificate)
+    member.credentials.load_into(context)
+    return context
+
+
+def main() -> None:
+    """Run as a part of the site's daemon."""
+    end_with_supervisor()
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    state, socket = map(Path, sys.argv[1:])
+    Node(state, socket, daemon_log("node"), ended).run()
+
+
+if __name__ == "__main__":
+    main()
