@@ -15,9 +15,9 @@ from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
-from client.privacy.ledger_store import sync_folder
 from client.privacy.policy import Policy
 from common.contract import RefusalError
+from common.secret_files import sync_folder
 
 FOLDER, FILE = "studies", "studies.db"
 PROPOSED, APPROVED, REJECTED = "proposed", "approved", "rejected"

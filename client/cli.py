@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from click import ClickException
-from click.exceptions import Abort
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -35,8 +33,10 @@ from client.privacy.ledger_export import (
     studies_of,
 )
 from client.privacy.ledger_rows import Chain, Charge
+from common.command import run_command, tell_error
+from common.files import write_json
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+FAILED = 1
 LOG_WIDTH = 120
 STUDY_DIGITS = 12
 LIFE = "for life"
@@ -112,7 +112,7 @@ def verify(
         if export:
             _verify_export(console, export, chains)
     except LedgerError as error:
-        _tell(error)
+        tell_error(error)
         raise typer.Exit(FAILED) from error
 
 
@@ -124,8 +124,6 @@ def export(
     delta: DeltaOption = None,
 ) -> None:
     """Write a ledger as signed JSON, without anything about a single patient."""
-    from common.files import write_json
-
     ledgers = _ledgers(site, file)
     if len(ledgers) > 1:
         names = ", ".join(str(ledger.path) for ledger in ledgers)
@@ -145,17 +143,7 @@ def export(
 
 def main() -> None:
     """Run the command line; bad input is told in one line and ends with 2."""
-    try:
-        code = app(standalone_mode=False)
-    except ClickException as error:
-        _tell(error.format_message())
-        code = BAD_INPUT
-    except Abort:
-        code = INTERRUPTED
-    except (ValueError, OSError) as error:
-        _tell(error)
-        code = BAD_INPUT
-    sys.exit(code)
+    run_command(app)
 
 
 def _ledgers(site: Path | None, file: Path | None) -> list[Ledger]:
@@ -250,11 +238,6 @@ def _verify_export(console: Console, path: Path, chains: dict[Path, Chain]) -> N
 def _console() -> Console:
     # A log file has no width of its own; rich would squeeze the table into 80 columns.
     return Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)
-
-
-def _tell(error: object) -> None:
-    text = f"[bold red]error:[/] {escape(str(error))}"
-    Console(stderr=True).print(text, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -35,8 +35,9 @@ from common.certificates import (
     signing_request,
 )
 from common.credentials import Credentials
+from common.locks import waited_for
 from common.schema import SettingsError
-from common.secret_files import PUBLIC, locked, private_folder, replace_file
+from common.secret_files import PUBLIC, private_folder, replace_file
 
 FOLDER = "federation"
 _REQUEST, _CA, _PLACE = "request.csr", "ca.pem", "federation.json"
@@ -129,7 +130,7 @@ def enroll(state: Path, name: str, *, new_key: bool = False) -> bytes:
     check_site_name(name)
     folder = state / FOLDER
     private_folder(folder)
-    with locked(folder / ".lock"):
+    with waited_for(folder / ".lock"):
         credentials = _credentials(folder)
         if credentials.certificate.exists():
             joined = common_name(read_certificate(credentials.certificate))
@@ -160,7 +161,7 @@ def join(
             f"{folder} has no key yet; run wardround-site enroll here first: the admission file "
             "must answer this site's own request"
         )
-    with locked(folder / ".lock"):
+    with waited_for(folder / ".lock"):
         ca = certificate_of(admission.ca.encode(), "the admission's authority")
         certificate = certificate_of(admission.certificate.encode(), "the admission")
         if ca_fingerprint is not None:

@@ -1,6 +1,5 @@
 """The site's last answer and its secret key: what must outlive a killed process."""
 
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from client.privacy.ledger_store import sync_folder
+from common.secret_files import replace_file
 from common.tensor_files import named_under, read_tensors, write_tensors
 
 OUTBOX, KEY, KEY_BYTES = "last_reply.safetensors", "key", 32
@@ -61,14 +60,7 @@ def site_key(folder: Path) -> bytes:
     path = folder / KEY
     folder.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        temporary = folder / f".{KEY}.{os.getpid()}.tmp"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-        sync_folder(folder)
+        replace_file(path, secrets.token_bytes(KEY_BYTES))
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise ValueError(f"{path} holds {len(key)} bytes, a site's key has {KEY_BYTES}; restore it")

@@ -29,7 +29,9 @@ from common.contract import (
 from common.framing import Arrays, arrays_in, gathered, pieces_of
 from common.trainer_pb2_grpc import TrainerStub
 
-WAIT_S = 30.0
+WAIT_S = 60.0
+MOST_ATTEMPTS = 3
+"""How often a trainer that ends at work is asked: a request that kills it does so no more often."""
 _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -44,6 +46,10 @@ OnProgress = Callable[[int, int], bool]
 def go_on(done: int, of: int) -> bool:
     """Tell nobody, and go on."""
     return True
+
+
+class _EndedError(MessageError):
+    """The trainer ended its answer before it was one, as at SIGTERM."""
 
 
 class RemoteTrainer:
@@ -94,18 +100,26 @@ class RemoteTrainer:
         on_progress: OnProgress | None,
         kind: type[Answer],
     ) -> Released:
-        # Before anything is connected: the server's own weights may not fit into safetensors.
-        parts = _parts(request, weights)
-        try:
-            with closing(_channel(self._socket)) as channel:
-                grpc.channel_ready_future(channel).result(timeout=self._wait_s)
-                stub = TrainerStub(channel)  # type: ignore[no-untyped-call]
-                return _answer(getattr(stub, verb)(parts), on_progress or self._on_progress, kind)
-        except (grpc.RpcError, grpc.FutureTimeoutError, MessageError) as error:
-            _log.exception("the trainer at %s does not answer (%s)", self._socket, verb)
-            raise RefusalError(
-                "trainer", "the trainer of this site does not answer; its own log says more"
-            ) from error
+        attempt = 1
+        while True:
+            # Before anything is connected: the server's own weights may not fit into safetensors.
+            parts = _parts(request, weights)
+            try:
+                with closing(_channel(self._socket)) as channel:
+                    grpc.channel_ready_future(channel).result(timeout=self._wait_s)
+                    stub = TrainerStub(channel)  # type: ignore[no-untyped-call]
+                    call = getattr(stub, verb)(parts)
+                    return _answer(call, on_progress or self._on_progress, kind)
+            except (grpc.RpcError, grpc.FutureTimeoutError, MessageError) as error:
+                if attempt < MOST_ATTEMPTS and _has_ended(error):
+                    # It starts again, and the same request is paid for once.
+                    _log.warning("the trainer ended at work (%s); it is asked again", verb)
+                    attempt += 1
+                    continue
+                _log.exception("the trainer at %s does not answer (%s)", self._socket, verb)
+                raise RefusalError(
+                    "trainer", "the trainer of this site does not answer; its own log says more"
+                ) from error
 
 
 def is_serving(socket: Path, timeout_s: float = 1.0) -> bool:
@@ -143,7 +157,14 @@ def _answer(call: grpc.Call, on_progress: OnProgress, kind: type[Answer]) -> Rel
         if not on_progress(part.progress.done, part.progress.of):
             call.cancel()
             raise StoppedError
-    raise MessageError("the trainer ended without an answer")
+    raise _EndedError("the trainer ended without an answer")
+
+
+def _has_ended(error: Exception) -> bool:
+    """Whether the trainer's process ended while it worked, killed or not."""
+    if isinstance(error, grpc.Call):
+        return bool(error.code() == grpc.StatusCode.UNAVAILABLE)
+    return isinstance(error, _EndedError)
 
 
 def _released(head: wire.Head, call: Iterator[wire.Answered], kind: type[Answer]) -> Released:

@@ -6,6 +6,8 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any
 
+from common.secret_files import sync_folder
+
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write to a temporary name, fsync, rename, fsync the folder."""
@@ -16,11 +18,7 @@ def write_atomic(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -1,10 +1,11 @@
 """Locks on files: given back when their holder ends, killed or not."""
 
 import fcntl
+import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 POLL_S = 0.1
@@ -30,6 +31,11 @@ def held(path: Path, what: str, wait_s: float = 0.0) -> Iterator[None]:
                 raise HeldError(f"{path}: another process {what}; wait until it has ended")
             time.sleep(POLL_S)
         yield
+
+
+def waited_for(path: Path) -> AbstractContextManager[None]:
+    """Hold a lock file for a short change; others wait for it."""
+    return held(path, "changes it", math.inf)
 
 
 def is_held(path: Path) -> bool:

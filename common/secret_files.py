@@ -1,14 +1,12 @@
-"""Files that are whole or absent, that their owner alone may read, and locks. Imports no torch.
+"""Files that are whole or absent, that their owner alone may read. Imports no torch.
 
 Each version of a file has a later time of change than the one before, to the nanosecond, also when
 the clock was set back: whoever reads may tell two versions apart by (inode, time, size).
 """
 
-import fcntl
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 PRIVATE, PUBLIC = 0o600, 0o644
@@ -57,14 +55,3 @@ def sync_folder(folder: Path) -> None:
 def private_folder(path: Path) -> None:
     """Make a folder that its owner alone may enter; one that is there stays as it is."""
     path.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
-
-
-@contextmanager
-def locked(lock: Path) -> Iterator[None]:
-    """Hold a lock file, waiting for it; it is given back when the block or the process ends."""
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, PRIVATE)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

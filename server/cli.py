@@ -11,18 +11,11 @@ wardround-server run experiment=virtual_mri sites=all
 wardround-server list | show | stop | resume | report | logs RUN
 """
 
-import sys
-
 import typer
-from click import ClickException
-from click.exceptions import Abort
-from rich.console import Console
-from rich.markup import escape
 
+from common.command import run_command
 from server import cli_studies
 from server.federation import cli_verbs
-
-BAD_INPUT, INTERRUPTED = 2, 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,22 +30,7 @@ cli_studies.mount(app)
 
 def main() -> None:
     """Run the command line; bad input is told in one line and ends with 2."""
-    try:
-        code = app(standalone_mode=False)
-    except ClickException as error:
-        _tell(error.format_message())
-        code = BAD_INPUT
-    except Abort:
-        code = INTERRUPTED
-    except (ValueError, OSError) as error:
-        _tell(error)
-        code = BAD_INPUT
-    sys.exit(code)
-
-
-def _tell(error: object) -> None:
-    text = f"[bold red]error:[/] {escape(str(error))}"
-    Console(stderr=True).print(text, highlight=False, soft_wrap=True)
+    run_command(app)
 
 
 if __name__ == "__main__":

@@ -40,9 +40,9 @@ from client.privacy.ledger_store import (
     locked,
     read,
     read_head,
-    sync_folder,
     write_head,
 )
+from common.secret_files import sync_folder
 
 if TYPE_CHECKING:
     from common.accounting import Epsilon, PrivateSteps

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from client.privacy.ledger import Ledger, epsilon_of_charges
 from client.privacy.ledger_rows import CHARGE, Chain, Charge, LedgerError, canonical, check_links
-from client.privacy.ledger_store import sync_folder, write_secret
+from common.secret_files import sync_folder, write_new
 
 SIGNING_KEY = "signing.key"
 FORMAT = "wardround ledger 1"
@@ -133,7 +133,8 @@ def signing_key(folder: Path) -> Ed25519PrivateKey:
     try:
         if not path.exists():
             temporary = folder / f".{SIGNING_KEY}.{os.getpid()}.tmp"
-            write_secret(temporary, Ed25519PrivateKey.generate().private_bytes_raw())
+            temporary.unlink(missing_ok=True)
+            write_new(temporary, Ed25519PrivateKey.generate().private_bytes_raw())
             try:
                 # Unlike a rename, a link never replaces a key that another process just made.
                 os.link(temporary, path)

@@ -4,22 +4,24 @@
     0123456789abcdef.ledger.head   (seq, hash) of the newest row when something last left
     0123456789abcdef.ledger.lock   held (flock) by the one trainer that works with the data
 
-common/files.py is not used: it imports torch, and its files are not 0600.
+common/files.py is not used: its files are not 0600.
 """
 
-import fcntl
 import json
+import math
 import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from client.privacy.ledger_rows import NO_HASH, Chain, LedgerBusyError, LedgerError, Row
+from common.locks import HeldError, held
+from common.secret_files import replace_file, sync_folder
 
 SUFFIX = ".ledger"
 NAME_DIGITS = 16
@@ -177,29 +179,7 @@ def write_head(path: Path, head: Head) -> None:
     """
     with _written(path):
         content = json.dumps({"seq": head.seq, "hash": head.hash}).encode() + b"\n"
-        target = head_path(path)
-        temporary = target.with_name(f".{target.name}.tmp")
-        write_secret(temporary, content)
-        temporary.replace(target)
-        sync_folder(path.parent)
-
-
-def write_secret(path: Path, content: bytes) -> None:
-    """Write and fsync a file that its owner alone may read."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new names in a folder outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        replace_file(head_path(path), content)
 
 
 @contextmanager
@@ -210,23 +190,18 @@ def locked(lock: Path, *, wait: bool) -> Iterator[None]:
         LedgerBusyError: another process has it and `wait` is false.
         LedgerError: it cannot be made.
     """
-    with _written(lock):
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        with _written(lock):
-            _flock(lock, descriptor, wait)
+    with ExitStack() as stack:
+        try:
+            with _written(lock):
+                stack.enter_context(
+                    held(lock, "works with this data set", math.inf if wait else 0.0)
+                )
+        except HeldError as error:
+            raise LedgerBusyError(
+                f"{lock}: another trainer works with this data set; wait until it has ended, or "
+                "stop it"
+            ) from error
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _flock(lock: Path, descriptor: int, wait: bool) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError as error:
-        raise LedgerBusyError(
-            f"{lock}: another trainer works with this data set; wait until it has ended, or stop it"
-        ) from error
 
 
 @contextmanager

@@ -26,8 +26,9 @@ from common.certificates import (
     read_private_key,
 )
 from common.credentials import Credentials
+from common.locks import waited_for
 from common.schema import SettingsError, typed
-from common.secret_files import PUBLIC, locked, private_folder, replace_file
+from common.secret_files import PUBLIC, private_folder, replace_file
 from server.federation.authority import Authority, new_authority
 
 HOME_VARIABLE = "WARDROUND_HOME"
@@ -112,7 +113,7 @@ class Home:
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Hold the home's lock; other changes wait. Readers need none."""
-        with locked(self.path / ".lock"):
+        with waited_for(self.path / ".lock"):
             yield
 
 
@@ -152,7 +153,7 @@ def make_home(path: Path, settings: FederationSettings, now: datetime) -> Home:
         HomeError: the folder holds a federation, or files of that name that this did not make.
     """
     private_folder(path)
-    with locked(path / ".lock"):
+    with waited_for(path / ".lock"):
         _check_free(path)
         replace_file(path / _UNFINISHED, b"")
         for name in _FOLDERS:

@@ -1,10 +1,11 @@
+import select
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from common.locks import HeldError, held, is_held
+from common.locks import HeldError, held, is_held, waited_for
 
 
 def test_a_lock_is_one_holders_and_free_after(tmp_path: Path) -> None:
@@ -32,3 +33,20 @@ def test_a_killed_process_gives_its_lock_back(tmp_path: Path) -> None:
     process.wait()
     with held(lock, "works", wait_s=5.0):
         assert is_held(lock)
+
+
+def test_a_short_change_waits_for_the_one_before(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    code = (
+        "import sys, pathlib\nfrom common.locks import waited_for\n"
+        "with waited_for(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    input()"
+    )
+    words = [sys.executable, "-c", code, str(lock)]
+    with waited_for(lock):
+        other = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert other.stdout is not None
+        assert not select.select([other.stdout], [], [], 0.5)[0]
+    assert other.stdout.readline() == "held\n"
+    other.kill()
+    with waited_for(lock):
+        other.communicate()

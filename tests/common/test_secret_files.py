@@ -1,14 +1,11 @@
 import os
-import select
 import stat
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from common.secret_files import PUBLIC, locked, private_folder, replace_file, write_new
+from common.secret_files import PUBLIC, private_folder, replace_file, write_new
 
 
 def _mode(path: Path) -> int:
@@ -56,20 +53,3 @@ def test_each_version_is_later_than_the_one_before_also_when_the_clock_went_back
         replace_file(path, b"0")
         times.append(path.stat().st_mtime_ns)
     assert times == sorted(set(times))
-
-
-def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
-    lock = tmp_path / "lock"
-    code = (
-        "import sys, pathlib\nfrom common.secret_files import locked\n"
-        "with locked(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    input()"
-    )
-    words = [sys.executable, "-c", code, str(lock)]
-    with locked(lock):
-        other = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert other.stdout is not None
-        assert not select.select([other.stdout], [], [], 0.5)[0]
-    assert other.stdout.readline() == "held\n"
-    other.kill()
-    with locked(lock):
-        other.communicate()
