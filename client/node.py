@@ -27,7 +27,7 @@ from common.supervision import ENVIRONMENT, end_with_supervisor
 os.environ.update(ENVIRONMENT)
 
 import httpx
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Message
 from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -38,7 +38,7 @@ from client.status import StatusFile
 from client.words import Teller, Work
 from common.bundle import code_free_bundle
 from common.certificates import CertificateError, read_private_key
-from common.messages import MessageError, unpack_request
+from common.messages import MessageError, context_of, unpack_request
 
 LOOK_S = 0.5
 RENEWED_S, TELL_S = 5.0, 2.0
@@ -162,18 +162,12 @@ class Node:
             teller.now(Work(run=str(run.override_config.get("run", "")), round=request.round))
         except MessageError:
             self.log.warning("a message that is not understood")
-        context = Context(
-            run_id=run.run_id,
-            node_id=message.metadata.dst_node_id,
-            node_config={
-                courier.SOCKET: str(self.socket),
-                courier.SITE_NAME: self.site,
-            },
-            state=RecordDict(),
-            run_config={},
-        )
+        told: dict[str, str | float] = {
+            courier.SOCKET: str(self.socket),
+            courier.SITE_NAME: self.site,
+        }
         try:
-            return courier.app(message, context)
+            return courier.app(message, context_of(message, told))
         finally:
             teller.now(Work())
 

@@ -9,7 +9,7 @@ one a tensor. Nothing else is read.
 from typing import Any, cast
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 # By this name the apps know it.
 from common.bodies import MessageError as MessageError
@@ -72,6 +72,17 @@ def unpack_weights(records: RecordDict) -> Arrays:
     if framed.dtype != np.uint8 or framed.ndim != 1:
         raise MessageError("the weights are not safetensors bytes")
     return arrays_in(framed.data)
+
+
+def context_of(message: Message, node_config: dict[str, str | float]) -> Context:
+    """Return what a ClientApp is called with, for a node that keeps nothing between messages."""
+    return Context(
+        run_id=message.metadata.run_id,
+        node_id=message.metadata.dst_node_id,
+        node_config=dict(node_config),
+        state=RecordDict(),
+        run_config={},
+    )
 
 
 def reply(records: RecordDict, request: Message) -> Message:

@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "no_proxy": "127.0.0.1,localhost",
 }
 FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S = 0.5, 30.0, 60.0
+PARENT_LOOK_S = 0.2
 SUPERVISOR = "WARDROUND_SUPERVISOR"
 PR_SET_PDEATHSIG = 1
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -167,6 +168,21 @@ def python_module(name: str, *arguments: str) -> list[str]:
 def beside_python(name: str) -> str:
     """Return the path of a program that was installed beside this interpreter."""
     return str(Path(sys.executable).parent / name)
+
+
+def end_with_parent() -> None:
+    """End this process soon after the one that began it, killed or not.
+
+    For a process that a thread of another program began: the kernel would end it with that thread.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_LOOK_S)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True, name="parent").start()
 
 
 def end_with_supervisor() -> None:

@@ -32,7 +32,7 @@ from common.contract import (
 Arrays = Mapping[str, NDArray[np.generic]]
 Same = TypeVar("Same", int, str)
 
-CODES = ("study", "data", "training", "privacy", "policy", "gate", "message", "trainer")
+CODES = ("study", "data", "training", "privacy", "policy", "gate", "message", "trainer", "bundle")
 """What a site refuses for; anything else that goes wrong is an `error`."""
 UNKNOWN = "unknown"
 """Name of a site whose settings cannot be read."""
