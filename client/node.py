@@ -38,7 +38,8 @@ from client.status import StatusFile
 from client.words import Teller, Work
 from common.bundle import code_free_bundle
 from common.certificates import CertificateError, read_private_key
-from common.messages import MessageError, context_of, unpack_request
+from common.contract import Description, Refusal, TrainReply
+from common.messages import MessageError, context_of, unpack_answer, unpack_request
 
 LOOK_S = 0.5
 RENEWED_S, TELL_S = 5.0, 2.0
@@ -143,6 +144,7 @@ class Node:
             began = time.monotonic()
             reply = self._answer(received, teller)
             self._hand_in(fleet, reply, time.monotonic() - began)
+            self.status.change(last_answer=in_plain_words(reply))
         except RunNotRunningException:
             self.log.info("the study has ended meanwhile; its message is dropped")
         return True
@@ -189,6 +191,17 @@ class Node:
                     raise
                 self._lost(in_words(error, "the centre"), pauses)
         return None
+
+
+def in_plain_words(reply: Message) -> str:
+    """Return what an answer told the centre."""
+    answer = unpack_answer(reply.content)
+    if isinstance(answer, Refusal):
+        return f"refused ({answer.code}): {answer.text}"
+    if isinstance(answer, Description):
+        return "told how many patients there are"
+    what = "update" if isinstance(answer, TrainReply) else "evaluation"
+    return f"handed in the {what} of round {answer.round}"
 
 
 def _tls_of(member: Membership) -> ssl.SSLContext:

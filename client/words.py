@@ -31,19 +31,24 @@ class Teller:
         self._session = session
         self._log = log
         self._work = Work()
-        self._stop = ""
+        self._job, self._stopped_job = 0, -1
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="teller")
         self._thread.start()
 
     def now(self, work: Work) -> None:
-        """Change what is told."""
+        """Change what is told. A stop that was heard before was for other work.
+
+        A study that was stopped and is gone on with has the same name.
+        """
+        # In this order, so that the thread never takes the old work's stop for the new one's.
         self._work = work
+        self._job += 1
 
     def step(self, done: int, of: int) -> bool:
         """Take note of a batch; return whether the centre wants the work to go on."""
         self._work = replace(self._work, done=done, of=of)
-        return not self._stop or self._stop != self._work.run
+        return self._stopped_job != self._job
 
     def close(self) -> None:
         """End the thread."""
@@ -57,11 +62,11 @@ class Teller:
                 return
 
     def _tell(self) -> None:
-        work = self._work
+        job, work = self._job, self._work
         try:
             answer = self._client.post(WORD_PATH, json={"session": self._session, **vars(work)})
             if answer.status_code == httpx.codes.OK and answer.json().get("stop") is True:
-                self._stop = work.run
+                self._stopped_job = job
         except (httpx.HTTPError, ValueError, AttributeError) as error:
             # The messages themselves tell of a centre that is gone; this only counts batches.
             self._log.info("the centre did not hear how far the work is: %s", error)

@@ -1,0 +1,52 @@
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from client.words import EVERY_S, Teller, Work
+from simulation.chaos.waiting import until
+
+WORK = Work(run="2026-01-01_study", round=2)
+
+
+@dataclass
+class Centre:
+    stop: bool = False
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"stop": self.stop})
+
+
+@pytest.fixture
+def centre() -> Centre:
+    return Centre()
+
+
+@pytest.fixture
+def teller(centre: Centre) -> Iterator[Teller]:
+    transport = httpx.MockTransport(centre.answer)
+    with httpx.Client(base_url="https://centre", transport=transport) as client:
+        made = Teller(client, "session", logging.getLogger(__name__))
+        yield made
+        made.close()
+
+
+def test_a_stop_ends_the_work_that_was_told(centre: Centre, teller: Teller) -> None:
+    teller.now(WORK)
+    assert teller.step(1, 10)
+    centre.stop = True
+    until("the stop is heard", lambda: not teller.step(2, 10), 3 * EVERY_S)
+
+
+def test_a_stop_does_not_end_the_same_run_when_it_is_gone_on_with(
+    centre: Centre, teller: Teller
+) -> None:
+    teller.now(WORK)
+    centre.stop = True
+    until("the stop is heard", lambda: not teller.step(2, 10), 3 * EVERY_S)
+    centre.stop = False
+    teller.now(Work())
+    teller.now(WORK)
+    assert teller.step(1, 10)
