@@ -24,7 +24,7 @@ PROPOSED, APPROVED, REJECTED = "proposed", "approved", "rejected"
 MOST_UNANSWERED = 100
 """Most proposals that nobody has answered; a server cannot fill the disk with more."""
 MOST_OVERRIDES_BYTES = 64_000
-FEWEST_DIGITS = 8
+FEWEST_DIGITS = 16
 """Digits of a digest that a person must give."""
 _WAIT_S = 30.0
 _SEEN_AGAIN = timedelta(minutes=1)

@@ -3,12 +3,15 @@
 wardround-site trainer           answer on the site's Unix socket until SIGTERM
 """
 
+import os
 import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from common.supervision import OWNER_ALONE, end_with_supervisor
 
 DEFAULT_SITE = Path("site.yaml")
 
@@ -22,6 +25,8 @@ def trainer(
     site: Annotated[Path, typer.Option("--site", help="The site's settings.")] = DEFAULT_SITE,
 ) -> None:
     """Start this site's trainer in the foreground; SIGTERM or ctrl-c ends it within a batch."""
+    end_with_supervisor()
+    os.umask(OWNER_ALONE)
     ends = {signal.SIGTERM, signal.SIGINT}
     # Held back in all threads, and taken where the process waits: no handler interrupts anything.
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)

@@ -8,6 +8,7 @@ Two containers, or two services of two users, keep them further apart (docs/depl
 """
 
 import logging
+import os
 import shutil
 import signal
 import subprocess
@@ -21,8 +22,8 @@ from client.enrolment import membership
 from client.site import load_site
 from common.certificates import WARN_DAYS
 from common.daemon_log import daemon_log
-from common.locks import held
-from common.supervision import Keeper, Part, python_module
+from common.locks import LOOKED_AT_S, held
+from common.supervision import OWNER_ALONE, Keeper, Part, python_module
 
 TICK_S = 0.2
 WARN_EVERY_S = 24 * 3600.0
@@ -56,6 +57,7 @@ def run_daemon(site_yaml: Path, with_trainer: bool) -> None:
         CertificateError: the site has not joined a federation.
         ValueError: another daemon runs this site.
     """
+    os.umask(OWNER_ALONE)
     site = load_site(site_yaml)
     state = site.state_path
     joined = membership(state).centre.site
@@ -72,7 +74,7 @@ def run_daemon(site_yaml: Path, with_trainer: bool) -> None:
             log.warning("the trainer keeps its network: this kernel does not let us take it away")
         parts.insert(0, trainer_part(site_yaml, network=not alone))
     with ExitStack() as stack:
-        stack.enter_context(held(state / "daemon.lock", "runs this site"))
+        stack.enter_context(held(state / "daemon.lock", "runs this site", LOOKED_AT_S))
         keeper = Keeper(parts, log)
         stack.callback(keeper.stop)
         ended = threading.Event()

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -73,7 +74,7 @@ class Node:
     ended: threading.Event
 
     def __post_init__(self) -> None:
-        self.session = secrets.token_hex(16)
+        self.session = ""
         self.site = ""
         self.told_at = 0.0
         self.status = StatusFile(self.state)
@@ -85,7 +86,7 @@ class Node:
             try:
                 self._connected(membership(self.state), turn, pauses)
             except (ConnectionLostError, CertificateError) as error:
-                self._lost(str(error), pauses)
+                self._lost(self._with_end(str(error)), pauses)
             turn += 1
         self.status.connection(False)
 
@@ -93,6 +94,7 @@ class Node:
         """Answer messages until the centre does not know this node any more."""
         centre = member.centre
         self.site = centre.site
+        self.session = secrets.token_hex(16)
         address = f"{centre.hosts[turn % len(centre.hosts)]}:{centre.port}"
         tls = _tls_of(member)
         key = read_private_key(member.credentials.key_of(member.certificate))
@@ -118,6 +120,8 @@ class Node:
             except httpx.HTTPError as error:
                 if not passes(error):
                     raise
+                # A message that was on its way is lost, and the centre takes it for delivered.
+                self._begin_session(teller)
                 self._lost(in_words(error, "the centre"), pauses)
                 continue
             self.status.connection(True)
@@ -128,6 +132,26 @@ class Node:
                 # New connections then show the newest certificate.
                 renew()
                 renewed = time.monotonic()
+
+    def _with_end(self, why: str) -> str:
+        """Return why a connection was lost, and that the certificate has ended if it has.
+
+        The centre breaks off the handshake then, which looks like any other broken connection.
+        """
+        try:
+            end = membership(self.state).certificate.not_valid_after_utc
+        except CertificateError:
+            return why
+        if datetime.now(UTC) < end:
+            return why
+        return (
+            f"this site's certificate ended on {end:%Y-%m-%d %H:%M} UTC; ask the centre for a new "
+            f"one (wardround-server rotate), then wardround-site join ({why})"
+        )
+
+    def _begin_session(self, teller: Teller) -> None:
+        """Tell the centre to ask again what it has asked; the answer is the same."""
+        self.session = teller.session = secrets.token_hex(16)
 
     def _lost(self, why: str, pauses: Pauses) -> None:
         self.status.connection(False)
@@ -177,7 +201,7 @@ class Node:
         if time.monotonic() - self.told_at > TELL_S or done == of:
             self.status.change(done=done, of=of)
             self.told_at = time.monotonic()
-        return teller.step(done, of)
+        return teller.step()
 
     def _hand_in(self, fleet: Fleet, reply: Message, seconds: float) -> None:
         """Hand an answer in, again and again while the centre is starting or ending."""

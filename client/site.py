@@ -36,11 +36,6 @@ class Site:
         positive(**{"site.threads": self.threads})
         if self.device.split(":")[0] not in ("cpu", "cuda"):
             raise ValueError(f"site.device={self.device!r} is not known; give cpu, cuda or cuda:N")
-        if self.device.startswith("cuda") and not _cuda():
-            raise ValueError(
-                f"site.device={self.device} but this machine shows no CUDA device; "
-                "set device: cpu, or mend the driver"
-            )
 
     @property
     def manifest_path(self) -> Path:
@@ -68,13 +63,6 @@ class Site:
     def ledgers_path(self) -> Path:
         """Where the ledgers of the site's data sets lie."""
         return self.state_path / "ledgers"
-
-
-def _cuda() -> bool:
-    # Imported here: the half that has the network reads these settings too, without torch.
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def load_site(path: Path) -> Site:

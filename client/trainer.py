@@ -40,6 +40,7 @@ from common.contract import (
     Request,
     TrainReply,
 )
+from common.schema import SettingsError
 from common.seeding import generator, secret_generator, seed
 from common.state import Arrays, arrays_of, state_of, tensors_of
 from common.transforms import augment
@@ -53,7 +54,7 @@ class Trainer:
     def __init__(self, site: Site) -> None:
         self.site = site
         self._outbox = Outbox(site.state_path)
-        self._device = torch.device(site.device)
+        self._device = _device(site.device)
         self._policy = site.load_policy()
         self._log = site_log(Path(site.folder))
 
@@ -320,6 +321,16 @@ class Trainer:
                 "training",
                 f"training diverged: {len(broken)} tensors are not finite; lower training.lr",
             )
+
+
+def _device(name: str) -> torch.device:
+    # Not asked by Site: the half without torch reads the same settings.
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise SettingsError(
+            f"site.device={name} but this machine shows no CUDA device; set device: cpu, or mend "
+            "the driver"
+        )
+    return torch.device(name)
 
 
 def trainer_at(path: Path) -> Trainer:

@@ -1,37 +1,44 @@
-"""Tells the centre, every few seconds, how far the site is; hears whether it is to stop."""
+"""Tells the centre, every few seconds, that the site is at work; hears whether it is to stop."""
 
 import logging
 import threading
+import time
 from dataclasses import dataclass, replace
 
 import httpx
 
 WORD_PATH = "/v1/wardround/word"
-EVERY_S = 2.0
+EVERY_S, BEAT_S = 2.0, 30.0
 TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What is told: which round of which run, and its batches; no more than its answer tells."""
+    """What is told: which round of which run, and that it moves.
+
+    Not its batches: with differential privacy a step takes as long as it drew images, and that is
+    nobody's to see (the gate rounds the seconds of an answer for the same reason).
+    """
 
     run: str = ""
     """The run's name at the centre; empty while the site waits."""
     round: int = 0
-    done: int = 0
-    of: int = 0
+    beats: int = 0
+    """Spans of BEAT_S in which a batch was done."""
 
 
 class Teller:
     """A thread that tells the newest state of the work, whatever the work is doing."""
 
     def __init__(self, client: httpx.Client, session: str, log: logging.Logger) -> None:
-        """client: of the centre's address. session: name of this process."""
+        """client: of the centre's address. session: as `session`."""
+        self.session = session
+        """Changed whenever what the centre has sent may be lost."""
         self._client = client
-        self._session = session
         self._log = log
         self._work = Work()
         self._job, self._stopped_job = 0, -1
+        self._beat_at = time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="teller")
         self._thread.start()
@@ -45,9 +52,11 @@ class Teller:
         self._work = work
         self._job += 1
 
-    def step(self, done: int, of: int) -> bool:
+    def step(self) -> bool:
         """Take note of a batch; return whether the centre wants the work to go on."""
-        self._work = replace(self._work, done=done, of=of)
+        if time.monotonic() - self._beat_at > BEAT_S:
+            self._work = replace(self._work, beats=self._work.beats + 1)
+            self._beat_at = time.monotonic()
         return self._stopped_job != self._job
 
     def close(self) -> None:
@@ -64,9 +73,9 @@ class Teller:
     def _tell(self) -> None:
         job, work = self._job, self._work
         try:
-            answer = self._client.post(WORD_PATH, json={"session": self._session, **vars(work)})
+            answer = self._client.post(WORD_PATH, json={"session": self.session, **vars(work)})
             if answer.status_code == httpx.codes.OK and answer.json().get("stop") is True:
                 self._stopped_job = job
         except (httpx.HTTPError, ValueError, AttributeError) as error:
-            # The messages themselves tell of a centre that is gone; this only counts batches.
-            self._log.info("the centre did not hear how far the work is: %s", error)
+            # The messages themselves tell of a centre that is gone.
+            self._log.info("the centre did not hear of the work: %s", error)

@@ -27,9 +27,10 @@ from client.privacy.engine.preflight import (
     prove,
 )
 from client.privacy.policy import Policy, check_study
-from common.config import load_study, study_digest, travelling
+from common.config import check_travelled, load_study, study_digest
 from common.contract import RefusalError, StudyReference
 from common.models.registry import batch_norm_keys, build_model
+from common.schema import SettingsError
 from common.seeding import seed
 from common.state import Arrays, digest_of
 from common.study import Study
@@ -73,9 +74,10 @@ def work_for(
     overrides = tuple(reference.overrides)
     if sum(len(text.encode()) for text in overrides) > MOST_OVERRIDES_BYTES:
         raise RefusalError("study", "the settings of the study are too long; shorten its overrides")
-    # An interpolation could read this machine's environment, hydra.searchpath its disk.
-    if travelling(overrides) != list(overrides) or any("${" in text for text in overrides):
-        raise RefusalError("study", "an override is no setting of a study; leave it out")
+    try:
+        check_travelled(overrides)
+    except SettingsError as error:
+        raise RefusalError("study", str(error)) from error
     study = composed(overrides)
     digest = study_digest(study)
     if digest != reference.digest:

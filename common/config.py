@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,9 @@ LOCAL_GROUPS = ("run", "simulation", "hydra")
 """Groups that never travel: they speak of one machine."""
 LOCAL_KEYS = ("data.root",)
 """Single keys that never travel."""
+PLAIN_KEYS = ("name", "seed", "rounds", "evaluate_every")
+"""Settings of a study that are in no group."""
+_KEY, _CHOICE = re.compile(r"[A-Za-z_]\w*(\.\w+)*"), re.compile(r"[A-Za-z0-9_-]+")
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
@@ -36,6 +40,28 @@ def compose(overrides: Sequence[str]) -> DictConfig:
                 return hydra.compose("config", overrides=list(overrides))
         except Exception as error:
             raise SettingsError(f"settings {list(overrides)} do not compose: {error}") from error
+
+
+def check_travelled(overrides: Sequence[str]) -> None:
+    """Refuse overrides from another machine that could lead to files of this one.
+
+    A group's choice is a file's name to Hydra, and so may be a path; @ puts a file's content
+    elsewhere, ${...} reads the environment.
+
+    Raises:
+        SettingsError: an override is more than a choice of a group or a value of a setting.
+    """
+    if list(overrides) != travelling(overrides):
+        raise SettingsError("an override is no setting of a study; leave it out")
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if not _KEY.fullmatch(key) or "${" in override:
+            raise SettingsError("an override has a form that no study needs; write key=value")
+        group = (CONFIG_FOLDER / key).is_dir()
+        if "." not in key and not group and key not in PLAIN_KEYS:
+            raise SettingsError("an override is no setting of a study; leave it out")
+        if group and not _CHOICE.fullmatch(value):
+            raise SettingsError("the choice of a group is no plain name; give one of its options")
 
 
 def load_study(overrides: Sequence[str]) -> Study:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_PATIENTS = 10_000_000
+DIGEST_DIGITS, LONGEST_TEXT = 64, 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,10 @@ class StudyReference:
     """Hydra overrides that describe the study."""
     digest: str
     """SHA-256 of the study as the server composed it."""
+
+    def __post_init__(self) -> None:
+        if len(self.digest) > DIGEST_DIGITS or not self.digest.isascii():
+            raise ValueError("a study's digest has 64 hexadecimal digits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +136,11 @@ class Refusal:
     site: str
     code: str
     text: str
+
+    def __post_init__(self) -> None:
+        for words in (self.site, self.code, self.text):
+            if len(words) > LONGEST_TEXT or not words.isprintable():
+                raise ValueError(f"a refusal is {LONGEST_TEXT} printable characters at most")
 
 
 Answer: TypeAlias = Description | TrainReply | EvaluateReply | Refusal

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 POLL_S = 0.1
+LOOKED_AT_S = 2.0
+"""Who asks `is_held` holds the lock for an instant: wait so long for it."""
 
 
 class HeldError(ValueError):

@@ -13,6 +13,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.config import load_study
+from common.supervision import end_with_parent
 from server.calls import Watch
 from server.events import event_log
 from server.network import Federation
@@ -28,6 +29,9 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the study; result.json tells how it ended."""
+    if os.environ.get(REAL):
+        # Left behind, it would hold the study's folder and wait for a centre that is gone.
+        end_with_parent()
     folder = Path(os.environ[RUNS_FOLDER]) / str(context.run_config["run"])
     overrides = json.loads(str(context.run_config["overrides"]))
     agreed = json.loads(str(context.run_config["sites"]))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+import httpx
 from flwr.app import Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
@@ -60,11 +61,13 @@ class Watch:
 @dataclass
 class _Call:
     site: str
-    began_at: float
-    """Unix time."""
     identifier: str | None = None
     session: str | None = None
     """Of the node's process that was asked."""
+    told: float | None = None
+    """When the site's word last moved, as the centre wrote it down."""
+    moved_s: float = 0.0
+    """How long it had been waited for then."""
 
 
 class Calls:
@@ -82,19 +85,26 @@ class Calls:
         self._late: list[tuple[str, str]] = []
 
     def ask(
-        self, names: Sequence[str], records: RecordDict, kind: str, limits: StrategyConfig
+        self,
+        names: Sequence[str],
+        records: RecordDict,
+        kind: str,
+        limits: StrategyConfig,
+        patient: bool = True,
     ) -> Iterator[tuple[str, Answer | Missing, Arrays]]:
         """Ask all sites at once; yield their answers in the order of `names`, one in memory.
+
+        patient: whether a site that is not connected may come back meanwhile.
 
         Raises:
             StopError: the study is to be stopped.
         """
         self._drop_late()
         began = time.monotonic()
-        waiting = {name: _Call(name, time.time()) for name in names}
+        waiting = {name: _Call(name) for name in names}
         self._send(waiting, records, kind)
         for name in names:
-            answer, weights = self._awaited(waiting, name, records, kind, began, limits)
+            answer, weights = self._awaited(waiting, name, records, kind, began, limits, patient)
             call = waiting.pop(name)
             if isinstance(answer, Missing):
                 self._missed.add(name)
@@ -111,15 +121,17 @@ class Calls:
         kind: str,
         began: float,
         limits: StrategyConfig,
+        patient: bool,
     ) -> tuple[Answer | Missing, Arrays]:
         call, looked = waiting[name], time.monotonic()
         while True:
+            answer = self._answer_to(call)
+            # In this order: a site that has stopped says so, and that is no answer to count.
             if self._watch.stopped():
                 raise StopError
-            answer = self._answer_to(call)
             if answer is not None:
                 return answer
-            why = self._why_not(call, time.monotonic() - began, limits)
+            why = self._why_not(call, time.monotonic() - began, limits, patient)
             if why is not None:
                 return Missing(why), {}
             if time.monotonic() - looked > LOOK_S:
@@ -146,25 +158,42 @@ class Calls:
     def _answer_to(self, call: _Call) -> tuple[Answer | Missing, Arrays] | None:
         if call.identifier is None:
             return None
-        for message in self._grid.pull_messages([call.identifier]):
-            lost = message.has_error() and message.error.code in LOST_ON_THE_WAY
-            if lost and self._watch.presence is not None:
+        try:
+            messages = list(self._grid.pull_messages([call.identifier]))
+        except httpx.HTTPError:
+            raise
+        except Exception as error:
+            # What a site sends is inflated in there; one site must not end the others' study.
+            return Missing(f"its answer cannot be read ({type(error).__name__})"), {}
+        for message in messages:
+            if self._watch.presence is None:
+                return _read(message)
+            if message.metadata.reply_to_message_id != call.identifier:
+                # The SuperLink gives out whatever a node addresses to the server.
+                self._tell("stray", site=call.site)
+                continue
+            if message.has_error() and message.error.code in LOST_ON_THE_WAY:
                 call.identifier = None
                 return None
             return _read(message)
         return None
 
-    def _why_not(self, call: _Call, waited_s: float, limits: StrategyConfig) -> str | None:
+    def _why_not(
+        self, call: _Call, waited_s: float, limits: StrategyConfig, patient: bool
+    ) -> str | None:
         """Return why an answer is not awaited any longer; None while it is."""
         if waited_s > limits.round_timeout_s:
             return f"no answer within {limits.round_timeout_s:g} s"
         if self._watch.presence is None:
             return NOT_HERE if call.identifier is None else None
-        if call.identifier is None and call.site in self._missed:
+        if call.identifier is None and (not patient or call.site in self._missed):
             return GONE
         heard = self._watch.presence.of(call.site)
-        moved_at = max(call.began_at, heard.moved_at if heard is not None else 0.0)
-        if time.time() - moved_at > limits.stall_timeout_s:
+        told = heard.moved_at if heard is not None else 0.0
+        if told != call.told:
+            # By the clock that nobody sets.
+            call.told, call.moved_s = told, waited_s
+        if waited_s - call.moved_s > limits.stall_timeout_s:
             return (
                 GONE
                 if call.identifier is None

@@ -73,14 +73,15 @@ def run(
     place = open_home(home_folder(home))
     overrides, sites = _settings(place, settings)
     # Composed here, so that what does not fit together is told before any site is asked.
-    from common.config import load_study, study_digest, travelling
+    from common.config import check_travelled, load_study, study_digest, travelling
 
     travels = travelling(overrides)
+    check_travelled(travels)
     study = load_study(travels)
     asked = ask(place.path, study.name, study_digest(study), travels, sites, join_timeout)
     if not as_json:
         _say(f"study {study.name}, digest {asked.asked.digest}")
-        _say(f"sites approve it with  wardround-site approve {asked.asked.digest[:12]}")
+        _say(f"sites approve it with  wardround-site approve {asked.asked.digest[:16]}")
     if detach:
         _tell_run(asked, as_json)
         return

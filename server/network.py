@@ -19,7 +19,7 @@ from common.contract import (
 from common.messages import pack_request
 from common.state import Arrays, State, arrays_of
 from common.study import StrategyConfig
-from server.calls import GONE, NOT_HERE, Calls, Missing, StopError, Watch
+from server.calls import GONE, LOOK_S, NOT_HERE, Calls, Missing, StopError, Watch
 from server.events import Tell
 
 ASK_AGAIN_S = 5.0
@@ -60,9 +60,11 @@ class Federation:
             StopError: the study is to be stopped.
         """
         deadline = time.monotonic() + self._watch.join_timeout_s
-        while len(list(self._grid.get_node_ids())) < len(agreed) and time.monotonic() < deadline:
-            self._pause(self._watch.poll_s)
         if self._watch.presence is None:
+            while len(list(self._grid.get_node_ids())) < len(agreed):
+                if time.monotonic() > deadline:
+                    break
+                self._pause(self._watch.poll_s)
             return self._introductions(agreed, limits)
         found: dict[str, Description] = {}
         while True:
@@ -71,7 +73,7 @@ class Federation:
             if not absent or left_s < 0:
                 return dict(sorted(found.items())), absent
             self._tell("waiting", absent=absent, seconds_left=round(left_s))
-            self._pause(ASK_AGAIN_S)
+            self._pause_for({site for site, why in absent.items() if why == GONE})
 
     def train(
         self,
@@ -165,8 +167,16 @@ class Federation:
         self, names: Sequence[str], limits: StrategyConfig
     ) -> Iterator[tuple[str, Answer | Missing]]:
         records = pack_request(Request(study=self._study))
-        for name, answer, _ in self._calls.ask(names, records, MessageType.QUERY, limits):
+        # Whoever goes away meanwhile is told as missing, and asked again.
+        asked = self._calls.ask(names, records, MessageType.QUERY, limits, patient=False)
+        for name, answer, _ in asked:
             yield name, answer
+
+    def _pause_for(self, sites: set[str]) -> None:
+        """Pause, no longer than until one of these sites is there."""
+        end = time.monotonic() + ASK_AGAIN_S
+        while time.monotonic() < end and not sites & set(self._nodes()):
+            self._pause(LOOK_S)
 
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds

@@ -1,7 +1,6 @@
 """What the sites tell of themselves while they work: one small file a site, the newest word only.
 
-The listener writes it, the rounds and the status page read it. It says nothing that the round's
-own answer would not say: which round, how many batches of how many.
+The listener writes it, the rounds read it: which round of which study, and that it moves.
 """
 
 import time
@@ -23,19 +22,17 @@ class Word:
     """What a site says of itself; sent by its node every few seconds."""
 
     session: str
-    """Name of the node's process: another one has lost what the old one worked on."""
+    """Name of the node's connection: in another one it has lost what it had been sent."""
     run: str = ""
     """Folder name of the run whose message the site works on; empty while it waits."""
     round: int = 0
-    done: int = 0
-    """Batches done in the round."""
-    of: int = 0
-    """Batches of the round."""
+    beats: int = 0
+    """Spans of time in which it did a batch of the round."""
 
     def __post_init__(self) -> None:
         if len(self.session) > 64 or len(self.run) > 200:
             raise ValueError("a name in it is too long")
-        if not all(0 <= count <= MOST_STEPS for count in (self.round, self.done, self.of)):
+        if not all(0 <= count <= MOST_STEPS for count in (self.round, self.beats)):
             raise ValueError("a count in it is not possible")
 
 
@@ -62,7 +59,7 @@ class Presence:
     def hear(self, site: str, word: Word) -> None:
         """Keep a site's word."""
         now, before = time.time(), self.of(site)
-        moved = now if before is None or before.word != word else before.moved_at
+        moved = now if before is None or _work(before.word) != _work(word) else before.moved_at
         self._folder.mkdir(exist_ok=True)
         heard = Heard(word=word, heard_at=now, moved_at=moved)
         write_json(self._folder / f"{site}.json", asdict(heard))
@@ -73,6 +70,11 @@ class Presence:
             return _Heards.validate_python(read_json(self._folder / f"{site}.json"))
         except (OSError, ValueError):
             return None
+
+
+def _work(word: Word) -> tuple[str, int, int]:
+    # Not the session: a site that only begins new ones does not move.
+    return word.run, word.round, word.beats
 
 
 def word_from(raw: bytes) -> Word:

@@ -73,8 +73,10 @@ def run_study(
     try:
         kept = _enrolled(run, kept, agreed)
         while kept.rounds_done < study.rounds:
-            kept = _round(run, kept)
+            kept, headline = _round(run, kept)
             save_checkpoint(folder, kept)
+            record = kept.progress.rounds[-1]
+            tell("round done", round=record.round, seconds=record.seconds, **headline)
         outcome = _finished(run, kept)
     except QuorumError as error:
         kept = load_checkpoint(folder, digest) or kept
@@ -120,7 +122,7 @@ def _training_sites(roster: Mapping[str, Description]) -> list[str]:
     return [site for site, about in roster.items() if about.patients_train > 0]
 
 
-def _round(run: Run, kept: Checkpoint) -> Checkpoint:
+def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | None]]:
     began = time.monotonic()
     number = kept.rounds_done + 1
     evaluate = (number - 1) % run.study.evaluate_every == 0
@@ -146,8 +148,7 @@ def _round(run: Run, kept: Checkpoint) -> Checkpoint:
         sites=parts,
     )
     progress = replace(_remembered(run, kept, record, before), spent=spent)
-    run.tell("round done", round=number, seconds=record.seconds, **_headline(run, before))
-    return replace(kept, model=model, moments=moments, progress=progress)
+    return replace(kept, model=model, moments=moments, progress=progress), _headline(run, before)
 
 
 def _accepted(

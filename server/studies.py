@@ -122,6 +122,11 @@ class StudyRun:
         """
         return held(self.folder / LOCK, "works on this study", LOCK_WAIT_S)
 
+    def last_event_at(self) -> float:
+        """Return when something happened last, in Unix time; 0 before anything has."""
+        path = self.folder / EVENTS
+        return path.stat().st_mtime if path.exists() else 0.0
+
     def rounds_done(self) -> int:
         """Return the full rounds, as the events tell them."""
         path = self.folder / EVENTS

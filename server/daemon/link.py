@@ -111,9 +111,9 @@ async def serve(home: Home, listen: str, inner_port: int, log: logging.Logger) -
     """Serve until a signal ends it."""
     app: Any = superlink(home)
     context = tls_context(home)
-    door = door_server(
-        Door(app, Registry(home), Desk(home.path)), listen, home.settings.port, context
-    )
+    registry = Registry(home)
+    front = Door(app, registry, Desk(home.path))
+    door = door_server(front, registry, listen, home.settings.port, context)
     inside = Server(
         uvicorn.Config(inner(app), INNER_HOST, inner_port, log_level="warning", access_log=False)
     )

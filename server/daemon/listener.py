@@ -48,6 +48,8 @@ FLEET_PATHS = frozenset(
         "confirm-message-received",
     )
 )
+FIRST_REQUEST_S = 20.0
+MOST_CONNECTIONS = 1000
 MOST_WORD_BYTES = 4096
 MOST_BODY_BYTES = 64 * 2**20
 PEER = "wardround.peer"
@@ -62,7 +64,13 @@ class Peer:
 
 
 class PeerProtocol(H11Protocol):
-    """Uvicorn's HTTP protocol, which tells the app whose certificate the connection has."""
+    """Uvicorn's HTTP protocol, which tells the app whose certificate the connection has.
+
+    A connection whose certificate is not admitted ends at once, and so does one without a request:
+    both would hold a place.
+    """
+
+    registry: Registry
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Read the peer's certificate once; TLS has verified its chain and its dates."""
@@ -70,12 +78,24 @@ class PeerProtocol(H11Protocol):
         tls = transport.get_extra_info("ssl_object")
         raw = tls.getpeercert(binary_form=True) if tls is not None else None
         peer, app = _peer_of(raw) if raw else None, self.app
+        if peer is None or self.registry.site_of(peer.serial, peer.public_key_der) is None:
+            transport.close()
+            return
+        asked = False
 
         async def with_peer(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal asked
+            asked = True
             scope[PEER] = peer
             await app(scope, receive, send)
 
         self.app = with_peer
+
+        def close_unasked() -> None:
+            if not asked:
+                transport.close()
+
+        self.loop.call_later(FIRST_REQUEST_S, close_unasked)
 
 
 def _peer_of(certificate_der: bytes) -> Peer:
@@ -134,9 +154,12 @@ class Door:
 def _signs_as(scope: Scope) -> bool:
     """Whether the node key that the request is signed with is the certificate's."""
     peer: Peer = scope[PEER]
-    told = dict(scope["headers"]).get(FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode())
+    name = FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode()
+    told = [value for header, value in scope["headers"] if header == name]
+    if len(told) != 1:
+        return False
     try:
-        key = bytes_to_public_key(b64decode(told or b"", validate=True))
+        key = bytes_to_public_key(b64decode(told[0], validate=True))
         return (
             key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == peer.public_key_der
         )
@@ -145,8 +168,11 @@ def _signs_as(scope: Scope) -> bool:
 
 
 def _fits(scope: Scope) -> bool:
-    length = dict(scope["headers"]).get(b"content-length", b"")
-    return length.isdigit() and int(length) <= MOST_BODY_BYTES
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length", b"")
+    # A body in chunks has no length, whatever stands beside it.
+    chunked = b"transfer-encoding" in headers
+    return not chunked and length.isdigit() and int(length) <= MOST_BODY_BYTES
 
 
 async def refuse(send: Send, status: int, why: str) -> None:
@@ -172,13 +198,17 @@ def tls_context(home: Home) -> ssl.SSLContext:
     return context
 
 
-def door_server(app: App, host: str, port: int, context: ssl.SSLContext) -> uvicorn.Server:
+def door_server(
+    door: App, registry: Registry, host: str, port: int, context: ssl.SSLContext
+) -> uvicorn.Server:
     """Return the public server; it has not been started."""
+    protocol = type("PeerProtocol", (PeerProtocol,), {"registry": registry})
     config = uvicorn.Config(
-        app,
+        door,
         host=host,
         port=port,
-        http=PeerProtocol,
+        http=protocol,
+        limit_concurrency=MOST_CONNECTIONS,
         ws="none",
         lifespan="off",
         log_level="warning",

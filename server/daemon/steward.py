@@ -41,15 +41,20 @@ class Steward:
         self._registry = Registry(home)
         self._states = states
         self._log = log
+        self._begun: set[int] = set()
+        """The Flower runs that this process began."""
 
     def tend(self) -> None:
         """Look once; a failure is told, and the next look tries again."""
         try:
             self._nodes()
-            for run in runs_in(self._home.path):
-                self._run(run)
         except Exception:
-            self._log.exception("the nodes and runs could not be looked after")
+            self._log.exception("the nodes could not be looked after")
+        for run in runs_in(self._home.path):
+            try:
+                self._run(run)
+            except Exception:
+                self._log.exception("study %s could not be looked after", run.folder.name)
 
     def _nodes(self) -> None:
         state = self._states.state()
@@ -77,13 +82,18 @@ class Steward:
             return
         attempt = run.attempt
         if attempt is None:
-            if status == "running":
-                self._begin(run, Attempt(flower_run=0, begun_at=time.time()))
+            # Also one that is to be stopped: its process writes that it was.
+            self._begin(run, Attempt(flower_run=0, begun_at=time.time()))
             return
-        if run.worked_on() or time.time() - attempt.begun_at < self._patience(attempt):
+        if run.worked_on() or abs(time.time() - attempt.begun_at) < self._patience(run, attempt):
+            return
+        if run.status()[0] not in ("running", "stopping"):
+            # It ended between the two looks.
             return
         rounds = run.rounds_done()
-        fruitless = attempt.fruitless + 1 if rounds <= attempt.rounds_done else 0
+        fruitless = attempt.fruitless if rounds <= attempt.rounds_done else 0
+        # What ended with the centre itself is no fault of the study.
+        fruitless += attempt.flower_run in self._begun
         if fruitless >= MOST_FRUITLESS:
             why = f"its process ended {fruitless} times without a new round; see the server's log"
             run.keep_attempt(replace(attempt, gave_up=why))
@@ -95,7 +105,10 @@ class Steward:
             Attempt(flower_run=0, begun_at=time.time(), fruitless=fruitless, rounds_done=rounds),
         )
 
-    def _patience(self, attempt: Attempt) -> float:
+    def _patience(self, run: StudyRun, attempt: Attempt) -> float:
+        if run.last_event_at() > attempt.begun_at:
+            # Its process has held the folder, and does not any more.
+            return 0.0
         state = self._states.state()
         found = state.get_run_info(run_ids=[attempt.flower_run])
         over = not found or found[0].status.status == Status.FINISHED
@@ -117,7 +130,10 @@ class Steward:
                 }
             ),
         )
+        # Before the start: a disk that is full must not begin a run at each look.
+        run.keep_attempt(attempt)
         begun = control_handlers.start_run(request, ACCOUNT, state, None)
+        self._begun.add(begun.run_id)
         run.keep_attempt(replace(attempt, flower_run=begun.run_id))
         self._log.info("study %s begun", run.folder.name, extra={"flower_run": begun.run_id})
 

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 
 from common.certificates import WARN_DAYS, days_until, read_certificate
 from common.daemon_log import daemon_log
-from common.locks import held
-from common.supervision import Keeper, Part, beside_python, python_module
+from common.locks import LOOKED_AT_S, held
+from common.supervision import OWNER_ALONE, Keeper, Part, python_module
 from server.daemon.health import HealthServer
 from server.daemon.inner import INNER_HOST, superexec_secret
 from server.daemon.metrics import serve_metrics
@@ -41,8 +41,8 @@ def parts_of(home: Home, listen: str, inner_port: int) -> list[Part]:
         ),
         Part(
             name="exec",
-            command=[
-                beside_python("flower-superexec"),
+            command=python_module(
+                "server.daemon.executor",
                 "--insecure",
                 "--runtime-api-address",
                 f"{INNER_HOST}:{inner_port}",
@@ -50,7 +50,7 @@ def parts_of(home: Home, listen: str, inner_port: int) -> list[Part]:
                 str(superexec_secret(home.path)),
                 "--parent-pid",
                 str(os.getpid()),
-            ],
+            ),
             environment={
                 "FLWR_HOME": flower,
                 "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": TASK_POLL_S,
@@ -69,9 +69,10 @@ def run_daemon(home: Home, listen: str, health_port: int, metrics_port: int) -> 
     Raises:
         ValueError: another daemon runs on this home, or a port is taken.
     """
+    os.umask(OWNER_ALONE)
     log = daemon_log("server", home.path / "logs" / "server.jsonl")
     with ExitStack() as stack:
-        stack.enter_context(held(home.path / ".daemon.lock", "serves this federation"))
+        stack.enter_context(held(home.path / ".daemon.lock", "serves this federation", LOOKED_AT_S))
         keeper = Keeper(parts_of(home, listen, _free_port()), log)
         stack.callback(keeper.stop)
         health = HealthServer(f"{INNER_HOST}:{health_port}")

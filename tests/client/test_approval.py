@@ -19,7 +19,7 @@ from client.privacy.policy import Policy, StudyPolicy
 from common.contract import RefusalError
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-ONE, TWO = "ab" * 32, "abababab" + "cd" * 28
+ONE, TWO = "ab" * 32, "ab" * 8 + "cd" * 24
 STRICT = Policy(studies=StudyPolicy(approved=[]))
 LISTED = Policy(studies=StudyPolicy(approved=[ONE]))
 OPEN = Policy(studies=StudyPolicy(approved=None))
@@ -74,7 +74,7 @@ def test_what_the_policy_approves_runs_and_writes_nothing(
 
 def test_an_answer_has_who_and_when_and_outlives_the_process(approvals: Approvals) -> None:
     asked(approvals, STRICT)
-    approvals.answer(ONE[:8].upper(), APPROVED, "anna", NOW)
+    approvals.answer(ONE[:16].upper(), APPROVED, "anna", NOW)
     (known,) = Approvals(approvals.state).all()
     assert (known.status, known.decided_by, known.name) == (APPROVED, "anna", "smoke")
     assert known.decided == NOW.isoformat(timespec="seconds")
@@ -95,8 +95,8 @@ def test_all_digits_answer_a_study_beforehand_and_it_then_runs(approvals: Approv
         ("abababax", "is no study's digest"),
         ("../../etc", "is no study's digest"),
         ("ab" * 33, "is no study's digest"),
-        ("00000000", "was proposed here"),
-        ("abababab", "give more digits"),
+        ("0" * 16, "was proposed here"),
+        ("ab" * 8, "give more digits"),
     ],
 )
 def test_digits_of_no_study_or_of_two_answer_nothing(

@@ -61,7 +61,7 @@ def test_a_proposed_study_is_told_in_plain_words(command: Command) -> None:
         "auroc leave, with noise 2",
         "of each patient, epsilon 3 for all rounds",
         "epsilon 3 a patient at most for its training; this site's policy ends it at 8",
-        f"wardround-site approve {digest[:8]}",
+        f"wardround-site approve {digest[:16]}",
     ):
         assert words in out
 
@@ -81,7 +81,7 @@ def test_a_study_without_privacy_says_so_loudly(command: Command) -> None:
 
 def test_a_study_is_approved_and_rejected_by_a_few_digits_and_by_whom(command: Command) -> None:
     digest = command.propose(*PICTURES)
-    assert command("approve", digest[:8]) == (0, f"approved: {digest}\n", "")
+    assert command("approve", digest[:16]) == (0, f"approved: {digest}\n", "")
     assert command.approvals.status(digest) == APPROVED
     assert command("reject", digest) == (0, f"rejected: {digest}\n", "")
     (told,) = json.loads(command("studies", "--json")[1])

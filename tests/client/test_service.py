@@ -293,7 +293,7 @@ def test_a_study_trains_once_it_is_approved_and_no_more_once_it_is_rejected(serv
     assert (refused.code, refused.text) == ("policy", f"{text}; it is not approved here")
 
     def command(verb: str) -> None:
-        words = [sys.executable, "-m", "client.cli", verb, digest[:10], "--site", str(serves)]
+        words = [sys.executable, "-m", "client.cli", verb, digest[:16], "--site", str(serves)]
         told = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
         assert digest in told
 

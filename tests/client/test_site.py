@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from client.site import load_site
 from common.schema import SettingsError
@@ -47,9 +46,3 @@ def test_wrong_settings_are_refused_by_name(tmp_path: Path, text: str, told: str
 def test_settings_that_are_not_there_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         load_site(tmp_path / "site.yaml")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no CUDA device"):
-        load_site(written(tmp_path, "name: a\nmanifest: m.csv\ndevice: cuda\n"))

@@ -16,7 +16,8 @@ from client.privacy.ledger import ledgers_in
 from client.privacy.policy import CohortPolicy, LeavePolicy, Policy, PrivacyPolicy, open_policy
 from client.trainer import Trainer, trainer_at
 from common.accounting import PrivateSteps, epsilon_of, unprotected_release
-from common.contract import RefusalError, Released, TrainReply
+from common.contract import RefusalError, Released, Request, StudyReference, TrainReply
+from common.schema import SettingsError
 from common.state import Arrays, digest_of
 from tests.builders import (
     PICTURES,
@@ -391,15 +392,6 @@ def test_a_study_over_the_cap_is_refused_before_its_first_round(tmp_path: Path) 
     assert charges_at(tmp_path / "a") == []
 
 
-@pytest.mark.parametrize("override", ["seed=${oc.env:HOME}", "hydra.searchpath=[file:///etc]"])
-def test_an_override_that_reads_this_machine_is_refused(override: str, tmp_path: Path) -> None:
-    trainer = trainer_at(pictures_site(tmp_path / "a"))
-    request = request_for(*SGD)
-    study = replace(request.study, overrides=[*request.study.overrides, override])
-    with pytest.raises(RefusalError, match="no setting of a study"):
-        trainer.describe(replace(request, study=study))
-
-
 def shorter(weights: Arrays) -> Arrays:
     return dict(list(weights.items())[1:])
 
@@ -458,3 +450,36 @@ def test_training_leaves_the_global_generator_as_it_was(tmp_path: Path) -> None:
     before = torch.random.get_rng_state()
     trained(trainer, *SGD, "model.dropout=0.5")
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = pictures_site(tmp_path / "a")
+    path.write_text(path.read_text() + "device: cuda\n")
+    with pytest.raises(SettingsError, match="no CUDA device"):
+        trainer_at(path)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "experiment=../../../../tmp/site",
+        "model=/etc/passwd",
+        "+experiment@_global_=smoke",
+        "+model@foo=../policy",
+        "experiment=[smoke,../x]",
+        "model={name:unet}",
+        "defaults=[]",
+        "~training",
+        "seed=${oc.env:HOME}",
+        "hydra.searchpath=[file:///etc]",
+    ],
+)
+def test_no_override_leads_to_a_file_of_the_site(override: str, tmp_path: Path) -> None:
+    reference = StudyReference(overrides=[*PICTURES, override], digest="ab")
+    trainer = trainer_at(pictures_site(tmp_path / "a"))
+    with pytest.raises(RefusalError) as refused:
+        trainer.describe(Request(study=reference))
+    assert refused.value.code == "study"
+    assert str(tmp_path) not in refused.value.text
+    assert "digest" not in refused.value.text

@@ -35,9 +35,9 @@ def teller(centre: Centre) -> Iterator[Teller]:
 
 def test_a_stop_ends_the_work_that_was_told(centre: Centre, teller: Teller) -> None:
     teller.now(WORK)
-    assert teller.step(1, 10)
+    assert teller.step()
     centre.stop = True
-    until("the stop is heard", lambda: not teller.step(2, 10), 3 * EVERY_S)
+    until("the stop is heard", lambda: not teller.step(), 3 * EVERY_S)
 
 
 def test_a_stop_does_not_end_the_same_run_when_it_is_gone_on_with(
@@ -45,8 +45,8 @@ def test_a_stop_does_not_end_the_same_run_when_it_is_gone_on_with(
 ) -> None:
     teller.now(WORK)
     centre.stop = True
-    until("the stop is heard", lambda: not teller.step(2, 10), 3 * EVERY_S)
+    until("the stop is heard", lambda: not teller.step(), 3 * EVERY_S)
     centre.stop = False
     teller.now(Work())
     teller.now(WORK)
-    assert teller.step(1, 10)
+    assert teller.step()

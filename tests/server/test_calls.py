@@ -52,6 +52,7 @@ class Network:
             turn = self.pushed.count(node)
             self.pushed.append(node)
             names.append(f"{node}-{turn}")
+            message.metadata.__dict__["_message_id"] = names[-1]
             self.waiting[names[-1]] = message, self.rules[node][turn]
         return names
 
@@ -134,7 +135,7 @@ def test_a_site_that_tells_of_batches_is_waited_for_beyond_the_stall_limit(tmp_p
     def slow(message: Message) -> Message | None:
         if time.monotonic() - began > 0.8:
             return described(message)
-        asked.presence.hear("st-a", Word(session="first", run="r", done=next(batches), of=1000))
+        asked.presence.hear("st-a", Word(session="first", run="r", beats=next(batches)))
         return None
 
     asked = Asked(tmp_path, Network({1: [slow]}, {"st-a": 1}))
@@ -188,3 +189,38 @@ def test_a_stop_ends_the_waiting(tmp_path: Path) -> None:
     asked = Asked(tmp_path, Network({1: [silent]}, {"st-a": 1}), stopped=lambda: True)
     with pytest.raises(StopError):
         asked.ask("st-a")
+
+
+def test_what_answers_no_question_is_not_taken_for_an_answer(tmp_path: Path) -> None:
+    turns = iter(range(9))
+
+    def forged(message: Message) -> Message:
+        answer = described(message)
+        if next(turns) == 0:
+            answer.metadata.__dict__["_reply_to_message_id"] = ""
+        return answer
+
+    network = Network({1: [forged]}, {"st-a": 1})
+    kept = network.pull_messages
+
+    def pull(names: Iterable[str]) -> list[Message]:
+        held = dict(network.waiting)
+        found = kept(names)
+        if found and found[0].metadata.reply_to_message_id == "":
+            network.waiting = held
+        return found
+
+    network.pull_messages = pull  # type: ignore[method-assign]
+    asked = Asked(tmp_path, network)
+    assert isinstance(asked.ask("st-a")["st-a"], Description)
+    assert ("stray", {"site": "st-a"}) in asked.told
+
+
+def test_an_answer_that_cannot_be_read_costs_its_site_alone(tmp_path: Path) -> None:
+    def broken(_: Message) -> Message:
+        raise ValueError("not a message")
+
+    network = Network({1: [broken], 2: [described]}, {"st-a": 1, "st-b": 2})
+    answers = Asked(tmp_path, network).ask("st-a", "st-b")
+    assert answers["st-a"] == Missing("its answer cannot be read (ValueError)")
+    assert isinstance(answers["st-b"], Description)

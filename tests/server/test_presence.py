@@ -5,7 +5,7 @@ import pytest
 
 from server.presence import FOLDER, Presence, Word, word_from
 
-WORD = Word(session="s1", run="r", round=2, done=3, of=9)
+WORD = Word(session="s1", run="r", round=2, beats=3)
 
 
 def test_the_newest_word_stands_and_its_last_move(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_the_newest_word_stands_and_its_last_move(tmp_path: Path) -> None:
     assert second.word == WORD
     assert second.heard_at > first.heard_at
     assert second.moved_at == first.moved_at
-    presence.hear("st-a", Word(session="s1", run="r", round=2, done=4, of=9))
+    presence.hear("st-a", Word(session="s1", run="r", round=2, beats=4))
     third = presence.of("st-a")
     assert third is not None
     assert third.moved_at > first.moved_at
@@ -42,7 +42,7 @@ def test_a_broken_file_is_as_none(tmp_path: Path) -> None:
         b'{"session": 3}',
         json.dumps({"session": "s" * 65}).encode(),
         json.dumps({"session": "s", "run": "r" * 201}).encode(),
-        json.dumps({"session": "s", "done": -1}).encode(),
+        json.dumps({"session": "s", "beats": -1}).encode(),
         json.dumps({"session": "s", "round": 10**10}).encode(),
     ],
 )

@@ -9,7 +9,7 @@ from server.studies import STOP, ask
 
 
 def say(home: Path, run: str) -> tuple[int, bool | None]:
-    word = {"session": "s", "run": run, "round": 1, "done": 0, "of": 2}
+    word = {"session": "s", "run": run, "round": 1, "beats": 0}
     status, body = Desk(home).word("st-a", json.dumps(word).encode())
     return status, json.loads(body).get("stop")
 

@@ -133,7 +133,7 @@ def test_a_body_of_unknown_or_great_length_is_refused(length: str, hospital: Hos
 
 
 def test_a_word_is_kept_under_the_certificates_name(hospital: Hospital) -> None:
-    word = json.dumps({"session": "s", "run": "", "round": 0, "done": 0, "of": 0}).encode()
+    word = json.dumps({"session": "s", "run": "", "round": 0, "beats": 0}).encode()
     assert hospital.ask(WORD_PATH, body=word) == 200
     assert hospital.ask(WORD_PATH, method="GET", body=word) == 404
     assert hospital.ask(WORD_PATH, body=b"x" * 10_000) == 400
