@@ -25,6 +25,7 @@ from flwr.proto.fleet_pb2 import (
     DeactivateNodeRequest,
     PullMessagesRequest,
     PushMessagesRequest,
+    PushMessagesResponse,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.node_pb2 import Node
@@ -82,6 +83,7 @@ class Fleet:
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
         self._runs: dict[int, Run] = {}
+        self._begun: tuple[str, PushMessagesResponse] | None = None
 
     def activate(self) -> int:
         """Tell the centre that the node is here; return its number."""
@@ -116,17 +118,16 @@ class Fleet:
         return Received(content, self._runs[number])
 
     def send(self, reply: Message, seconds: float) -> None:
-        """Hand an answer in. seconds: what the site worked for it."""
-        reply.metadata.__dict__["_message_id"] = reply.object_id
+        """Hand an answer in. seconds: what the site worked for it.
+
+        Called again after a broken connection it goes on with the same hand-in: the SuperLink
+        takes a message once, and would wait for ever for what of it had not arrived.
+        """
+        reply.metadata.__dict__["_message_id"] = number = reply.object_id
         with no_object_id_recompute():
-            pushed = self._client.PushMessages(
-                PushMessagesRequest(
-                    node=self._node,
-                    messages_list=[message_to_proto(remove_content_from_message(reply))],
-                    message_object_trees=[get_object_tree(reply)],
-                    clientapp_runtime_list=[seconds],
-                )
-            )
+            if self._begun is None or self._begun[0] != number:
+                self._begun = (number, self._announced(reply, seconds))
+            pushed = self._begun[1]
             push_objects(
                 get_all_nested_objects(reply),
                 make_push_object_fn_protobuf(
@@ -134,6 +135,18 @@ class Fleet:
                 ),
                 object_ids_to_push=set(pushed.objects_to_push),
             )
+        self._begun = None
+
+    def _announced(self, reply: Message, seconds: float) -> PushMessagesResponse:
+        answer: PushMessagesResponse = self._client.PushMessages(
+            PushMessagesRequest(
+                node=self._node,
+                messages_list=[message_to_proto(remove_content_from_message(reply))],
+                message_object_trees=[get_object_tree(reply)],
+                clientapp_runtime_list=[seconds],
+            )
+        )
+        return answer
 
     def leave(self) -> None:
         """Tell the centre that the node goes, if it still hears."""

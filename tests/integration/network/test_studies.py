@@ -1,0 +1,147 @@
+"""Studies over a centre and two sites that are real processes: each ends as it must."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from server.presence import Presence
+from server.studies import ask_to_stop, go_on
+from simulation.chaos.federation import AskedStudy, Federation, SitePlace
+from simulation.chaos.hospitals import Undisturbed
+from simulation.chaos.waiting import until
+from tests.integration.network.foreign import answers_of, begin_foreign_run
+
+TINY = ["experiment=smoke", "rounds=2", "training.local_steps=4"]
+LONG = ["experiment=smoke", "rounds=2", "training.local_steps=40"]
+Expect = Callable[[list[str]], Undisturbed]
+
+
+@pytest.fixture(scope="module")
+def ward(federation: Federation) -> Federation:
+    federation.start_server()
+    federation.start_sites()
+    return federation
+
+
+def _assert_undisturbed(ward: Federation, study: AskedStudy, expected: Undisturbed) -> None:
+    assert study.wait() == "completed", study.reason
+    assert study.model() == expected.model
+    assert all(part == sorted(ward.sites) for part in study.participants())
+    for name, site in ward.sites.items():
+        assert site.charges(study.digest) == expected.charges[name]
+
+
+def _in_round(site: SitePlace, study: AskedStudy, number: int) -> None:
+    def there() -> bool:
+        status = site.status()
+        return status.study == study.digest and status.round == number
+
+    until(f"{site.name} works on round {number}", there, 120.0)
+
+
+def _site_verb(site: SitePlace, *arguments: str) -> str:
+    command = [sys.executable, "-m", "client.cli", *arguments, "--site", str(site.yaml)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_a_networked_study_has_the_bytes_of_the_simulated_one(
+    ward: Federation, expected: Expect
+) -> None:
+    overrides = [*TINY, "name=same"]
+    study = ward.run(overrides)
+    _assert_undisturbed(ward, study, expected(overrides))
+
+
+@pytest.mark.parametrize("kind", ["trainer", "node"])
+def test_a_half_of_a_site_killed_within_a_round_changes_nothing(
+    ward: Federation, expected: Expect, kind: str
+) -> None:
+    overrides = [*LONG, f"name=kill-{kind}"]
+    study, site = ward.run(overrides), ward.sites["north"]
+    _in_round(site, study, 2)
+    ward.processes.kill(kind, site.folder.name)
+    _assert_undisturbed(ward, study, expected(overrides))
+
+
+def test_a_server_killed_within_a_round_resumes_by_itself(
+    ward: Federation, expected: Expect
+) -> None:
+    overrides = [*LONG, "name=kill-server"]
+    study = ward.run(overrides)
+    _in_round(ward.sites["north"], study, 2)
+    ward.processes.kill("server")
+    ward.start_server()
+    _assert_undisturbed(ward, study, expected(overrides))
+
+
+def test_a_stopped_study_stops_within_a_batch_and_resumes_to_the_same_bytes(
+    ward: Federation, expected: Expect
+) -> None:
+    overrides = [*LONG, "rounds=3", "name=stopped"]
+    study, site = ward.run(overrides), ward.sites["north"]
+    _in_round(site, study, 2)
+    ask_to_stop(study.run)
+    assert study.wait() == "stopped"
+    assert study.run.rounds_done() == 1
+    presence = Presence(ward.home.path)
+
+    def idle() -> bool:
+        words = [presence.of(name) for name in ward.sites]
+        return all(heard is not None and not heard.word.run for heard in words)
+
+    until("no site works on it", idle, 30.0)
+    assert all(len(site.charges(study.digest)) <= 2 for site in ward.sites.values())
+    go_on(study.run)
+    _assert_undisturbed(ward, study, expected(overrides))
+
+
+def test_a_bundle_with_code_is_refused_and_its_code_not_run(
+    ward: Federation, tmp_path: Path
+) -> None:
+    secret = ward.sites["north"].folder / "site.yaml"
+    taken, answers = tmp_path / "taken", tmp_path / "answers.json"
+    begin_foreign_run(
+        ward.home, {"secret": str(secret), "taken": str(taken), "answers": str(answers)}
+    )
+    until("the foreign server has its answers", answers.exists, 120.0)
+    told = answers_of(answers)
+    assert len(told) == len(ward.sites)
+    for answer in told:
+        body = json.loads(answer["body"]["json"])
+        assert (answer["body"]["kind"], body["code"]) == ("Refusal", "bundle")
+    assert not taken.exists()
+    assert secret.read_text() not in json.dumps(told)
+    assert "which is not installed here" in ward.sites["north"].status().last_error
+
+
+def test_a_study_waits_for_its_approval_and_runs_when_it_has_it(
+    ward: Federation, expected: Expect
+) -> None:
+    overrides, site = [*TINY, "name=asked"], ward.sites["north"]
+    site.set_policy("studies", approved=[])
+    study = ward.run(overrides)
+    study.wait_for("waiting")
+    (proposed,) = json.loads(_site_verb(site, "studies", "--json"))
+    assert (proposed["digest"], proposed["status"]) == (study.digest, "proposed")
+    assert study.run.status()[0] == "running"
+    assert not site.charges(study.digest)
+    _site_verb(site, "approve", study.digest[:12])
+    _assert_undisturbed(ward, study, expected(overrides))
+
+
+def test_a_rejected_study_ends_without_the_site_and_says_so(ward: Federation) -> None:
+    site = ward.sites["north"]
+    site.set_policy("studies", approved=[])
+    study = ward.run([*TINY, "name=rejected"], join_timeout_s=12.0)
+    study.wait_for("waiting")
+    _site_verb(site, "reject", study.digest)
+    assert study.wait() == "partial"
+    assert "north" in study.reason
+    assert study.digest in study.reason
+    assert study.participants() == [["south"], ["south"]]
+    assert not site.charges(study.digest)

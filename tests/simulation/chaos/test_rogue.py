@@ -1,0 +1,45 @@
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from flwr.app import RecordDict
+from torch import zeros
+
+from common.contract import Released, TrainReply
+from common.messages import MessageError, pack_answer, unpack_answer, unpack_weights
+from server.aggregation import refusal_of
+from simulation.chaos.rogue import broken
+
+MODEL = {"a": zeros(2, 3), "b": zeros(2, 3)}
+REPLY = TrainReply(
+    site="north", round=2, patients=20, steps=4, seconds=1.0, train_loss=None, estimates={}
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    fault: str
+    says: str
+
+
+def _answer() -> RecordDict:
+    weights = {name: np.zeros((2, 3), np.float32) for name in MODEL}
+    return pack_answer(Released(body=REPLY, weights=weights))
+
+
+def _weights(records: RecordDict) -> Mapping[str, np.ndarray]:
+    return unpack_weights(records)
+
+
+@pytest.mark.parametrize("case", [Case("shape", "has shape"), Case("nan", "NaN")])
+def test_broken_weights_are_what_the_centre_refuses(case: Case) -> None:
+    assert refusal_of(_weights(_answer()), MODEL) is None
+    records = broken(_answer(), case.fault)
+    assert case.says in str(refusal_of(_weights(records), MODEL))
+    assert unpack_answer(records) == REPLY
+
+
+def test_broken_bytes_cannot_be_read() -> None:
+    with pytest.raises(MessageError, match="header"):
+        _weights(broken(_answer(), "bytes"))
