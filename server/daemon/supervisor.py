@@ -26,7 +26,7 @@ from server.federation.home import Home
 from server.studies import REAL, RUNS_FOLDER
 
 TICK_S = 0.2
-TASK_POLL_S = "0.2"
+TASK_POLL_S = "1.0"
 WARN_EVERY_S = 24 * 3600.0
 
 

@@ -137,8 +137,8 @@ def ended_certificate(stage: Stage) -> str:
     return f"{undisturbed_in_all(federation, study, expected)}; before: refused, status says why"
 
 
-def diverging(stage: Stage) -> str:
-    """Give a hospital images on which training ends in NaN."""
+def broken_images(stage: Stage) -> str:
+    """Give a hospital images that are not finite once they are read."""
     stage.give_up_shared()
     with stage.fresh() as federation:
         _spoil(federation.sites[VICTIM])
@@ -168,5 +168,5 @@ SCENARIOS = [
     Scenario("clock +1 h", "a site's clock is an hour ahead", partial(wrong_clock, 3600)),
     Scenario("clock -1 h", "a site's clock is an hour behind", partial(wrong_clock, -3600)),
     Scenario("certificate ended", "a site's certificate ends, then a new one", ended_certificate),
-    Scenario("diverging site", "a site's training ends in NaN", diverging),
+    Scenario("broken images", "a site's images overflow float32", broken_images),
 ]

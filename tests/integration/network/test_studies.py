@@ -130,7 +130,7 @@ def test_a_study_waits_for_its_approval_and_runs_when_it_has_it(
     assert (proposed["digest"], proposed["status"]) == (study.digest, "proposed")
     assert study.run.status()[0] == "running"
     assert not site.charges(study.digest)
-    _site_verb(site, "approve", study.digest[:12])
+    _site_verb(site, "approve", study.digest[:16])
     _assert_undisturbed(ward, study, expected(overrides))
 
 
