@@ -54,6 +54,8 @@ def test_what_a_killed_trainer_left_is_replaced(sockets: Path) -> None:
     left = Listener()
     left(f"unix:{sockets / 't.sock'}")
     left.socket.close()
+    with pytest.raises(ConnectionRefusedError):
+        connect(sockets / "t.sock")
     listener = Listener()
     with closing(listener.socket), listening(sockets / "t.sock", listener):
         connect(sockets / "t.sock")

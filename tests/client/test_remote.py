@@ -104,7 +104,8 @@ def test_what_is_no_answer_of_a_trainer_is_a_refusal(
     parts: tuple[wire.Answered, ...], sockets: Path
 ) -> None:
     with lying(sockets / "t", *parts):
-        refusal(sockets / "t", wait_s=10.0)
+        told = refusal(sockets / "t", wait_s=10.0)
+    assert "the trainer of this site does not answer" in told
 
 
 def test_weights_that_do_not_travel_are_told_before_anything_is_connected(sockets: Path) -> None:

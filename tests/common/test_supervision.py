@@ -1,3 +1,4 @@
+import ctypes
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ import pytest
 from common import supervision
 from common.supervision import Keeper, Part, end_with_supervisor
 
+PR_GET_PDEATHSIG = 2
 LONG = "import time; time.sleep(60)"
 
 
@@ -88,11 +90,21 @@ def test_a_part_ends_with_a_killed_supervisor(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", parent])
     until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     pid = int((tmp_path / "pid").read_text())
+    assert Path(f"/proc/{pid}").exists()
     process.kill()
     process.wait()
     until(lambda: not Path(f"/proc/{pid}").exists())
 
 
-def test_a_process_that_a_person_started_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(supervision.SUPERVISOR, raising=False)
+@pytest.mark.parametrize("told", [None, "1"])
+def test_a_process_that_a_person_started_is_left_as_it_is(
+    told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if told is None:
+        monkeypatch.delenv(supervision.SUPERVISOR, raising=False)
+    else:
+        monkeypatch.setenv(supervision.SUPERVISOR, told)
     end_with_supervisor()
+    signal_at_end = ctypes.c_int(-1)
+    ctypes.CDLL(None).prctl(PR_GET_PDEATHSIG, ctypes.byref(signal_at_end))
+    assert signal_at_end.value == 0
