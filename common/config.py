@@ -106,8 +106,17 @@ def travelling(overrides: Sequence[str]) -> list[str]:
 
 
 def canonical(study: Study) -> str:
-    """Return the study as canonical JSON: sorted keys, no spaces."""
-    return json.dumps(dataclasses.asdict(study), sort_keys=True, separators=(",", ":"))
+    """Return the study as canonical JSON: sorted keys, no spaces, no null.
+
+    What is null is not in it, so a version that adds a setting, null by default, changes neither
+    the digest nor the noise of the studies that do not use it.
+    """
+    settings = dataclasses.asdict(study, dict_factory=_without_null)
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"))
+
+
+def _without_null(items: list[tuple[str, object]]) -> dict[str, object]:
+    return {key: value for key, value in items if value is not None}
 
 
 def study_digest(study: Study) -> str:

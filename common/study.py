@@ -193,6 +193,9 @@ class StrategyConfig:
     """Seconds after which a site that has not answered counts as missing, reading included."""
     stall_timeout_s: float = 600.0
     """Seconds without a new batch after which a site counts as missing, on a real network alone."""
+    averaged_rounds: int | None = None
+    """The final model is the mean of the global models after so many last rounds; null: the last
+    model."""
 
     def __post_init__(self) -> None:
         one_of(("mean",), **{"strategy.combine": self.combine})
@@ -202,6 +205,8 @@ class StrategyConfig:
         positive(**{"strategy.fraction": self.fraction, "strategy.quorum": self.quorum})
         positive(**{"strategy.round_timeout_s": self.round_timeout_s})
         positive(**{"strategy.stall_timeout_s": self.stall_timeout_s})
+        if self.averaged_rounds is not None:
+            positive(**{"strategy.averaged_rounds": self.averaged_rounds})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from common.tensor_files import named_under, read_tensors, write_tensors
 from server.records import Progress, ProgressAdapter
 
 CHECKPOINT = "checkpoint.safetensors"
-_MODEL, _MOMENTS = "model/", "moments/"
+_MODEL, _MOMENTS, _SUMMED = "model/", "moments/", "summed/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,8 @@ class Checkpoint:
     """Of the study that was run."""
     model: dict[str, Tensor]
     moments: dict[str, Tensor] = field(default_factory=dict)
+    summed: dict[str, Tensor] = field(default_factory=dict)
+    """Float64 sums of the models of the last rounds, where the study averages them."""
     progress: Progress = field(default_factory=Progress)
 
     @property
@@ -32,6 +34,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint, one file, whole or not at all."""
     tensors = {_MODEL + name: tensor for name, tensor in checkpoint.model.items()}
     tensors |= {_MOMENTS + name: tensor for name, tensor in checkpoint.moments.items()}
+    tensors |= {_SUMMED + name: tensor for name, tensor in checkpoint.summed.items()}
     progress = ProgressAdapter.dump_python(checkpoint.progress, mode="json")
     about = {"digest": checkpoint.digest, "progress": progress}
     write_tensors(folder / CHECKPOINT, tensors, about)
@@ -56,5 +59,6 @@ def load_checkpoint(folder: Path, digest: str) -> Checkpoint | None:
         digest=digest,
         model=named_under(_MODEL, tensors),
         moments=named_under(_MOMENTS, tensors),
+        summed=named_under(_SUMMED, tensors),
         progress=ProgressAdapter.validate_python(about["progress"]),
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from common.state import Arrays, State
@@ -34,7 +35,24 @@ class Strategy:
         return weighted_mean((arrays, weight_of(n, weight_by)) for arrays, n in updates)
 
     def step(
-        self, model: State, combined: State, moments: Moments
+        self, model: State, combined: dict[str, Tensor], moments: Moments
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return the next model and the next moments of the server optimiser."""
+        """Return the next model and the next moments of the optimiser; `combined` is used up."""
         return server_step(model, combined, moments, self.config.server_optimizer, self.trained)
+
+    def summed(self, sums: State, model: State, rounds_left: int) -> dict[str, Tensor]:
+        """Return the float64 sums of the models of the rounds that are averaged, this one added."""
+        if rounds_left >= (self.config.averaged_rounds or 0):
+            return {}
+        return {name: model[name].to(torch.float64) + sums.get(name, 0.0) for name in self.trained}
+
+    def final(self, model: State, sums: State, rounds: int) -> dict[str, Tensor]:
+        """Return the model that the study hands out: the mean of the last rounds' parameters.
+
+        Polyak and Juditsky (SIAM J. Control Optim. 1992), over rounds; with DP-SGD it takes away
+        noise and costs no privacy (De et al., 2022, Section 3.3). Statistics and counters are
+        the last model's.
+        """
+        count = min(self.config.averaged_rounds or 0, rounds)
+        means = {n: (total / count).to(model[n].dtype) for n, total in sums.items()}
+        return {**model, **means}

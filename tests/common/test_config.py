@@ -46,6 +46,14 @@ def test_a_bad_setting_is_named(override: str, told: str) -> None:
         load_study(override.split())
 
 
+def test_a_setting_that_is_null_is_not_in_the_digest() -> None:
+    plain = load_study([])
+    assert plain.strategy.averaged_rounds is None
+    assert "averaged_rounds" not in canonical(plain)
+    assert "null" not in canonical(plain)
+    assert study_digest(load_study(["strategy.averaged_rounds=2"])) != study_digest(plain)
+
+
 def test_digest_is_that_of_the_content_and_not_of_the_overrides() -> None:
     plain = load_study(["rounds=3", "seed=1"])
     assert study_digest(plain) == study_digest(load_study(["seed=1", "rounds=3"]))

@@ -49,6 +49,7 @@ def checkpoint() -> Checkpoint:
             "norm.num_batches_tracked": torch.tensor(2**53 + 1),
         },
         moments={"first/layer.weight": torch.randn(3, 2, generator=draws, dtype=torch.float64)},
+        summed={"layer.weight": torch.randn(3, 2, generator=draws, dtype=torch.float64)},
         progress=PROGRESS,
     )
 
@@ -77,6 +78,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert loaded is not None
     assert same_tensors(loaded.model, saved.model)
     assert same_tensors(loaded.moments, saved.moments)
+    assert same_tensors(loaded.summed, saved.summed)
     assert loaded.progress == saved.progress
     assert loaded.rounds_done == 1
 

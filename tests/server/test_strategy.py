@@ -28,3 +28,19 @@ def test_the_step_is_the_server_optimisers() -> None:
 
 def test_the_cohort_is_a_share_of_the_sites() -> None:
     assert len(strategy(fraction=0.5).cohort(["st-a", "st-b", "st-c"], 1)) == 2
+
+
+@pytest.mark.parametrize(("averaged", "counted"), [(None, 1), (1, 1), (2, 2), (4, 4), (9, 4)])
+def test_the_final_model_is_the_mean_of_the_last_rounds(averaged: int | None, counted: int) -> None:
+    ours, rounds = strategy(averaged_rounds=averaged), 4
+    models = [
+        {"w": torch.tensor([float(r), r**2]), "n": torch.tensor(r)} for r in range(1, rounds + 1)
+    ]
+    sums: dict[str, torch.Tensor] = {}
+    for number, model in enumerate(models, start=1):
+        sums = ours.summed(sums, model, rounds - number)
+    final = ours.final(models[-1], sums, rounds)
+    last = torch.stack([model["w"] for model in models[-counted:]])
+    assert torch.equal(final["w"], last.double().mean(0).float())
+    # Counters and statistics are not parameters.
+    assert final["n"] == rounds
