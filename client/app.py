@@ -20,7 +20,7 @@ from client.remote import WAIT_S, OnProgress, RemoteTrainer, go_on
 from common.bundle import code_free_bundle
 from common.contract import RefusalError, Released, Request
 from common.framing import Arrays
-from common.messages import pack_answer, reply, unpack_request, unpack_weights
+from common.messages import WEIGHTS, pack_answer, reply, unpack_request, unpack_weights
 
 SITE_CONFIG = "site-config"
 SITES_FOLDER = "WARDROUND_SITES"
@@ -36,14 +36,18 @@ app = ClientApp()
 _log = logging.getLogger(__name__)
 
 
-def refuse_bundle(message: Message, site: str, sha256: str) -> Message:
-    """Answer a message of a run whose bundle is not the one that is installed here."""
-    error = RefusalError(
+def refuse(message: Message, site: str, error: Exception) -> Message:
+    """Answer a message that does not reach the trainer."""
+    return reply(pack_answer(refused(_log, site, error)), message)
+
+
+def other_bundle(sha256: str) -> RefusalError:
+    """Return what is wrong with a run whose bundle is not the one that is installed here."""
+    return RefusalError(
         "bundle",
         f"the server runs the app bundle {sha256[:12]}, this site takes "
         f"{code_free_bundle().sha256[:12]} alone; install the same version of wardround",
     )
-    return reply(pack_answer(refused(_log, site, error)), message)
 
 
 class SomeTrainer(Protocol):
@@ -135,5 +139,5 @@ def _weights(message: Message, context: Context) -> Arrays:
     weights = unpack_weights(message.content)
     if SOCKET in context.node_config:
         # The message has a second copy, which nobody needs any more; in a simulation others do.
-        message.content.pop("weights", None)
+        message.content.pop(WEIGHTS, None)
     return weights

@@ -56,8 +56,8 @@ HEARTBEAT_S, BEATS = 10.0, 3
 a new process of the same node. It accepts 10 s at least."""
 MOST_CLOCK_S = 60.0
 """A signature holds its time; the SuperLink takes none that is minutes off its own clock."""
-MOVING_ON = frozenset({502, 503, 504})
-"""HTTP statuses of a server that is starting or ending."""
+MOVING_ON = frozenset({429, 502, 503, 504, 507})
+"""HTTP statuses of a server that is starting or ending, or has no room for weights just now."""
 
 
 class ConnectionLostError(Exception):
@@ -216,7 +216,7 @@ def in_words(error: httpx.HTTPError, address: str) -> str:
         if status == 401:
             return f"{address} does not take this site's signature; {_clock(error.response)}"
         if status in MOVING_ON:
-            return f"{address} is starting or ending (HTTP {status})"
+            return f"{address} cannot take it just now (HTTP {status}): {_detail(error.response)}"
         return f"{address} answered HTTP {status}: {_detail(error.response)}"
     if isinstance(error, httpx.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return f"{address} shows a certificate that this federation's authority did not sign"

@@ -15,7 +15,6 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -29,22 +28,43 @@ os.environ.update(ENVIRONMENT)
 
 import httpx
 from flwr.app import Message
-from flwr.supercore.run import RunNotRunningException
+from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
 
 from client import app as courier
 from client.enrolment import Membership, membership
 from client.fleet import ConnectionLostError, Fleet, Received, connected, in_words, passes
+from client.progress import StoppedError
 from client.status import StatusFile
+from client.weights import Transfers
 from client.words import Teller, Work
 from common.bundle import code_free_bundle
 from common.certificates import CertificateError, read_private_key
-from common.contract import Description, Refusal, TrainReply
-from common.messages import MessageError, context_of, unpack_answer, unpack_request
+from common.contract import Description, Refusal, RefusalError, TrainReply
+from common.credentials import watch_certificate
+from common.messages import (
+    MessageError,
+    context_of,
+    framed_weights,
+    put_beside,
+    put_in,
+    unpack_answer,
+    unpack_request,
+    weights_at,
+)
 
 LOOK_S = 0.5
-RENEWED_S, TELL_S = 5.0, 2.0
+TELL_S = 2.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
+
+
+@dataclass(frozen=True)
+class Centre:
+    """A connection to the centre: messages, words of the work, weights."""
+
+    fleet: Fleet
+    teller: Teller
+    weights: Transfers
 
 
 class Pauses:
@@ -102,36 +122,31 @@ class Node:
             connected(address, tls, key) as fleet,
             httpx.Client(base_url=f"https://{address}", verify=tls) as client,
         ):
-            teller = Teller(client, self.session, self.log)
+            renew = watch_certificate(tls, member.credentials)
+            teller = Teller(client, self.session, self.log, renew)
             courier.LISTENER.set(partial(self._step, teller))
             self.log.info("connected to %s as %s", address, centre.site)
+            connection = Centre(fleet, teller, Transfers(client, teller.step))
             try:
-                self._serve(fleet, teller, pauses, partial(member.credentials.load_into, tls))
+                self._serve(connection, pauses)
             finally:
                 teller.close()
 
-    def _serve(
-        self, fleet: Fleet, teller: Teller, pauses: Pauses, renew: Callable[[], object]
-    ) -> None:
-        renewed = time.monotonic()
+    def _serve(self, centre: Centre, pauses: Pauses) -> None:
         while not self.ended.is_set():
             try:
-                worked = self._worked(fleet, teller)
+                worked = self._worked(centre)
             except httpx.HTTPError as error:
                 if not passes(error):
                     raise
                 # A message that was on its way is lost, and the centre takes it for delivered.
-                self._begin_session(teller)
+                self._begin_session(centre.teller)
                 self._lost(in_words(error, "the centre"), pauses)
                 continue
             self.status.connection(True)
             pauses.over()
             if not worked:
                 self.ended.wait(LOOK_S)
-            if time.monotonic() - renewed > RENEWED_S:
-                # New connections then show the newest certificate.
-                renew()
-                renewed = time.monotonic()
 
     def _with_end(self, why: str) -> str:
         """Return why a connection was lost, and that the certificate has ended if it has.
@@ -159,33 +174,34 @@ class Node:
         self.log.warning("%s; tried again in %.0f s", why, pauses.next_s)
         pauses.wait()
 
-    def _worked(self, fleet: Fleet, teller: Teller) -> bool:
+    def _worked(self, centre: Centre) -> bool:
         """Answer a message; return whether there was one."""
         try:
-            received = fleet.receive()
+            received = centre.fleet.receive()
             if received is None:
                 return False
             began = time.monotonic()
-            reply = self._answer(received, teller)
-            self._hand_in(fleet, reply, time.monotonic() - began)
+            reply = self._answer(received, centre)
+            self._hand_in(centre, received.run, reply, time.monotonic() - began)
             self.status.change(last_answer=in_plain_words(reply))
         except RunNotRunningException:
             self.log.info("the study has ended meanwhile; its message is dropped")
+        except StoppedError:
+            self.log.info("the study was stopped meanwhile; its answer is dropped")
         return True
 
-    def _answer(self, received: Received, teller: Teller) -> Message:
+    def _answer(self, received: Received, centre: Centre) -> Message:
         message, run = received.message, received.run
         # Flower has no public way to say which run a process belongs to; a Message needs it.
         TaskIdentity.task_id = TaskIdentity.run_id = run.run_id
         TaskIdentity.node_id = message.metadata.dst_node_id
         if run.fab_hash != code_free_bundle().sha256:
-            self.log.error("refused: the bundle %s is not the one installed here", run.fab_hash)
             self.status.error(f"refused the bundle {run.fab_hash}, which is not installed here")
-            return courier.refuse_bundle(message, self.site, run.fab_hash)
+            return courier.refuse(message, self.site, courier.other_bundle(run.fab_hash))
         try:
             request = unpack_request(message.content)
             self.status.change(study=request.study.digest, round=request.round, done=0, of=0)
-            teller.now(Work(run=str(run.override_config.get("run", "")), round=request.round))
+            centre.teller.now(Work(run=_folder_of(run), round=request.round))
         except MessageError:
             self.log.warning("a message that is not understood")
         told: dict[str, str | float] = {
@@ -193,9 +209,14 @@ class Node:
             courier.SITE_NAME: self.site,
         }
         try:
+            reference = weights_at(message.content)
+            if reference is not None:
+                put_in(message.content, centre.weights.fetch(_folder_of(run), reference))
             return courier.app(message, context_of(message, told))
+        except (RefusalError, MessageError) as error:
+            return courier.refuse(message, self.site, error)
         finally:
-            teller.now(Work())
+            centre.teller.now(Work())
 
     def _step(self, teller: Teller, done: int, of: int) -> bool:
         if time.monotonic() - self.told_at > TELL_S or done == of:
@@ -203,18 +224,27 @@ class Node:
             self.told_at = time.monotonic()
         return teller.step()
 
-    def _hand_in(self, fleet: Fleet, reply: Message, seconds: float) -> None:
+    def _hand_in(self, centre: Centre, run: Run, reply: Message, seconds: float) -> None:
         """Hand an answer in, again and again while the centre is starting or ending."""
         pauses = Pauses(self.ended)
         while not self.ended.is_set():
             try:
-                return fleet.send(reply, seconds)
+                framed = framed_weights(reply.content)
+                if framed is not None:
+                    # First the weights: an answer that names them is read at once.
+                    put_beside(reply.content, centre.weights.hand_in(_folder_of(run), framed))
+                return centre.fleet.send(reply, seconds)
             except httpx.HTTPError as error:
                 # Asked again the trainer has the same answer, and it is paid for.
                 if not passes(error):
                     raise
                 self._lost(in_words(error, "the centre"), pauses)
         return None
+
+
+def _folder_of(run: Run) -> str:
+    """Return the name of the run's folder at the centre."""
+    return str(run.override_config.get("run", ""))
 
 
 def in_plain_words(reply: Message) -> str:

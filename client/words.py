@@ -3,9 +3,12 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import httpx
+
+from common.certificates import CertificateError
 
 WORD_PATH = "/v1/wardround/word"
 EVERY_S, BEAT_S = 2.0, 30.0
@@ -30,12 +33,23 @@ class Work:
 class Teller:
     """A thread that tells the newest state of the work, whatever the work is doing."""
 
-    def __init__(self, client: httpx.Client, session: str, log: logging.Logger) -> None:
-        """client: of the centre's address. session: as `session`."""
+    def __init__(
+        self,
+        client: httpx.Client,
+        session: str,
+        log: logging.Logger,
+        renew: Callable[[], object] = lambda: None,
+    ) -> None:
+        """client: of the centre's address. session: as `session`.
+
+        renew: called before each word, whatever the work is doing: new connections are to show the
+        newest certificate.
+        """
         self.session = session
         """Changed whenever what the centre has sent may be lost."""
         self._client = client
         self._log = log
+        self._renew = renew
         self._work = Work()
         self._job, self._stopped_job = 0, -1
         self._beat_at = time.monotonic()
@@ -66,6 +80,10 @@ class Teller:
 
     def _run(self) -> None:
         while True:
+            try:
+                self._renew()
+            except CertificateError as error:
+                self._log.warning("%s", error)
             self._tell()
             if self._ended.wait(EVERY_S):
                 return

@@ -9,6 +9,7 @@ between the two renames is mended by whoever writes next, and whoever reads take
 """
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,3 +104,22 @@ class Credentials:
                 if attempt == _ATTEMPTS - 1:
                     raise CertificateError(f"{self.certificate}: {error}") from error
         raise AssertionError("the last attempt returns or raises")
+
+
+def watch_certificate(context: ssl.SSLContext, own: Credentials) -> Callable[[], bool]:
+    """Return a function that loads a renewed certificate, and tells whether there was one.
+
+    Connections that are open stay as they are, new ones have the new certificate.
+    """
+    seen = own.certificate.stat().st_mtime_ns
+
+    def renewed() -> bool:
+        nonlocal seen
+        now = own.certificate.stat().st_mtime_ns
+        if now == seen:
+            return False
+        own.load_into(context)
+        seen = now
+        return True
+
+    return renewed

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from threading import get_ident
 from typing import Any
@@ -11,10 +12,15 @@ from common.secret_files import sync_folder
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write to a temporary name, fsync, rename, fsync the folder."""
+    write_pieces(path, [content])
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write what may be more than is to be in memory at once; as write_atomic."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.tmp")
     with temporary.open("wb") as file:
-        file.write(content)
+        file.writelines(pieces)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -8,6 +8,7 @@ writes whole copies, and a courier is to hold as few as it can.
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ PIECE_BYTES = 2**20
 MOST_BYTES = 2**34
 """Most weights that one side lets the other announce, 16 GiB."""
 LONGEST_HEADER_BYTES = 2**26
-_LENGTH_BYTES = 8
+LENGTH_BYTES = 8
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
@@ -43,7 +44,9 @@ class FramingError(MessageError):
     """Bytes that are no weights."""
 
 
-def pieces_of(arrays: Arrays) -> tuple[int, Iterator[bytes]]:
+def pieces_of(
+    arrays: Arrays, metadata: Mapping[str, str] | None = None
+) -> tuple[int, Iterator[bytes]]:
     """Return how many bytes the arrays are as safetensors, and these in pieces of 1 MiB at most.
 
     Raises:
@@ -56,13 +59,14 @@ def pieces_of(arrays: Arrays) -> tuple[int, Iterator[bytes]]:
         end = begin + arrays[name].nbytes
         places[name] = [begin, end]
         begin = end
-    about = {
+    about: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    about |= {
         name: {"dtype": _name_of(a), "shape": list(a.shape), "data_offsets": places[name]}
         for name, a in arrays.items()
     }
     text = json.dumps(about, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _LENGTH_BYTES)
-    header = len(text).to_bytes(_LENGTH_BYTES, "little") + text
+    text += b" " * (-len(text) % LENGTH_BYTES)
+    header = len(text).to_bytes(LENGTH_BYTES, "little") + text
     return len(header) + begin, _pieces(header, arrays, order)
 
 
@@ -87,20 +91,58 @@ def gathered(pieces: Iterable[bytes], length: int) -> bytearray:
     raise FramingError("the weights have another length than was announced")
 
 
-def arrays_in(framed: bytearray | memoryview) -> dict[str, NDArray[np.generic]]:
+def arrays_in(framed: bytes | bytearray) -> dict[str, NDArray[np.generic]]:
     """Return the arrays that safetensors bytes hold; they share their memory.
 
     Raises:
         FramingError: the bytes are not those of safetensors, or hold a dtype that NumPy lacks.
     """
-    length = int.from_bytes(framed[:_LENGTH_BYTES], "little")
-    start = _LENGTH_BYTES + length
-    if len(framed) < start or length > LONGEST_HEADER_BYTES:
+    start = header_end(framed[:LENGTH_BYTES], len(framed))
+    places = places_in(bytes(framed[LENGTH_BYTES:start]), len(framed) - start)
+    return {
+        name: np.frombuffer(framed, at.dtype, at.count, start + at.begin).reshape(at.shape)
+        for name, at in places.items()
+    }
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies behind the header."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    begin: int
+
+    @property
+    def count(self) -> int:
+        """Its numbers."""
+        return math.prod(self.shape)
+
+
+def header_end(first: bytes | bytearray, length: int) -> int:
+    """Return where the tensors begin, from the first LENGTH_BYTES of so many in all.
+
+    Raises:
+        FramingError: an impossible length of the header.
+    """
+    header = int.from_bytes(first, "little")
+    if length < LENGTH_BYTES + header or header > LONGEST_HEADER_BYTES:
         raise FramingError("the weights are cut off in their header")
+    return LENGTH_BYTES + header
+
+
+def places_in(header: bytes, length: int) -> dict[str, Place]:
+    """Return where each tensor lies, from the header's JSON. length: of all tensors.
+
+    Raises:
+        FramingError: it is no such header, or the tensors overlap, leave gaps or are of a dtype
+            that NumPy lacks.
+    """
     try:
-        about = json.loads(bytes(framed[_LENGTH_BYTES:start]))
+        about = json.loads(header)
         about.pop("__metadata__", None)
-        return {name: _array(framed, start, **one) for name, one in _without_gaps(framed, about)}
+        _check_no_gaps(about, length)
+        return {name: _place(**one) for name, one in about.items()}
     except FramingError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -127,33 +169,21 @@ def _cut(whole: memoryview) -> Iterator[bytes]:
         yield bytes(whole[at : at + PIECE_BYTES])
 
 
-def _without_gaps(
-    framed: bytearray | memoryview, about: dict[str, Any]
-) -> list[tuple[str, dict[str, Any]]]:
-    at, start = 0, _LENGTH_BYTES + int.from_bytes(framed[:_LENGTH_BYTES], "little")
+def _check_no_gaps(about: dict[str, Any], length: int) -> None:
+    at = 0
     for begin, end in sorted(one["data_offsets"] for one in about.values()):
         if type(begin) is not int or type(end) is not int or begin != at or end < begin:
             raise FramingError("the tensors of the weights overlap or leave gaps")
         at = end
-    if start + at != len(framed):
+    if at != length:
         raise FramingError("the weights have another length than their header tells")
-    return list(about.items())
 
 
-def _array(
-    framed: bytearray | memoryview,
-    start: int,
-    *,
-    dtype: str,
-    shape: list[int],
-    data_offsets: list[int],
-) -> NDArray[np.generic]:
-    kind: np.dtype[Any] = _DTYPES[dtype]
+def _place(*, dtype: str, shape: list[int], data_offsets: list[int]) -> Place:
     begin, end = data_offsets
     if any(type(n) is not int or n < 0 for n in shape):
         raise FramingError("a tensor of the weights has an impossible shape")
-    count = math.prod(shape)
-    if count * kind.itemsize != end - begin:
+    place = Place(_DTYPES[dtype], tuple(shape), begin)
+    if place.count * place.dtype.itemsize != end - begin:
         raise FramingError("a tensor of the weights has another size than its shape tells")
-    array: NDArray[np.generic] = np.frombuffer(framed, kind, count, start + begin)
-    return array.reshape(shape)
+    return place

@@ -2,13 +2,13 @@
 
 A record holds `body`, one JSON text checked by pydantic on arrival, and, where weights travel,
 `weights`, an ArrayRecord of one array: all tensors as safetensors (common/framing.py). Over a
-network Flower sends every array in two requests at least, so one array is much sooner there than
-one a tensor. Nothing else is read.
+real network the weights lie in a file beside the message (common/framed_files.py), and `weights-at`
+names it: Flower would hold every message whole, in several forms, in each of its processes.
+Nothing else is read.
 """
 
 from typing import Any, cast
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 # By this name the apps know it.
@@ -23,14 +23,20 @@ from common.contract import (
     Request,
     TrainReply,
 )
-from common.framing import Arrays, arrays_in, gathered, pieces_of
+from common.framed_files import WeightsReference
+from common.framing import Arrays, arrays_in, pieces_of
 
-FRAMED = "safetensors"
+FRAMED, WEIGHTS, WEIGHTS_AT = "safetensors", "weights", "weights-at"
 
 
-def pack_request(request: Request, weights: Arrays | None = None) -> RecordDict:
-    """Return the records of what a server asks."""
-    return _packed(request, weights)
+def pack_request(
+    request: Request, weights: Arrays | None = None, weights_at: WeightsReference | None = None
+) -> RecordDict:
+    """Return the records of what a server asks, with weights in them or beside them."""
+    records = _packed(request, weights)
+    if weights_at is not None:
+        records[WEIGHTS_AT] = _named(weights_at)
+    return records
 
 
 def pack_answer(released: Released) -> RecordDict:
@@ -62,16 +68,52 @@ def unpack_weights(records: RecordDict) -> Arrays:
     Raises:
         MessageError: an array whose bytes are not what its header says.
     """
-    record = records.array_records.get("weights")
+    framed = framed_weights(records)
+    return {} if framed is None else arrays_in(framed)
+
+
+def framed_weights(records: RecordDict) -> bytes | None:
+    """Return the weights of a message as their bytes; None where none travelled in it.
+
+    Raises:
+        MessageError: a record of another form.
+    """
+    record = records.array_records.get(WEIGHTS)
     if record is None:
-        return {}
-    try:
-        framed = record[FRAMED].numpy()
-    except Exception as error:
-        raise MessageError(f"the weights cannot be read ({type(error).__name__})") from error
-    if framed.dtype != np.uint8 or framed.ndim != 1:
+        return None
+    array = record.get(FRAMED)
+    if array is None or array.stype != FRAMED:
         raise MessageError("the weights are not safetensors bytes")
-    return arrays_in(framed.data)
+    return array.data
+
+
+def weights_at(records: RecordDict) -> WeightsReference | None:
+    """Return the name of the weights beside a message; None where there are none.
+
+    Raises:
+        MessageError: a record of another form.
+    """
+    record = records.config_records.get(WEIGHTS_AT)
+    if record is None:
+        return None
+    try:
+        return WeightsReference(
+            sha256=str(record["sha256"]), length_bytes=int(cast(int, record["bytes"]))
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise MessageError("the weights beside a message are not named as such") from error
+
+
+def put_in(records: RecordDict, framed: bytes) -> None:
+    """Put the weights that lay beside a message into it."""
+    records.pop(WEIGHTS_AT, None)
+    records[WEIGHTS] = _framed(framed)
+
+
+def put_beside(records: RecordDict, reference: WeightsReference) -> None:
+    """Leave the name of a message's weights in it, which lie beside it now."""
+    records.pop(WEIGHTS, None)
+    records[WEIGHTS_AT] = _named(reference)
 
 
 def context_of(message: Message, node_config: dict[str, str | float]) -> Context:
@@ -94,10 +136,16 @@ def _packed(body: Request | Answer, weights: Arrays | None) -> RecordDict:
     kind, text = packed_body(body)
     records = RecordDict({"body": ConfigRecord({"kind": kind, "json": text})})
     if weights is not None:
-        length, pieces = pieces_of(weights)
-        framed = np.frombuffer(gathered(pieces, length), np.uint8)
-        records["weights"] = ArrayRecord({FRAMED: Array(framed)})
+        records[WEIGHTS] = _framed(b"".join(pieces_of(weights)[1]))
     return records
+
+
+def _framed(framed: bytes) -> ArrayRecord:
+    return ArrayRecord({FRAMED: Array("uint8", (len(framed),), FRAMED, framed)})
+
+
+def _named(reference: WeightsReference) -> ConfigRecord:
+    return ConfigRecord({"sha256": reference.sha256, "bytes": reference.length_bytes})
 
 
 def _body(records: RecordDict, *allowed: type[Any]) -> object:

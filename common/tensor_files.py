@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from common.files import write_atomic
+from common.files import write_pieces
+from common.framing import pieces_of
+from common.state import arrays_of
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: object = None) -> None:
     """Write tensors and a JSON value about them as one safetensors file."""
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, save(contiguous, metadata={"about": json.dumps(about)}))
+    # By name, so that equal tensors make equal files.
+    arrays = arrays_of(dict(sorted(tensors.items())))
+    _, pieces = pieces_of(arrays, {"about": json.dumps(about)})
+    write_pieces(path, pieces)
 
 
 def named_under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,12 +1,13 @@
 """How updates become one: pure functions on states, in float64."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from common.framed_files import blocks_of, layout_of
 from common.state import Arrays, State
 
 
@@ -19,15 +20,16 @@ def refusal_of(update: Arrays, reference: State) -> str | None:
     extra = sorted(set(update) - set(reference))
     if missing or extra:
         return f"tensors missing: {_some(missing)}; not in the model: {_some(extra)}"
+    layout = layout_of(update)
     for name, tensor in reference.items():
-        array = update[name]
+        shape, dtype = layout[name]
         expected = tensor.numpy().dtype
-        if array.shape != tuple(tensor.shape):
-            return f"{name} has shape {array.shape}, the model has {tuple(tensor.shape)}"
-        if array.dtype != expected:
-            return f"{name} has dtype {array.dtype}, the model has {expected}"
-        if not np.isfinite(array).all():
-            bad = int((~np.isfinite(array)).sum())
+        if shape != tuple(tensor.shape):
+            return f"{name} has shape {shape}, the model has {tuple(tensor.shape)}"
+        if dtype != expected:
+            return f"{name} has dtype {dtype}, the model has {expected}"
+        bad = sum(int((~np.isfinite(block)).sum()) for block in blocks_of(update, name))
+        if bad:
             return f"{name} holds {bad} values that are NaN or infinite"
     return None
 
@@ -42,17 +44,20 @@ def weighted_mean(updates: Iterable[tuple[Arrays, float]]) -> dict[str, Tensor] 
     Raises:
         ValueError: a weight that is not positive.
     """
-    sums: dict[str, Tensor] = {}
+    sums: dict[str, Any] = {}
     total = 0.0
     for arrays, weight in updates:
         if not weight > 0:
             raise ValueError(f"an update of weight {weight} cannot be averaged; give it above 0")
         total += weight
-        for name, array in arrays.items():
-            sums[name] = _added(sums.get(name), array, weight)
+        for name in arrays:
+            _add(sums, arrays, name, weight)
     if not sums:
         return None
-    return {n: t / total if t.is_floating_point() else t for n, t in sums.items()}
+    for array in sums.values():
+        if array.dtype.kind == "f":
+            array /= total
+    return {name: torch.from_numpy(array) for name, array in sums.items()}
 
 
 def weight_of(patients: int, weight_by: str) -> float:
@@ -60,12 +65,23 @@ def weight_of(patients: int, weight_by: str) -> float:
     return float(patients) if weight_by == "patients" else 1.0
 
 
-def _added(so_far: Tensor | None, array: NDArray[np.generic], weight: float) -> Tensor:
-    tensor = torch.from_numpy(np.array(array))
-    if not tensor.is_floating_point():
-        return tensor if so_far is None else torch.maximum(so_far, tensor)
-    scaled = tensor.to(torch.float64) * weight
-    return scaled if so_far is None else so_far.add_(scaled)
+def _add(sums: dict[str, Any], arrays: Arrays, name: str, weight: float) -> None:
+    """Add an update's array to the sum of its name, a block at a time."""
+    new = name not in sums
+    if new:
+        shape, dtype = layout_of(arrays)[name]
+        sums[name] = np.empty(shape, np.float64 if dtype.kind == "f" else dtype)
+    flat, at = sums[name].reshape(-1), 0
+    for block in blocks_of(arrays, name):
+        part = flat[at : at + block.size]
+        at += block.size
+        more = block.astype(np.float64) * weight if block.dtype.kind == "f" else block
+        if new:
+            part[:] = more
+        elif block.dtype.kind == "f":
+            part += more
+        else:
+            np.maximum(part, more, out=part)
 
 
 def _some(names: list[str], most: int = 3) -> str:

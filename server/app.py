@@ -20,6 +20,7 @@ from server.network import Federation
 from server.presence import Presence
 from server.run import reference_to, run_study
 from server.studies import REAL, RUNS_FOLDER, StudyRun, stop_asked
+from server.weights import InFiles
 
 POLL_S = 0.2
 
@@ -41,6 +42,7 @@ def main(grid: Grid, context: Context) -> None:
         watch = _watch(folder) if os.environ.get(REAL) else Watch()
         federation = Federation(grid, reference_to(study, overrides), tell, watch)
         run_study(study, federation, agreed, folder, tell)
+        watch.weights.end()
 
 
 def _watch(folder: Path) -> Watch:
@@ -50,4 +52,5 @@ def _watch(folder: Path) -> Watch:
         join_timeout_s=StudyRun(folder).asked.join_timeout_s,
         stopped=partial(stop_asked, folder),
         poll_s=POLL_S,
+        weights=InFiles(folder),
     )

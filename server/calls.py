@@ -8,7 +8,7 @@ is simply asked again.
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import httpx
 from flwr.app import Message, RecordDict
@@ -16,11 +16,12 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from common.contract import Answer
-from common.messages import MessageError, unpack_answer, unpack_weights
+from common.messages import MessageError, unpack_answer
 from common.state import Arrays
 from common.study import StrategyConfig
 from server.events import Tell
 from server.presence import Presence
+from server.weights import InMessages, Weights
 
 LOOK_S = 1.0
 """How often the nodes are looked at while an answer is awaited."""
@@ -56,6 +57,8 @@ class Watch:
     """Whether the study is to be stopped."""
     poll_s: float = 0.05
     """How often an answer is looked for."""
+    weights: Weights = field(default_factory=InMessages)
+    """How the weights travel."""
 
 
 @dataclass
@@ -167,7 +170,7 @@ class Calls:
             return Missing(f"its answer cannot be read ({type(error).__name__})"), {}
         for message in messages:
             if self._watch.presence is None:
-                return _read(message)
+                return self._read(call.site, message)
             if message.metadata.reply_to_message_id != call.identifier:
                 # The SuperLink gives out whatever a node addresses to the server.
                 self._tell("stray", site=call.site)
@@ -175,7 +178,7 @@ class Calls:
             if message.has_error() and message.error.code in LOST_ON_THE_WAY:
                 call.identifier = None
                 return None
-            return _read(message)
+            return self._read(call.site, message)
         return None
 
     def _why_not(
@@ -218,16 +221,15 @@ class Calls:
                 self._late.remove((site, identifier))
                 self._tell("late", site=site)
 
-
-def _read(message: Message) -> tuple[Answer | Missing, Arrays]:
-    if message.has_error():
-        return Missing(f"the site's process failed (code {message.error.code})"), {}
-    try:
-        answer = unpack_answer(message.content)
-        # Python's JSON reads NaN, but result.json may not hold one.
-        json.dumps(asdict(answer), allow_nan=False)
-        return answer, unpack_weights(message.content)
-    except MessageError as error:
-        return Missing(str(error)), {}
-    except ValueError:
-        return Missing("the answer tells something that is not a finite number"), {}
+    def _read(self, site: str, message: Message) -> tuple[Answer | Missing, Arrays]:
+        if message.has_error():
+            return Missing(f"the site's process failed (code {message.error.code})"), {}
+        try:
+            answer = unpack_answer(message.content)
+            # Python's JSON reads NaN, but result.json may not hold one.
+            json.dumps(asdict(answer), allow_nan=False)
+            return answer, self._watch.weights.of(site, message.content)
+        except MessageError as error:
+            return Missing(str(error)), {}
+        except ValueError:
+            return Missing("the answer tells something that is not a finite number"), {}

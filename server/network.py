@@ -42,6 +42,7 @@ class Federation:
         self._study = study
         self._tell = tell
         self._watch = watch or Watch()
+        self._weights = self._watch.weights
         self._introduced: dict[str, int] = {}
         self._calls = Calls(grid, self._nodes, self._watch, tell)
 
@@ -83,19 +84,20 @@ class Federation:
         evaluate: bool,
         limits: StrategyConfig,
     ) -> Iterator[tuple[str, TrainReply | Missing, Arrays]]:
-        """Yield every site's update, in the order of the names; at most one is in memory.
+        """Yield every site's update, in the order of the names; its weights hold until the next.
 
         Raises:
             StopError: the study is to be stopped.
         """
         request = Request(study=self._study, round=round_number, evaluate=evaluate)
-        records = pack_request(request, arrays_of(model))
+        records = self._weights.packed(request, arrays_of(model))
         for site, answer, weights in self._calls.ask(
             sorted(sites), records, MessageType.TRAIN, limits
         ):
             reply = _expected(site, answer, TrainReply, round_number)
             self._tell("reply", site=site, round=round_number, why=getattr(reply, "reason", None))
             yield site, reply, weights
+            self._weights.used(site)
 
     def evaluate(
         self, sites: Sequence[str], round_number: int, model: State, limits: StrategyConfig
@@ -106,7 +108,7 @@ class Federation:
             StopError: the study is to be stopped.
         """
         request = Request(study=self._study, round=round_number, evaluate=True)
-        records = pack_request(request, arrays_of(model))
+        records = self._weights.packed(request, arrays_of(model))
         for site, answer, _ in self._calls.ask(
             sorted(sites), records, MessageType.EVALUATE, limits
         ):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from common.framed_files import BLOCK
 from common.state import State
 from common.study import ServerOptimizerConfig
 
@@ -14,7 +15,7 @@ Moments = Mapping[str, Tensor]
 
 def server_step(
     model: State,
-    mean: State,
+    mean: dict[str, Tensor],
     moments: Moments,
     config: ServerOptimizerConfig,
     trained: frozenset[str],
@@ -25,22 +26,39 @@ def server_step(
     it is -Delta_t). Names outside `trained` (running statistics, counters) take the mean as it is:
     an adaptive step would make a variance negative.
 
-    model: the global model, in its own dtypes. mean: what weighted_mean returned, float64.
+    model: the global model, in its own dtypes. mean: what weighted_mean returned, float64; it is
+    used up, a tensor at a time, so that memory holds one model more at most.
     The step is taken in float64 and rounded once, so sgd with lr 1 gives the mean exactly.
     """
-    step = _STEPS[config.name]
     following: dict[str, Tensor] = {}
     kept: dict[str, Tensor] = {}
     for name, weights in model.items():
+        combined = mean.pop(name)
         if name not in trained:
-            following[name] = mean[name].to(weights.dtype)
+            following[name] = combined.to(weights.dtype)
             continue
-        g = weights.to(torch.float64) - mean[name]
         own = {key.split("/", 1)[0]: t for key, t in moments.items() if key.endswith("/" + name)}
-        change, memory = step(g, own, config)
-        # Not w - change: that is the mean only to the digits of w.
-        following[name] = (mean[name] + (g - change)).to(weights.dtype)
+        following[name], memory = _stepped(weights, combined, own, config)
         kept.update({f"{moment}/{name}": tensor for moment, tensor in memory.items()})
+    return following, kept
+
+
+def _stepped(
+    weights: Tensor, mean: Tensor, moments: Moments, config: ServerOptimizerConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return a parameter's next value and moments; a block at a time, for its size in memory."""
+    following = torch.empty_like(weights)
+    kept: dict[str, Tensor] = {}
+    for at in range(0, weights.numel(), BLOCK):
+        block = slice(at, at + BLOCK)
+        combined = mean.view(-1)[block]
+        g = weights.view(-1)[block].to(torch.float64) - combined
+        own = {moment: tensor.view(-1)[block] for moment, tensor in moments.items()}
+        change, memory = _STEPS[config.name](g, own, config)
+        # Not w - change: that is the mean only to the digits of w.
+        following.view(-1)[block] = (combined + (g - change)).to(weights.dtype)
+        for moment, values in memory.items():
+            kept.setdefault(moment, torch.empty_like(mean)).view(-1)[block] = values
     return following, kept
 
 

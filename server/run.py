@@ -1,5 +1,7 @@
 """The rounds of one study: ask, combine, step, save, tell; then the result."""
 
+import gc
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from common.config import study_digest
 from common.contract import Description, PrivacySpent, StudyReference, TrainReply
 from common.files import write_json
+from common.framed_files import layout_of
 from common.models.registry import batch_norm_keys, build_model
 from common.seeding import seed
 from common.state import Arrays, State, state_of
@@ -62,13 +65,10 @@ def run_study(
     Writes checkpoint, result.json and the models into the folder. A failure is a result too:
     it is written before this returns.
     """
-    network = initial_network(study)
-    state = shared_state(study, network)
-    trained = frozenset(name for name, _ in network.named_parameters() if name in state)
-    strategy = Strategy(study.strategy, study.seed, trained)
-    run = Run(study, federation, strategy, folder, tell)
     digest = study_digest(study)
-    kept = load_checkpoint(folder, digest) or Checkpoint(digest=digest, model=state)
+    trained, kept = _begun(study, digest)
+    run = Run(study, federation, Strategy(study.strategy, study.seed, trained), folder, tell)
+    kept = load_checkpoint(folder, digest) or kept
     tell("start", rounds=study.rounds, done=kept.rounds_done)
     try:
         kept = _enrolled(run, kept, agreed)
@@ -99,6 +99,16 @@ def shared_state(study: Study, network: nn.Module) -> dict[str, Tensor]:
     """Return the tensors that travel: all, or all but batch normalisation where it is local."""
     local = batch_norm_keys(network) if study.model.batch_norm_policy == "local" else frozenset()
     return {name: tensor for name, tensor in state_of(network).items() if name not in local}
+
+
+def _begun(study: Study, digest: str) -> tuple[frozenset[str], Checkpoint]:
+    network = initial_network(study)
+    state = shared_state(study, network)
+    trained = frozenset(name for name, _ in network.named_parameters() if name in state)
+    del network
+    # Some networks refer to themselves, and their memory is to be free for the rounds.
+    gc.collect()
+    return trained, Checkpoint(digest=digest, model=state)
 
 
 def reference_to(study: Study, overrides: Sequence[str]) -> StudyReference:
@@ -140,6 +150,7 @@ def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | No
         others = [s for s in kept.progress.roster if s not in cohort]
         before |= _evaluations(run, others, number, kept.model, missing)
     model, moments = run.strategy.step(kept.model, combined, kept.moments)
+    summed = run.strategy.summed(kept.summed, model, run.study.rounds - number)
     record = RoundRecord(
         round=number,
         seconds=round(time.monotonic() - began, 3),
@@ -148,7 +159,8 @@ def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | No
         sites=parts,
     )
     progress = replace(_remembered(run, kept, record, before), spent=spent)
-    return replace(kept, model=model, moments=moments, progress=progress), _headline(run, before)
+    kept = replace(kept, model=model, moments=moments, summed=summed, progress=progress)
+    return kept, _headline(run, before)
 
 
 def _accepted(
@@ -179,7 +191,7 @@ def _accepted(
 def _part(reply: TrainReply, weights: Arrays, received_bytes: int) -> SiteRound:
     return SiteRound(
         seconds=reply.seconds,
-        bytes_sent=sum(array.nbytes for array in weights.values()),
+        bytes_sent=sum(math.prod(shape) * d.itemsize for shape, d in layout_of(weights).values()),
         bytes_received=received_bytes,
         steps=reply.steps,
         train_loss=reply.train_loss,
@@ -249,9 +261,11 @@ def _finished(run: Run, kept: Checkpoint) -> Outcome:
     lost: dict[str, str] = {}
     sites = sorted(kept.progress.roster)
     run.tell("final evaluation", sites=sites)
-    final = _evaluations(run, sites, run.study.rounds, kept.model, lost)
-    progress = _best(run, kept.progress, kept.model, run.study.rounds, final)
-    save_checkpoint(run.folder, replace(kept, progress=progress))
+    model = run.strategy.final(kept.model, kept.summed, run.study.rounds)
+    final = _evaluations(run, sites, run.study.rounds, model, lost)
+    progress = _best(run, kept.progress, model, run.study.rounds, final)
+    # The rounds are over: from here on the checkpoint's model is the final one.
+    save_checkpoint(run.folder, replace(kept, model=model, progress=progress))
     return outcome_of(progress, final, lost)
 
 

@@ -1,4 +1,5 @@
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,12 @@ from common.config import load_study
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+
+
+def test_the_code_map_is_what_the_modules_say() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "code_map.py"))
+    page = made["MAP"].read_text()
+    assert made["with_tables"](page) == page, "run: python docs/code_map.py"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

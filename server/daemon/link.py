@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from common.credentials import watch_certificate
 from common.daemon_log import daemon_log
 from common.supervision import ENVIRONMENT, end_with_supervisor
 
@@ -44,9 +45,9 @@ from server.daemon.listener import (
     door_server,
     refuse,
     tls_context,
-    watch_certificate,
 )
 from server.daemon.steward import Steward
+from server.daemon.tray import Tray
 from server.federation.home import Home, open_home
 from server.federation.registry import Registry
 
@@ -112,7 +113,7 @@ async def serve(home: Home, listen: str, inner_port: int, log: logging.Logger) -
     app: Any = superlink(home)
     context = tls_context(home)
     registry = Registry(home)
-    front = Door(app, registry, Desk(home.path))
+    front = Door(app, registry, Desk(home.path), Tray(home.path))
     door = door_server(front, registry, listen, home.settings.port, context)
     inside = Server(
         uvicorn.Config(inner(app), INNER_HOST, inner_port, log_level="warning", access_log=False)

@@ -22,8 +22,8 @@ from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 from flwr.supercore.primitives.asymmetric import bytes_to_public_key
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from common.credentials import Credentials
 from server.daemon.desk import Desk
+from server.daemon.tray import PREFIX, Tray
 from server.federation.home import Home
 from server.federation.registry import Registry
 
@@ -51,7 +51,8 @@ FLEET_PATHS = frozenset(
 FIRST_REQUEST_S = 20.0
 MOST_CONNECTIONS = 1000
 MOST_WORD_BYTES = 4096
-MOST_BODY_BYTES = 64 * 2**20
+MOST_BODY_BYTES = 4 * 2**20
+"""Of a message; weights lie beside it."""
 PEER = "wardround.peer"
 
 
@@ -107,10 +108,11 @@ def _peer_of(certificate_der: bytes) -> Peer:
 class Door:
     """The public ASGI app in front of the SuperLink."""
 
-    def __init__(self, superlink: App, registry: Registry, desk: Desk) -> None:
+    def __init__(self, superlink: App, registry: Registry, desk: Desk, tray: Tray) -> None:
         self._superlink = superlink
         self._registry = registry
         self._desk = desk
+        self._tray = tray
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request of an admitted site through; answer 403 or 404 to all else."""
@@ -121,10 +123,13 @@ class Door:
             await refuse(send, 403, "this certificate is not admitted here")
         elif scope["path"] == WORD_PATH and scope["method"] == "POST":
             await self._word(site, receive, send)
+        elif scope["path"].startswith(PREFIX):
+            length = _length(scope)
+            await self._tray.answer(site, scope["method"], scope["path"], length, receive, send)
         elif scope["path"] not in FLEET_PATHS:
             await refuse(send, 404, "there is nothing here")
-        elif not _fits(scope):
-            await refuse(send, 413, "a request may have 64 MiB")
+        elif not _fits(_length(scope)):
+            await refuse(send, 413, "a request to the fleet may have 4 MiB")
         elif not _signs_as(scope):
             await refuse(send, 403, "the node's key is not the certificate's")
         else:
@@ -167,12 +172,17 @@ def _signs_as(scope: Scope) -> bool:
         return False
 
 
-def _fits(scope: Scope) -> bool:
+def _length(scope: Scope) -> int | None:
+    """Return the length of a request's body; None where it is not told."""
     headers = dict(scope["headers"])
     length = headers.get(b"content-length", b"")
     # A body in chunks has no length, whatever stands beside it.
     chunked = b"transfer-encoding" in headers
-    return not chunked and length.isdigit() and int(length) <= MOST_BODY_BYTES
+    return int(length) if length.isdigit() and not chunked else None
+
+
+def _fits(length: int | None) -> bool:
+    return length is not None and length <= MOST_BODY_BYTES
 
 
 async def refuse(send: Send, status: int, why: str) -> None:
@@ -218,22 +228,3 @@ def door_server(
         ssl_context_factory=lambda config, default: context,
     )
     return uvicorn.Server(config)
-
-
-def watch_certificate(context: ssl.SSLContext, server: Credentials) -> Callable[[], bool]:
-    """Return a function that loads the server's certificate anew when it was renewed.
-
-    Connections that are open stay as they are, new ones have the new certificate.
-    """
-    seen = server.certificate.stat().st_mtime_ns
-
-    def renewed() -> bool:
-        nonlocal seen
-        now = server.certificate.stat().st_mtime_ns
-        if now == seen:
-            return False
-        server.load_into(context)
-        seen = now
-        return True
-
-    return renewed

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.app import Message, RecordDict
+from flwr.supercore.run import Run
 
-from client.fleet import Fleet
-from client.node import Node
-from common.contract import Released, TrainReply
+from client.node import Centre, Node
+from common.contract import TrainReply
 from common.daemon_log import daemon_log
-from common.messages import pack_answer, unpack_answer, unpack_weights
+from common.framing import pieces_of
+from common.messages import WEIGHTS, put_in, unpack_answer, unpack_weights
 
 FAULTS = ("twice", "late", "shape", "bytes", "nan")
 
@@ -36,18 +37,18 @@ class Rogue(Node):
     late_s: float = 0.0
     """With fault=late: how long it is kept back."""
 
-    def _hand_in(self, fleet: Fleet, reply: Message, seconds: float) -> None:
-        if "weights" not in reply.content or _round_of(reply) != self.round:
-            return super()._hand_in(fleet, reply, seconds)
+    def _hand_in(self, centre: Centre, run: Run, reply: Message, seconds: float) -> None:
+        if WEIGHTS not in reply.content or _round_of(reply) != self.round:
+            return super()._hand_in(centre, run, reply, seconds)
         self.log.warning("round %d is answered wrongly: %s", self.round, self.fault)
         if self.fault == "late":
             time.sleep(self.late_s)
         elif self.fault != "twice":
-            reply.content["weights"] = broken(reply.content, self.fault)["weights"]
-        super()._hand_in(fleet, reply, seconds)
+            put_in(reply.content, broken(reply.content, self.fault))
+        super()._hand_in(centre, run, reply, seconds)
         if self.fault == "twice":
             try:
-                super()._hand_in(fleet, reply, seconds)
+                super()._hand_in(centre, run, reply, seconds)
             except httpx.HTTPError as error:
                 self.log.warning("the second time the centre says: %s", error)
         return None
@@ -58,19 +59,19 @@ def _round_of(reply: Message) -> int | None:
     return answer.round if isinstance(answer, TrainReply) else None
 
 
-def broken(records: RecordDict, fault: str) -> RecordDict:
-    """Return an answer with its weights broken: a tensor's shape or numbers, or the bytes."""
-    if fault == "bytes":
-        weights = records.array_records["weights"]
-        noise = {name: Array(np.zeros_like(array.numpy())) for name, array in weights.items()}
-        return RecordDict({**records, "weights": ArrayRecord(noise)})
+def broken(records: RecordDict, fault: str) -> bytes:
+    """Return the weights of an answer, broken: a tensor's shape or numbers, or the bytes.
+
+    What the site's gate released was honest; this is what comes after it.
+    """
     arrays = dict(unpack_weights(records))
+    if fault == "bytes":
+        return bytes(sum(array.nbytes for array in arrays.values()))
     name = sorted(arrays)[0]
     array = arrays[name]
     wrong = np.zeros((*array.shape, 2), array.dtype)
     arrays[name] = wrong if fault == "shape" else np.full_like(array, np.nan)
-    # What the site's gate released was honest; this is what comes after it.
-    return pack_answer(Released(body=unpack_answer(records), weights=arrays))
+    return b"".join(pieces_of(arrays)[1])
 
 
 def main() -> None:

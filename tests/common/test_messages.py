@@ -2,12 +2,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from numpy.typing import NDArray
 
 from common.contract import (
     Answer,
@@ -19,14 +17,20 @@ from common.contract import (
     StudyReference,
     TrainReply,
 )
+from common.framed_files import WeightsReference
 from common.messages import (
     FRAMED,
+    WEIGHTS,
     MessageError,
+    framed_weights,
     pack_answer,
     pack_request,
+    put_beside,
+    put_in,
     unpack_answer,
     unpack_request,
     unpack_weights,
+    weights_at,
 )
 from tests.builders import spent
 
@@ -108,31 +112,60 @@ def test_another_kind_than_asked_is_refused() -> None:
         unpack_request(RecordDict())
 
 
+JUNK = bytes(64)
+
+
 @pytest.mark.parametrize(
     ("name", "array"),
     [
-        ("other", np.zeros(64, np.uint8)),
-        (FRAMED, np.zeros(64, np.float32)),
-        (FRAMED, np.zeros((8, 8), np.uint8)),
-        (FRAMED, np.zeros(64, np.uint8)),
-        (FRAMED, np.full(64, 255, np.uint8)),
-        (FRAMED, np.zeros(0, np.uint8)),
+        ("other", Array("uint8", (64,), FRAMED, JUNK)),
+        (FRAMED, Array(np.zeros(64, np.uint8))),
+        (FRAMED, Array("uint8", (64,), FRAMED, JUNK)),
+        (FRAMED, Array("uint8", (64,), FRAMED, b"\xff" * 64)),
+        (FRAMED, Array("uint8", (0,), FRAMED, b"")),
     ],
 )
-def test_what_is_no_weights_is_refused(name: str, array: NDArray[Any]) -> None:
+def test_what_is_no_weights_is_refused(name: str, array: Array) -> None:
     records = pack_request(REQUEST, {"w": np.zeros((2, 2), np.float32)})
-    records["weights"] = ArrayRecord({name: Array(array)})
+    records[WEIGHTS] = ArrayRecord({name: array})
     with pytest.raises(MessageError):
         unpack_weights(records)
 
 
-def test_bytes_that_flower_cannot_read_are_refused() -> None:
+def test_cut_weights_are_refused() -> None:
     records = pack_request(REQUEST, {"w": np.zeros((2, 2), np.float32)})
-    good = records.array_records["weights"][FRAMED]
-    cut = Array(dtype=good.dtype, shape=good.shape, stype=good.stype, data=good.data[:40])
-    records["weights"] = ArrayRecord({FRAMED: cut})
-    with pytest.raises(MessageError, match="cannot be read"):
+    framed = framed_weights(records)
+    assert framed is not None
+    put_in(records, framed[:40])
+    with pytest.raises(MessageError, match="cut off"):
         unpack_weights(records)
+
+
+def test_weights_are_put_beside_a_message_and_in_again() -> None:
+    records = pack_request(REQUEST, {"w": np.ones(3, np.float32)})
+    framed = framed_weights(records)
+    assert framed is not None
+    named = WeightsReference(sha256="a" * 64, length_bytes=len(framed))
+    put_beside(records, named)
+    assert (framed_weights(records), weights_at(records)) == (None, named)
+    put_in(records, framed)
+    assert weights_at(records) is None
+    assert unpack_weights(records)["w"].tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"sha256": "a" * 64},
+        {"sha256": "../etc/passwd", "bytes": 1},
+        {"sha256": "a" * 64, "bytes": -1},
+        {"sha256": "a" * 64, "bytes": "many"},
+    ],
+)
+def test_a_name_of_weights_that_is_none_is_refused(told: dict[str, str | int]) -> None:
+    with pytest.raises(MessageError, match="not named"):
+        weights_at(RecordDict({"weights-at": ConfigRecord(told)}))  # type: ignore[arg-type]
 
 
 def test_the_courier_and_the_contract_load_no_torch() -> None:

@@ -173,15 +173,16 @@ def test_a_study_below_its_quorum_fails_and_its_checkpoint_stands(tmp_path: Path
     assert not (tmp_path / MODEL).exists()
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "yogi"])
+@pytest.mark.parametrize(("optimizer", "averaged"), [("sgd", "null"), ("yogi", "4")])
 def test_a_run_that_failed_goes_on_to_the_bytes_of_one_that_did_not(
-    optimizer: str, tmp_path: Path
+    optimizer: str, averaged: str, tmp_path: Path
 ) -> None:
     settings = [
         "rounds=4",
         "strategy.quorum=3",
         "strategy.server_optimizer.momentum=0.9",
         f"strategy.server_optimizer.name={optimizer}",
+        f"strategy.averaged_rounds={averaged}",
     ]
     for name in ("broken", "whole"):
         (tmp_path / name).mkdir()

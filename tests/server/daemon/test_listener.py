@@ -17,6 +17,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from common.certificates import new_key, signing_request
 from server.daemon.desk import Desk
 from server.daemon.listener import FLEET_PATHS, PEER, WORD_PATH, Door, Peer
+from server.daemon.tray import Tray
 from server.federation.enrolment import admit, revoke
 from server.federation.home import Home
 from server.federation.registry import Registry
@@ -38,7 +39,9 @@ class Hospital:
         der = self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self.peer: Peer | None = Peer(certificate.serial_number, der)
         self.reached: list[str] = []
-        self.door = Door(self._superlink, Registry(self.home), Desk(self.home.path))
+        self.door = Door(
+            self._superlink, Registry(self.home), Desk(self.home.path), Tray(self.home.path)
+        )
 
     async def _superlink(self, scope: Any, receive: Any, send: Any) -> None:
         self.reached.append(scope["path"])
