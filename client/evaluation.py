@@ -1,6 +1,6 @@
 """A model on a site's held-out patients: estimates with intervals; no value of a patient leaves."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -16,14 +16,20 @@ RESAMPLES = 1000
 BATCH = 32
 
 
-def predict(model: nn.Module, samples: Samples, task: Task, device: torch.device) -> Tensor:
-    """Return probabilities [N, K, ...] of every sample, on the CPU."""
+def predict(
+    model: nn.Module,
+    samples: Samples,
+    task: Task,
+    device: torch.device,
+    on_batch: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Return probabilities [N, K, ...] of every sample, on the CPU; on_batch may raise."""
     model.eval()
+    batches = []
     with torch.inference_mode():
-        batches = [
-            task.activate(model(images.to(device))).cpu()
-            for images in torch.split(samples.images, BATCH)
-        ]
+        for images in torch.split(samples.images, BATCH):
+            batches.append(task.activate(model(images.to(device))).cpu())
+            on_batch()
     return torch.cat(batches)
 
 

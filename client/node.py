@@ -53,7 +53,8 @@ from common.messages import (
     weights_at,
 )
 
-LOOK_S = 0.5
+LOOK_S, IDLE_LOOK_S, IDLE_AFTER_S = 0.5, 2.0, 60.0
+"""How often the centre is asked for a message: at work, and when it had none for so long."""
 TELL_S = 2.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 
@@ -133,6 +134,7 @@ class Node:
                 teller.close()
 
     def _serve(self, centre: Centre, pauses: Pauses) -> None:
+        worked_at = time.monotonic()
         while not self.ended.is_set():
             try:
                 worked = self._worked(centre)
@@ -145,8 +147,11 @@ class Node:
                 continue
             self.status.connection(True)
             pauses.over()
-            if not worked:
-                self.ended.wait(LOOK_S)
+            if worked:
+                worked_at = time.monotonic()
+            else:
+                idle = time.monotonic() - worked_at > IDLE_AFTER_S
+                self.ended.wait(IDLE_LOOK_S if idle else LOOK_S)
 
     def _with_end(self, why: str) -> str:
         """Return why a connection was lost, and that the certificate has ended if it has.
@@ -219,7 +224,7 @@ class Node:
             centre.teller.now(Work())
 
     def _step(self, teller: Teller, done: int, of: int) -> bool:
-        if time.monotonic() - self.told_at > TELL_S or done == of:
+        if time.monotonic() - self.told_at > TELL_S or 0 < done == of:
             self.status.change(done=done, of=of)
             self.told_at = time.monotonic()
         return teller.step()

@@ -89,7 +89,7 @@ class RemoteTrainer:
     def evaluate(
         self, request: Request, weights: Arrays, on_progress: OnProgress | None = None
     ) -> Released:
-        """Return the incoming model's estimates; an evaluation tells no progress."""
+        """Return the incoming model's estimates; of its progress only that there is some."""
         return self._asked("Evaluate", request, weights, on_progress, EvaluateReply)
 
     def _asked(

@@ -64,9 +64,7 @@ class TrainerService:
         self, asked: Iterator[wire.Asked], context: grpc.ServicerContext
     ) -> Iterator[wire.Answered]:
         """Answer with the incoming model's estimates."""
-        return self._answers(
-            "evaluate", asked, context, lambda at, ask, weights, _: at.evaluate(ask, weights)
-        )
+        return self._answers("evaluate", asked, context, Trainer.evaluate)
 
     def stop(self) -> None:
         """End every call at its next step."""
@@ -94,6 +92,8 @@ class TrainerService:
             request, length = _head(asked)
             round_number = request.round
             self._bench.check(verb, request)
+            # What nobody approved may not fill the memory either.
+            trainer_at(self._site_yaml).consent(request)
             self._start(call, verb, request, gathered(_pieces(asked), length), work)
         except Exception as error:
             if call.stopped:

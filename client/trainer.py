@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,24 +14,24 @@ from torch import Tensor
 from client.approval import Approvals
 from client.cohort import Samples
 from client.evaluation import bootstrap, patient_rows, predict
+from client.local_round import Place, local_round
 from client.log import site_log
 from client.outbox import Kept, Outbox, site_key
 from client.privacy.account import Account
-from client.privacy.dp_sgd import PrivateGradient
 from client.privacy.gate import Limits, leave
 from client.privacy.ledger import Ledger, LedgerBusyError, LedgerError
 from client.privacy.statistics import noised_estimates, told_apart
 from client.progress import OnProgress, unheard
 from client.site import Site, load_site
-from client.training import (
-    GradientSource,
-    LocalResult,
-    PlainGradient,
-    build_optimizer,
-    learning_rate,
-    train_round,
+from client.work import (
+    MEGABYTE,
+    Work,
+    agreed_study,
+    data_set_at,
+    physical_batch,
+    release_key,
+    work_for,
 )
-from client.work import MEGABYTE, Work, data_set_at, physical_batch, release_key, work_for
 from common.contract import (
     Description,
     Estimate,
@@ -41,10 +42,11 @@ from common.contract import (
     TrainReply,
 )
 from common.schema import SettingsError
-from common.seeding import generator, secret_generator, seed
+from common.seeding import secret_generator, seed
 from common.state import Arrays, arrays_of, state_of, tensors_of
-from common.transforms import augment
 
+LOOK_S = 2.0
+"""How often the data officer's answer is looked at while a study is at work."""
 _ReplyAdapter = TypeAdapter(TrainReply)
 
 
@@ -57,6 +59,10 @@ class Trainer:
         self._device = _device(site.device)
         self._policy = site.load_policy()
         self._log = site_log(Path(site.folder))
+
+    def consent(self, request: Request) -> None:
+        """Raise RefusalError unless the data officer lets the request's study run now."""
+        agreed_study(request.study, self._policy, Approvals(self.site.state_path))
 
     def describe(self, request: Request) -> Released:
         """Read and check everything, and return what the server may know before the first round.
@@ -94,10 +100,12 @@ class Trainer:
         once: a finished update is kept until the next, so that a killed server or site costs no
         epsilon.
 
-        on_progress: called after each step. If it raises StoppedError, training ends there and
-        nothing is kept; what was paid stays paid, and the same request trains again for it.
+        on_progress: called after each step, and with (0, 0) after each batch of the evaluation. If
+        it raises StoppedError, training ends there and nothing is kept; what was paid stays paid,
+        and the same request trains again for it. So it does if the study is rejected meanwhile.
         """
         began = time.monotonic()
+        on_progress = self._while_agreed(request, on_progress)
         work = self._work(request)
         if not 1 <= request.round <= work.study.rounds:
             raise RefusalError(
@@ -118,13 +126,19 @@ class Trainer:
         limits = self._limits(work, request)
         return leave(reply, arrays_of(kept.weights), limits, self._policy)
 
-    def evaluate(self, request: Request, weights: Arrays) -> Released:
-        """Return the incoming model's estimates on the held-out patients."""
+    def evaluate(
+        self, request: Request, weights: Arrays, on_progress: OnProgress = unheard
+    ) -> Released:
+        """Return the incoming model's estimates on the held-out patients.
+
+        on_progress: called with (0, 0) after each batch; it may raise StoppedError.
+        """
         began = time.monotonic()
+        on_progress = self._while_agreed(request, on_progress)
         work = self._work(request)
         self._load(work, weights)
         with self._account(work) as account:
-            estimates = self._estimates(work, account, request, weights)
+            estimates = self._estimates(work, account, request, weights, on_progress)
         found = EvaluateReply(
             site=self.site.name,
             round=request.round,
@@ -132,6 +146,18 @@ class Trainer:
             estimates=estimates,
         )
         return leave(found, None, self._limits(work, request), self._policy)
+
+    def _while_agreed(self, request: Request, on_progress: OnProgress) -> OnProgress:
+        looked_at = time.monotonic()
+
+        def step(done: int, of: int) -> None:
+            nonlocal looked_at
+            if time.monotonic() - looked_at > LOOK_S:
+                self.consent(request)
+                looked_at = time.monotonic()
+            on_progress(done, of)
+
+        return step
 
     def _work(self, request: Request) -> Work:
         torch.set_num_threads(self.site.threads)
@@ -200,8 +226,14 @@ class Trainer:
         on_progress: OnProgress,
     ) -> Kept:
         self._load(work, weights)
-        estimates = self._estimates(work, account, request, weights) if request.evaluate else {}
-        outcome = self._local_round(work, request.round, release, on_progress)
+        estimates = (
+            self._estimates(work, account, request, weights, on_progress)
+            if request.evaluate
+            else {}
+        )
+        key = site_key(self.site.state_path)
+        place = Place(self.site.name, key, self._device)
+        outcome = local_round(work, place, request.round, release, on_progress)
         state = state_of(work.model)
         reply = TrainReply(
             site=self.site.name,
@@ -222,61 +254,6 @@ class Trainer:
         self._outbox.store(kept)
         return kept
 
-    def _local_round(
-        self, work: Work, round_number: int, release: str, on_progress: OnProgress
-    ) -> LocalResult:
-        study, samples = work.study, work.cohort.train
-        labels = (round_number, self.site.name)
-        lr = learning_rate(study.training, round_number, study.rounds)
-        optimizer = build_optimizer(study.training, work.model, lr)
-        source: GradientSource
-
-        def draws_for(purpose: str, device: str | torch.device = "cpu") -> torch.Generator:
-            # The server knows the study's seed. With privacy all that is drawn is the site's
-            # secret: a patient more shifts the changes and the masks of those behind, which only
-            # one who knows these could tell from chance.
-            if work.plan is None:
-                return generator(seed(study.seed, *labels, purpose))
-            return secret_generator(site_key(self.site.state_path), release, purpose, device=device)
-
-        if work.plan is None:
-            draws = draws_for("draws")
-            source = PlainGradient(work.model, study.training, len(samples.patients), draws)
-            steps = source.steps
-        else:
-            steps = work.plan.steps_a_round
-            images, _ = physical_batch(work, self._device)
-            source = PrivateGradient(
-                work.model,
-                optimizer,
-                work.plan,
-                study,
-                samples,
-                draws_for("draws"),
-                draws_for("noise", self._device),
-                images,
-            )
-        random_part = augment(study.data, draws_for("augment"))
-        with torch.random.fork_rng():
-            # Drop-out alone reads the global generators.
-            torch.set_rng_state(draws_for("dropout").get_state())
-            if self._device.type == "cuda":
-                state = draws_for("dropout", self._device).get_state()
-                torch.cuda.set_rng_state(state, self._device)
-            try:
-                return train_round(
-                    source,
-                    optimizer,
-                    samples,
-                    work.task,
-                    study,
-                    random_part,
-                    self._device,
-                    lambda done: on_progress(done, steps),
-                )
-            finally:
-                source.close()
-
     def _load(self, work: Work, weights: Arrays) -> None:
         state = tensors_of(weights)
         if work.local:
@@ -293,7 +270,12 @@ class Trainer:
         return kept.local if kept is not None and ours else {}
 
     def _estimates(
-        self, work: Work, account: Account | None, request: Request, weights: Arrays
+        self,
+        work: Work,
+        account: Account | None,
+        request: Request,
+        weights: Arrays,
+        on_progress: OnProgress,
     ) -> dict[str, Estimate]:
         held_out = work.cohort.held_out
         if held_out.num_patients < self._policy.cohort.least_patients_told:
@@ -304,7 +286,8 @@ class Trainer:
         release = f"{self._release(work, request, whole, held_out)}-metrics"
         if multiplier and account is not None:
             account.pay_metrics(release, multiplier)
-        probabilities = predict(work.model, held_out, work.task, self._device)
+        on_batch = partial(on_progress, 0, 0)
+        probabilities = predict(work.model, held_out, work.task, self._device, on_batch)
         if multiplier:
             probabilities = told_apart(probabilities)
         rows = list(patient_rows(probabilities, held_out, work.task).values())

@@ -58,18 +58,13 @@ class Work:
     """Of the private training; None without privacy, or without training patients."""
 
 
-def work_for(
-    reference: StudyReference,
-    manifest: Path,
-    policy: Policy,
-    approvals: Approvals,
-    device: torch.device,
-) -> Work:
-    """Compose the study, read and check the data, and build the network.
+def agreed_study(
+    reference: StudyReference, policy: Policy, approvals: Approvals
+) -> tuple[Study, str]:
+    """Return the study that the server names, as this site composes it, and its digest.
 
     Raises:
-        RefusalError: the study is another one here, its data cannot be used, or the data officer,
-            the policy, the size of the cohort or the device does not allow it.
+        RefusalError: the study is another one here, or the data officer has not approved it.
     """
     overrides = tuple(reference.overrides)
     if sum(len(text.encode()) for text in overrides) > MOST_OVERRIDES_BYTES:
@@ -86,8 +81,26 @@ def work_for(
             f"the server runs study {_told(reference.digest)}, this site composes "
             f"{digest} from the same settings; install the same version of wardround",
         )
-    # Before all that would tell of this site's policy or machine.
     check_approved(policy, approvals, digest, study.name, overrides, datetime.now(UTC))
+    return study, digest
+
+
+def work_for(
+    reference: StudyReference,
+    manifest: Path,
+    policy: Policy,
+    approvals: Approvals,
+    device: torch.device,
+) -> Work:
+    """Compose the study, read and check the data, and build the network.
+
+    Raises:
+        RefusalError: as agreed_study; or the data cannot be used, or the policy, the size of the
+            cohort or the device does not allow it.
+    """
+    # Before all that would tell of this site's policy or machine.
+    study, digest = agreed_study(reference, policy, approvals)
+    overrides = tuple(reference.overrides)
     if study.training.amp and device.type == "cpu":
         raise RefusalError(
             "study",

@@ -25,6 +25,8 @@ from server.weights import InMessages, Weights
 
 LOOK_S = 1.0
 """How often the nodes are looked at while an answer is awaited."""
+TELL_S = 30.0
+"""How often it is told whose answer is awaited."""
 NOT_HERE = "did not introduce itself"
 GONE = "is not connected"
 KEPT_LATE = 1000
@@ -127,6 +129,7 @@ class Calls:
         patient: bool,
     ) -> tuple[Answer | Missing, Arrays]:
         call, looked = waiting[name], time.monotonic()
+        told = looked
         while True:
             answer = self._answer_to(call)
             # In this order: a site that has stopped says so, and that is no answer to count.
@@ -140,6 +143,9 @@ class Calls:
             if time.monotonic() - looked > LOOK_S:
                 self._send(waiting, records, kind)
                 looked = time.monotonic()
+            if time.monotonic() - told > TELL_S:
+                told = time.monotonic()
+                self._tell("awaits", site=name, seconds=round(told - began))
             time.sleep(self._watch.poll_s)
 
     def _send(self, waiting: Mapping[str, _Call], records: RecordDict, kind: str) -> None:

@@ -106,6 +106,9 @@ class Progress:
             f"[bold red]round {event['round']} without {event['site']}[/]: {escape(event['why'])}"
         )
 
+    def _on_awaits(self, event: dict[str, Any]) -> None:
+        self._say(f"waiting for {event['site']} since {event['seconds']} s")
+
     def _on_round_done(self, event: dict[str, Any]) -> None:
         known = ("time", "event", "round", "seconds")
         values = [

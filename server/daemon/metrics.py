@@ -51,9 +51,7 @@ class HomeCollector:
         here = GaugeMetricFamily(
             "wardround_site_connected", "1 while a site's node tells of itself", labels=["site"]
         )
-        for site in self._registry.sites():
-            if site.revoked is not None:
-                continue
+        for site in self._registry.admitted():
             days.add_metric([site.name], site.days_left(datetime.now(UTC)))
             heard = self._presence.of(site.name)
             connected = heard is not None and time.time() - heard.heard_at < HERE_S

@@ -58,11 +58,7 @@ class Steward:
 
     def _nodes(self) -> None:
         state = self._states.state()
-        wanted = {
-            node_key(site.public_key): site.name
-            for site in self._registry.sites()
-            if site.revoked is None
-        }
+        wanted = {node_key(site.public_key): site.name for site in self._registry.admitted()}
         have = {
             node.public_key: node
             for node in state.get_node_info(owner_aids=[NOOP_FLWR_AID])

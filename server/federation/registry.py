@@ -179,6 +179,15 @@ class Registry:
             for name, version in sorted(versions.items())
         ]
 
+    def admitted(self) -> list[SiteEntry]:
+        """Return the sites that may come in; one whose record is broken is left out, and logged.
+
+        Raises:
+            RegistryError: the folder cannot be read.
+        """
+        entries = [version.entry for _, version in sorted(self._current().versions.items())]
+        return [entry for entry in entries if entry is not None and entry.revoked is None]
+
     def site(self, name: str) -> SiteEntry | None:
         """Return one site, or None."""
         check_site_name(name)

@@ -14,6 +14,7 @@ import yaml
 from client.outbox import Outbox
 from client.privacy.ledger import ledgers_in
 from client.privacy.policy import CohortPolicy, LeavePolicy, Policy, PrivacyPolicy, open_policy
+from client.progress import StoppedError
 from client.trainer import Trainer, trainer_at
 from common.accounting import PrivateSteps, epsilon_of, unprotected_release
 from common.contract import RefusalError, Released, Request, StudyReference, TrainReply
@@ -379,6 +380,19 @@ def test_no_file_is_opened_for_a_study_that_is_not_approved(tmp_path: Path) -> N
     path.write_text(path.read_text().replace("policy: policy.yaml\n", ""))
     with pytest.raises(RefusalError, match="not approved"):
         trainer_at(path).describe(request_for(*SGD, *PRIVATE))
+
+
+def test_an_evaluation_can_be_stopped_within_a_batch(tmp_path: Path) -> None:
+    path = pictures_site(tmp_path / "a", train=20, test=10)
+    heard: list[tuple[int, int]] = []
+
+    def stops(done: int, of: int) -> None:
+        heard.append((done, of))
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        trainer_at(path).evaluate(request_for(*SGD), initial_weights(*SGD), stops)
+    assert heard == [(0, 0)]
 
 
 def test_a_study_over_the_cap_is_refused_before_its_first_round(tmp_path: Path) -> None:

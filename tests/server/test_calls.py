@@ -153,6 +153,17 @@ def test_a_site_without_progress_is_missing_after_the_stall_limit(tmp_path: Path
     assert time.monotonic() - began < 5
 
 
+def test_whom_a_round_waits_for_is_told_while_it_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls_module, "TELL_S", 0.1)
+    asked = Asked(tmp_path, Network({1: [silent]}, {"st-a": 1}))
+    asked.ask("st-a", limits=StrategyConfig(round_timeout_s=0.5, stall_timeout_s=20.0))
+    told = [fields["site"] for event, fields in asked.told if event == "awaits"]
+    assert 2 <= len(told) <= 5
+    assert set(told) == {"st-a"}
+
+
 def test_no_progress_saves_a_site_from_the_rounds_deadline(tmp_path: Path) -> None:
     asked = Asked(tmp_path, Network({1: [silent]}, {"st-a": 1}))
     limits = StrategyConfig(round_timeout_s=0.2, stall_timeout_s=20.0)

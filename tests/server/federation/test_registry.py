@@ -108,10 +108,20 @@ def test_one_broken_record_keeps_its_own_site_out_and_no_other(tmp_path: Path) -
     (home.sites / "st-marys.json").write_text("{")
     assert registry.site_of(*marys) is None
     assert registry.site_of(*johns) == "st-johns"
+    assert [entry.name for entry in registry.admitted()] == ["st-johns"]
     with pytest.raises(RegistryError, match=r"st-marys.json.*backup"):
         registry.sites()
     with pytest.raises(RegistryError, match=r"st-marys.json"):
         admit(home, a_request("st-lukes"), "st-lukes", NOW)
+
+
+def test_a_revoked_site_is_not_among_the_admitted(tmp_path: Path) -> None:
+    home = a_home(tmp_path)
+    for name in ("st-marys", "st-johns"):
+        _admitted(home, name)
+    revoke(home, "st-marys", NOW, "test")
+    assert [entry.name for entry in Registry(home).admitted()] == ["st-johns"]
+    assert len(Registry(home).sites()) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""A site's part of one round: where its gradients, its chance and its noise come from."""
+
+from dataclasses import dataclass
+
+import torch
+
+from client.privacy.dp_sgd import PrivateGradient
+from client.progress import OnProgress
+from client.training import (
+    GradientSource,
+    LocalResult,
+    PlainGradient,
+    build_optimizer,
+    learning_rate,
+    train_round,
+)
+from client.work import Work, physical_batch
+from common.seeding import generator, secret_generator, seed
+from common.transforms import augment
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a round depends on besides the study, the data and the weights."""
+
+    site: str
+    key: bytes
+    """The site's secret."""
+    device: torch.device
+
+
+def local_round(
+    work: Work, place: Place, round_number: int, release: str, on_progress: OnProgress
+) -> LocalResult:
+    """Train work.model for one round, in place. release: names what is about to leave."""
+    study, samples = work.study, work.cohort.train
+    lr = learning_rate(study.training, round_number, study.rounds)
+    optimizer = build_optimizer(study.training, work.model, lr)
+    source: GradientSource
+
+    def draws_for(purpose: str, device: str | torch.device = "cpu") -> torch.Generator:
+        # The server knows the study's seed. With privacy all that is drawn is the site's secret: a
+        # patient more shifts the changes and the masks of those behind, which only one who knows
+        # these could tell from chance.
+        if work.plan is None:
+            return generator(seed(study.seed, round_number, place.site, purpose))
+        return secret_generator(place.key, release, purpose, device=device)
+
+    if work.plan is None:
+        draws = draws_for("draws")
+        source = PlainGradient(work.model, study.training, len(samples.patients), draws)
+        steps = source.steps
+    else:
+        steps = work.plan.steps_a_round
+        images, _ = physical_batch(work, place.device)
+        source = PrivateGradient(
+            work.model,
+            optimizer,
+            work.plan,
+            study,
+            samples,
+            draws_for("draws"),
+            draws_for("noise", place.device),
+            images,
+        )
+    random_part = augment(study.data, draws_for("augment"))
+    with torch.random.fork_rng():
+        # Drop-out alone reads the global generators.
+        torch.set_rng_state(draws_for("dropout").get_state())
+        if place.device.type == "cuda":
+            state = draws_for("dropout", place.device).get_state()
+            torch.cuda.set_rng_state(state, place.device)
+        try:
+            return train_round(
+                source,
+                optimizer,
+                samples,
+                work.task,
+                study,
+                random_part,
+                place.device,
+                lambda done: on_progress(done, steps),
+            )
+        finally:
+            source.close()
