@@ -71,6 +71,16 @@ def _images(samples: Samples) -> list[list[int]]:
 
 def bootstrap(rows: Sequence[Sums], task: Task, seed: int) -> dict[str, Estimate]:
     """Return value and percentile interval of every metric over the patients' rows."""
+    return {
+        name: _estimate(value, drawn, len(rows))
+        for name, (value, drawn) in _resampled(rows, task, seed).items()
+    }
+
+
+def _resampled(
+    rows: Sequence[Sums], task: Task, seed: int
+) -> dict[str, tuple[float, NDArray[np.float64]]]:
+    """Return every metric's value, and its values over the resamples of the patients."""
     names = list(rows[0])
     shapes = {name: np.shape(rows[0][name]) for name in names}
     stacked = {
@@ -86,9 +96,21 @@ def bootstrap(rows: Sequence[Sums], task: Task, seed: int) -> dict[str, Estimate
 
     point = scored(np.ones(len(rows), dtype=np.int64))
     samples = [scored(counts) for counts in draws]
+    return {n: (value, np.array([s[n] for s in samples])) for n, value in point.items()}
+
+
+def bootstrap_gain(
+    ours: Sequence[Sums], others: Sequence[Sums], task: Task, seed: int
+) -> dict[str, Estimate]:
+    """Return our metrics minus another model's on the same patients, with paired intervals.
+
+    ours, others: the rows of the same patients, in the same order. Each resample has the same
+    patients for both (Efron and Tibshirani, 1993, Section 8.3).
+    """
+    first, second = _resampled(ours, task, seed), _resampled(others, task, seed)
     return {
-        name: _estimate(value, np.array([sample[name] for sample in samples]), len(rows))
-        for name, value in point.items()
+        name: _estimate(value - second[name][0], drawn - second[name][1], len(ours))
+        for name, (value, drawn) in first.items()
     }
 
 

@@ -13,15 +13,16 @@ from torch import Tensor
 
 from client.approval import Approvals
 from client.cohort import Samples
-from client.evaluation import bootstrap, patient_rows, predict
+from client.evaluation import predict
 from client.local_round import Place, local_round
 from client.log import site_log
 from client.outbox import Kept, Outbox, site_key
+from client.own_models import own_models
 from client.privacy.account import Account
 from client.privacy.gate import Limits, leave
 from client.privacy.ledger import Ledger, LedgerBusyError, LedgerError
-from client.privacy.statistics import noised_estimates, told_apart
 from client.progress import OnProgress, unheard
+from client.scores import Scores, exact_scores, gain_of, noised_scores
 from client.site import Site, load_site
 from client.work import (
     MEGABYTE,
@@ -34,7 +35,6 @@ from client.work import (
 )
 from common.contract import (
     Description,
-    Estimate,
     EvaluateReply,
     RefusalError,
     Released,
@@ -138,12 +138,23 @@ class Trainer:
         work = self._work(request)
         self._load(work, weights)
         with self._account(work) as account:
-            estimates = self._estimates(work, account, request, weights, on_progress)
+            scores = self._scores(work, account, request, weights, on_progress)
+            others = {}
+            if request.compare:
+                federated = state_of(work.model)
+                folder, place = self.site.state_path, self._place()
+                for name, state in own_models(work, place, federated, folder, on_progress):
+                    work.model.load_state_dict(state)
+                    arrays = arrays_of(state)
+                    others[name] = self._scores(work, account, request, arrays, on_progress)
+        at = self._bootstrap_seed(work, request)
         found = EvaluateReply(
             site=self.site.name,
             round=request.round,
             seconds=time.monotonic() - began,
-            estimates=estimates,
+            estimates=scores.estimates,
+            others={name: other.estimates for name, other in others.items()},
+            gains={name: gain_of(scores, other, work.task, at) for name, other in others.items()},
         )
         return leave(found, None, self._limits(work, request), self._policy)
 
@@ -227,13 +238,11 @@ class Trainer:
     ) -> Kept:
         self._load(work, weights)
         estimates = (
-            self._estimates(work, account, request, weights, on_progress)
+            self._scores(work, account, request, weights, on_progress).estimates
             if request.evaluate
             else {}
         )
-        key = site_key(self.site.state_path)
-        place = Place(self.site.name, key, self._device)
-        outcome = local_round(work, place, request.round, release, on_progress)
+        outcome = local_round(work, self._place(), request.round, release, on_progress)
         state = state_of(work.model)
         reply = TrainReply(
             site=self.site.name,
@@ -269,33 +278,38 @@ class Trainer:
         ours = kept is not None and kept.release.startswith(work.digest)
         return kept.local if kept is not None and ours else {}
 
-    def _estimates(
+    def _place(self) -> Place:
+        return Place(self.site.name, site_key(self.site.state_path), self._device)
+
+    def _bootstrap_seed(self, work: Work, request: Request) -> int:
+        # One for all models of a request: paired differences need the same resamples.
+        return seed(work.study.seed, request.round, self.site.name, "bootstrap")
+
+    def _scores(
         self,
         work: Work,
         account: Account | None,
         request: Request,
         weights: Arrays,
         on_progress: OnProgress,
-    ) -> dict[str, Estimate]:
+    ) -> Scores:
+        """Return the metrics of work.model, whose weights these are, on the held-out patients."""
         held_out = work.cohort.held_out
         if held_out.num_patients < self._policy.cohort.least_patients_told:
-            return {}
+            return Scores()
         multiplier = self._policy.may_leave.metrics_noise_multiplier
         # What stays at the site is part of the model that is evaluated.
-        whole = {**weights, **arrays_of(self._kept_local(work))} if work.local else weights
+        whole = {**arrays_of(self._kept_local(work)), **weights} if work.local else weights
         release = f"{self._release(work, request, whole, held_out)}-metrics"
         if multiplier and account is not None:
             account.pay_metrics(release, multiplier)
         on_batch = partial(on_progress, 0, 0)
         probabilities = predict(work.model, held_out, work.task, self._device, on_batch)
-        if multiplier:
-            probabilities = told_apart(probabilities)
-        rows = list(patient_rows(probabilities, held_out, work.task).values())
         if not multiplier:
-            at = seed(work.study.seed, request.round, self.site.name, "bootstrap")
-            return bootstrap(rows, work.task, at)
+            at = self._bootstrap_seed(work, request)
+            return exact_scores(probabilities, held_out, work.task, at)
         noise = secret_generator(site_key(self.site.state_path), release, "metrics")
-        return noised_estimates(rows, work.task, multiplier, noise)
+        return noised_scores(probabilities, held_out, work.task, multiplier, noise)
 
     def _refuse_broken(self, weights: dict[str, Tensor]) -> None:
         broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]

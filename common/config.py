@@ -15,7 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 import configs
 from common.models.registry import model_config_type
 from common.schema import SettingsError, typed
-from common.study import DataConfig, PrivacyConfig, StrategyConfig, Study, TrainingConfig
+from common.study import (
+    DataConfig,
+    EvaluationConfig,
+    PrivacyConfig,
+    StrategyConfig,
+    Study,
+    TrainingConfig,
+)
 from common.tasks.registry import task_config_type
 
 CONFIG_FOLDER = Path(configs.__file__).parent
@@ -88,6 +95,9 @@ def study_of(tree: DictConfig) -> Study:
             training=typed(tree.training, TrainingConfig, "training"),
             strategy=typed(tree.strategy, StrategyConfig, "strategy"),
             privacy=typed(tree.privacy, PrivacyConfig, "privacy"),
+            evaluation=None
+            if tree.evaluation is None
+            else typed(tree.evaluation, EvaluationConfig, "evaluation"),
         )
     except SettingsError:
         raise

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 MAX_PATIENTS = 10_000_000
 DIGEST_DIGITS, LONGEST_TEXT = 64, 1000
+LOCAL, PERSONAL = "local", "personal"
+OTHERS = (LOCAL, PERSONAL)
+"""Models of a site itself: of its own data alone, and the federated one trained further."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,9 @@ class Request:
     """Round that the weights open; 0 asks for a description alone."""
     evaluate: bool = False
     """Whether the incoming model is evaluated on the held-out patients before it is trained."""
+    compare: bool = False
+    """Whether an evaluation holds the incoming model against the site's own models, as the study's
+    `evaluation` says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +133,10 @@ class EvaluateReply:
     round: int
     seconds: float
     estimates: dict[str, Estimate]
+    others: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    """The site's own models (OTHERS), where the request compares."""
+    gains: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    """By each of those models: the incoming model's metric minus the other's, paired by patient."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -210,6 +210,20 @@ class StrategyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """What the final model is held against at each site; these models stay where they are."""
+
+    own_model: bool = True
+    """The site's own: the same start, network and rounds, its own data alone, without privacy."""
+    personal_rounds: int = 1
+    """Rounds for which the final model is trained further on the site's own data, without privacy;
+    0: it is not."""
+
+    def __post_init__(self) -> None:
+        not_negative(**{"evaluation.personal_rounds": self.personal_rounds})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """One study, complete. Equal studies have equal digests (common/config.py)."""
 
@@ -228,6 +242,7 @@ class Study:
     training: TrainingConfig
     strategy: StrategyConfig
     privacy: PrivacyConfig
+    evaluation: EvaluationConfig | None = None
 
     def __post_init__(self) -> None:
         not_negative(seed=self.seed)

@@ -100,14 +100,21 @@ class Federation:
             self._weights.used(site)
 
     def evaluate(
-        self, sites: Sequence[str], round_number: int, model: State, limits: StrategyConfig
+        self,
+        sites: Sequence[str],
+        round_number: int,
+        model: State,
+        limits: StrategyConfig,
+        compare: bool = False,
     ) -> Iterator[tuple[str, EvaluateReply | Missing]]:
         """Yield every site's evaluation of the model, in the order of the names.
+
+        compare: whether each site holds it against models of its own.
 
         Raises:
             StopError: the study is to be stopped.
         """
-        request = Request(study=self._study, round=round_number, evaluate=True)
+        request = Request(study=self._study, round=round_number, evaluate=True, compare=compare)
         records = self._weights.packed(request, arrays_of(model))
         for site, answer, _ in self._calls.ask(
             sorted(sites), records, MessageType.EVALUATE, limits

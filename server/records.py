@@ -82,6 +82,10 @@ class Outcome:
     reason: str | None
     final: Estimates = field(default_factory=dict)
     final_missing: dict[str, str] = field(default_factory=dict)
+    others: dict[str, Estimates] = field(default_factory=dict)
+    """By site: its own models' metrics, by model; empty where the study does not compare."""
+    gains: dict[str, Estimates] = field(default_factory=dict)
+    """By site and model: the final model's metrics minus that model's."""
 
 
 def outcome_of(progress: Progress, final: Estimates, final_missing: dict[str, str]) -> Outcome:

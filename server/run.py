@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from common.config import study_digest
-from common.contract import Description, PrivacySpent, StudyReference, TrainReply
+from common.contract import Description, EvaluateReply, PrivacySpent, StudyReference, TrainReply
 from common.files import write_json
 from common.framed_files import layout_of
 from common.models.registry import batch_norm_keys, build_model
@@ -22,6 +22,7 @@ from common.tensor_files import write_tensors
 from server.aggregation import named_means, refusal_of
 from server.calls import Missing, StopError
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from server.evaluation.shift import shift_of
 from server.events import Tell
 from server.network import Federation
 from server.records import (
@@ -148,7 +149,7 @@ def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | No
     before = {site: part.before for site, part in parts.items() if part.before}
     if evaluate:
         others = [s for s in kept.progress.roster if s not in cohort]
-        before |= _evaluations(run, others, number, kept.model, missing)
+        before |= _estimates_of(_evaluations(run, others, number, kept.model, missing))
     model, moments = run.strategy.step(kept.model, combined, kept.moments)
     summed = run.strategy.summed(kept.summed, model, run.study.rounds - number)
     record = RoundRecord(
@@ -211,15 +212,25 @@ def _quorum_text(
 
 
 def _evaluations(
-    run: Run, sites: Sequence[str], number: int, model: State, missing: dict[str, str]
-) -> Estimates:
-    found: Estimates = {}
-    for site, answer in run.federation.evaluate(sites, number, model, run.study.strategy):
+    run: Run,
+    sites: Sequence[str],
+    number: int,
+    model: State,
+    missing: dict[str, str],
+    compare: bool = False,
+) -> dict[str, EvaluateReply]:
+    found: dict[str, EvaluateReply] = {}
+    limits = run.study.strategy
+    for site, answer in run.federation.evaluate(sites, number, model, limits, compare):
         if isinstance(answer, Missing):
             missing[site] = answer.reason
         elif answer.estimates:
-            found[site] = answer.estimates
+            found[site] = answer
     return found
+
+
+def _estimates_of(answers: Mapping[str, EvaluateReply]) -> Estimates:
+    return {site: answer.estimates for site, answer in answers.items()}
 
 
 def _headline(run: Run, estimates: Estimates) -> dict[str, float | None]:
@@ -262,11 +273,18 @@ def _finished(run: Run, kept: Checkpoint) -> Outcome:
     sites = sorted(kept.progress.roster)
     run.tell("final evaluation", sites=sites)
     model = run.strategy.final(kept.model, kept.summed, run.study.rounds)
-    final = _evaluations(run, sites, run.study.rounds, model, lost)
+    compare = run.study.evaluation is not None
+    answers = _evaluations(run, sites, run.study.rounds, model, lost, compare)
+    final = _estimates_of(answers)
     progress = _best(run, kept.progress, model, run.study.rounds, final)
     # The rounds are over: from here on the checkpoint's model is the final one.
     save_checkpoint(run.folder, replace(kept, model=model, progress=progress))
-    return outcome_of(progress, final, lost)
+    outcome = outcome_of(progress, final, lost)
+    return replace(
+        outcome,
+        others={site: answer.others for site, answer in answers.items()},
+        gains={site: answer.gains for site, answer in answers.items()},
+    )
 
 
 def _write(run: Run, kept: Checkpoint, outcome: Outcome) -> None:
@@ -275,5 +293,9 @@ def _write(run: Run, kept: Checkpoint, outcome: Outcome) -> None:
         about = {"study": run.study.name, "digest": kept.digest, "rounds": kept.rounds_done}
         write_tensors(run.folder / MODEL, kept.model, about)
     metrics = build_task(run.study.task).metrics
-    write_json(run.folder / RESULT, result_of(run.study, kept.progress, outcome, metrics))
+    result = result_of(run.study, kept.progress, outcome, metrics)
+    if run.study.evaluation is not None:
+        name = run.study.task.headline
+        result["shift"] = shift_of(kept.progress, outcome, name, metrics[name])
+    write_json(run.folder / RESULT, result)
     run.tell("end", status=outcome.status, reason=outcome.reason)

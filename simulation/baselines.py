@@ -9,58 +9,86 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
+from client.alone import train_alone
 from client.cohort import Cohort, Samples
 from client.evaluation import evaluate, predict
+from client.own_models import OWN_MODEL
+from client.site import load_site
 from client.trainer import trainer_at
-from client.training import PlainGradient, build_optimizer, learning_rate, train_round
 from client.work import cohort_of
 from common.config import travelling
-from common.contract import Estimate
-from common.seeding import generator, seed
+from common.contract import LOCAL, Estimate
+from common.seeding import seed
 from common.state import state_of
 from common.study import Study
 from common.tasks.registry import build_task
-from common.transforms import augment
-from server.records import summary
+from common.tensor_files import read_tensors
+from server.records import Estimates
 from server.run import initial_network
 from server.showing import BASELINES
 from simulation.environment import stop_on_ctrl_c
 from simulation.run import Simulation
 
-POOLED = "pooled"
+POOLED, ENSEMBLE = "pooled", "ensemble"
 CPU = torch.device("cpu")
 
 
-def baselines_of(run: Simulation, sites: Sequence[str], console: Console) -> dict[str, Any]:
-    """Return, for pooled, local and ensemble, the same summary as the result's `final`.
+def baselines_of(run: Simulation, sites: Sequence[str], console: Console) -> dict[str, Estimates]:
+    """Return the estimates by model and site: pooled, ensemble, local, and local/NAME of each.
 
     sites: those that took part in the federation; the others' data could not be used there either.
+    `local` is each site's own model at home, local/NAME the one of NAME everywhere.
     """
     study = run.study
     cohorts = _cohorts(run, sites)
-    metrics = build_task(study.task).metrics
-    jobs = {POOLED: joined([c.train for c in cohorts.values()])}
-    jobs |= {s: c.train for s, c in cohorts.items() if c.train.num_patients}
-    models = _all_trained(study, jobs, run.settings.actors, console)
+    models = _models(run, cohorts, console)
     pooled = models.pop(POOLED)
-    found: dict[str, dict[str, dict[str, Estimate]]] = {kind: {} for kind in BASELINES}
+    found: dict[str, Estimates] = {kind: {} for kind in BASELINES}
+    found |= {f"{LOCAL}/{name}": {} for name in models}
     for site, cohort in cohorts.items():
         if not cohort.held_out.num_patients:
             continue
-        found["pooled"][site] = _estimates(study, cohort, _probabilities(study, pooled, cohort))
+        found[POOLED][site] = _estimates(study, cohort, _probabilities(study, pooled, cohort))
         each = {name: _probabilities(study, model, cohort) for name, model in models.items()}
         together = torch.stack(list(each.values())).mean(0)
-        found["ensemble"][site] = _estimates(study, cohort, together)
+        found[ENSEMBLE][site] = _estimates(study, cohort, together)
+        for name, probabilities in each.items():
+            found[f"{LOCAL}/{name}"][site] = _estimates(study, cohort, probabilities)
         if site in each:
-            found["local"][site] = _estimates(study, cohort, each[site])
-    return {kind: summary(estimates, metrics) for kind, estimates in found.items()}
+            found[LOCAL][site] = found[f"{LOCAL}/{site}"][site]
+    return found
+
+
+def _models(
+    run: Simulation, cohorts: Mapping[str, Cohort], console: Console
+) -> dict[str, nn.Module]:
+    """Return the pooled model and each site's own, trained here or by its trainer already."""
+    trained = {s: c.train for s, c in cohorts.items() if c.train.num_patients}
+    kept = {site: state for site in trained if (state := _kept_model(run, site)) is not None}
+    jobs = {POOLED: joined([c.train for c in cohorts.values()])}
+    jobs |= {site: samples for site, samples in trained.items() if site not in kept}
+    states = _all_trained(run.study, jobs, len(trained), run.settings.actors, console) | kept
+    models = {}
+    for what in (POOLED, *trained):
+        models[what] = initial_network(run.study)
+        models[what].load_state_dict(states[what])
+    return models
+
+
+def _kept_model(run: Simulation, name: str) -> dict[str, Tensor] | None:
+    if run.study.evaluation is None or not run.study.evaluation.own_model:
+        return None
+    for folder in site_folders(run):
+        site = load_site(folder / "site.yaml")
+        if site.name == name and (site.state_path / OWN_MODEL).exists():
+            return read_tensors(site.state_path / OWN_MODEL)[0]
+    return None
 
 
 def joined(samples: list[Samples]) -> Samples:
@@ -91,19 +119,14 @@ def _cohorts(run: Simulation, names: Sequence[str]) -> dict[str, Cohort]:
 
 
 def _all_trained(
-    study: Study, jobs: Mapping[str, Samples], processes: int, console: Console
-) -> dict[str, nn.Module]:
+    study: Study, jobs: Mapping[str, Samples], sites: int, processes: int, console: Console
+) -> dict[str, dict[str, Tensor]]:
     # A process a model, as the hospitals have; forked ones would inherit torch's threads.
     with ProcessPoolExecutor(processes, get_context("spawn"), stop_on_ctrl_c) as pool:
-        studies = dict.fromkeys(jobs, study) | {POOLED: _of_all_sites(study, len(jobs) - 1)}
+        studies = dict.fromkeys(jobs, study) | {POOLED: _of_all_sites(study, sites)}
         futures = {pool.submit(_trained, studies[what], jobs[what], what): what for what in jobs}
         told = track(as_completed(futures), "baselines", len(jobs), console=console, transient=True)
-        states = {futures[future]: future.result() for future in told}
-    models = {}
-    for what in jobs:
-        models[what] = initial_network(study)
-        models[what].load_state_dict(states[what])
-    return models
+        return {futures[future]: future.result() for future in told}
 
 
 def _of_all_sites(study: Study, sites: int) -> Study:
@@ -117,18 +140,7 @@ def _of_all_sites(study: Study, sites: int) -> Study:
 def _trained(study: Study, samples: Samples, what: str) -> dict[str, Tensor]:
     torch.set_num_threads(1)
     model = initial_network(study)
-    optimizer = build_optimizer(study.training, model, study.training.lr)
-    alone = replace(study, strategy=replace(study.strategy, proximal_mu=0.0))
-    task = build_task(study.task)
-    for number in range(1, study.rounds + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(study.training, number, study.rounds)
-        draws = generator(seed(study.seed, number, what, "draws"))
-        source = PlainGradient(model, study.training, len(samples.patients), draws)
-        random_part = augment(study.data, generator(seed(study.seed, number, what, "augment")))
-        with torch.random.fork_rng():
-            torch.manual_seed(seed(study.seed, number, what, "dropout"))
-            train_round(source, optimizer, samples, task, alone, random_part, CPU)
+    train_alone(model, study, samples, what, range(1, study.rounds + 1), CPU)
     return state_of(model)
 
 

@@ -1,13 +1,18 @@
 """What is left of a run for a person: the table, the report, the baselines beside them."""
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from common.contract import LOCAL
 from common.files import write_json
+from common.tasks.registry import build_task
+from server.evaluation.shift import with_models
 from server.progress import Progress
+from server.records import summary
 from server.run import RESULT
-from server.showing import REPORT, show_result, write_report
+from server.showing import BASELINES, REPORT, show_result, write_report
 from simulation.baselines import baselines_of
 from simulation.examples import examples_of
 from simulation.run import Simulation, simulate
@@ -17,8 +22,9 @@ def carry_out(run: Simulation, with_baselines: bool, console: Console) -> str:
     """Run, write the report, print the table; return the result's status."""
     console.print(f"[bold]{run.study.name}[/] into {_shown(run.folder)}", highlight=False)
     result = simulate(run, Progress(console))
-    if with_baselines and result["status"] != "failed" and "baselines" not in result:
-        result["baselines"] = baselines_of(run, sorted(result["sites"]), console)
+    wanted = with_baselines or "shift" in result
+    if wanted and result["status"] != "failed" and "baselines" not in result:
+        _add_baselines(run, result, console)
         write_json(run.folder / RESULT, result)
     done = result["status"] != "failed"
     examples = examples_of(run, sorted(result["final"]["sites"])) if done else []
@@ -29,6 +35,15 @@ def carry_out(run: Simulation, with_baselines: bool, console: Console) -> str:
     console.print(f"result  {_shown(run.folder / RESULT)}", highlight=False)
     console.print(f"report  {_shown(run.folder / REPORT)}", highlight=False)
     return str(result["status"])
+
+
+def _add_baselines(run: Simulation, result: dict[str, Any], console: Console) -> None:
+    found = baselines_of(run, sorted(result["sites"]), console)
+    metrics = build_task(run.study.task).metrics
+    result["baselines"] = {kind: summary(found[kind], metrics) for kind in BASELINES}
+    if "shift" in result:
+        rows = {model: of for model, of in found.items() if model != LOCAL}
+        result["shift"] = with_models(result["shift"], rows, metrics[result["shift"]["metric"]])
 
 
 def _shown(path: Path) -> str:

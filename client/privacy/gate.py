@@ -8,7 +8,7 @@ import builtins
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from client.privacy.policy import Policy
 from common.contract import (
     MAX_PATIENTS,
+    OTHERS,
     Answer,
     Description,
     Estimate,
@@ -32,7 +33,18 @@ from common.contract import (
 Arrays = Mapping[str, NDArray[np.generic]]
 Same = TypeVar("Same", int, str)
 
-CODES = ("study", "data", "training", "privacy", "policy", "gate", "message", "trainer", "bundle")
+CODES = (
+    "study",
+    "data",
+    "training",
+    "privacy",
+    "policy",
+    "gate",
+    "message",
+    "trainer",
+    "bundle",
+    "weights",
+)
 """What a site refuses for; anything else that goes wrong is an `error`."""
 UNKNOWN = "unknown"
 """Name of a site whose settings cannot be read."""
@@ -155,7 +167,21 @@ def _evaluate_reply(reply: EvaluateReply, limits: Limits, policy: Policy) -> Eva
         round=_same(reply.round, limits.round),
         seconds=_number(reply.seconds, 0.0, MOST_SECONDS, SECONDS_DECIMALS),
         estimates=_estimates(reply.estimates, limits, policy),
+        others=_of_own_models(reply.others, limits, policy),
+        gains=_of_own_models(reply.gains, _of_gains(limits), policy),
     )
+
+
+def _of_own_models(found: object, limits: Limits, policy: Policy) -> dict[str, dict[str, Estimate]]:
+    if type(found) is not dict or not set(_names(found)) <= set(OTHERS):
+        raise RefusalError("gate", "the site held back a model that is not one of its own")
+    return {name: _estimates(found[name], limits, policy) for name in sorted(found)}
+
+
+def _of_gains(limits: Limits) -> Limits:
+    """Return the limits of differences of metrics."""
+    spans = {name: (low - high, high - low) for name, (low, high) in limits.metrics.items()}
+    return replace(limits, metrics=spans)
 
 
 def _description(about: Description, limits: Limits, policy: Policy) -> Description:

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from server.report import pictures, plots, tables, words
+from server.report import joining, pictures, plots, tables, words
 from server.report.pictures import Example
 from server.report.reading import estimate, estimates, is_private, site_names
 
@@ -18,6 +18,7 @@ _VERDICTS = {
     "completed": "Every agreed site took part in every round that asked it.",
     "partial": "There is a final model, but a site was missing at least once.",
     "failed": "There is no final model.",
+    "stopped": "The coordinator stopped it; the model is that of the last full round.",
 }
 
 
@@ -48,6 +49,9 @@ def render_report(result: Mapping[str, Any], examples: Sequence[Example]) -> str
         headline=result["headline"],
         verdict=_VERDICTS[result["status"]],
         figures=tables.key_figures(result),
+        answers=joining.answers(result),
+        answer=joining.summary_sentence(result) if result.get("shift") else "",
+        matrix=joining.matrix_rows(result),
         missing=tables.missing_rows(result),
         sites=tables.site_rows(result),
         metrics=_all_metrics(result),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from client.cohort import Samples
-from client.evaluation import BATCH, bootstrap, evaluate, patient_rows, predict
+from client.evaluation import BATCH, bootstrap, bootstrap_gain, evaluate, patient_rows, predict
 from common.models.registry import build_model
 from common.tasks.registry import build_task
 from common.tasks.task import Sums
@@ -143,3 +143,31 @@ def test_predictions_do_not_depend_on_the_batches_and_drop_nothing_out() -> None
         alone = torch.cat([model(image[None]).softmax(1) for image in samples.images])
     torch.testing.assert_close(found, alone)
     torch.testing.assert_close(found.sum(1), torch.ones(BATCH + 3))
+
+
+@settings(max_examples=30)
+@given(pairs=st.lists(st.tuples(st.floats(0, 1, width=16), st.floats(0, 1, width=16)), min_size=1))
+def test_a_gain_is_the_difference_and_turns_round_with_the_models(
+    pairs: list[tuple[float, float]],
+) -> None:
+    ours, others = [row(a) for a, _ in pairs], [row(b) for _, b in pairs]
+    one = bootstrap_gain(ours, others, SEGMENTATION, 0)["dice"]
+    two = bootstrap_gain(others, ours, SEGMENTATION, 0)["dice"]
+    means = [float(np.mean(values)) for values in zip(*pairs, strict=True)]
+    assert one.value == pytest.approx(means[0] - means[1], abs=1e-9)
+    assert (two.value, two.low, two.high) == pytest.approx((-one.value, -one.high, -one.low))
+    same = bootstrap_gain(ours, ours, SEGMENTATION, 0)["dice"]
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+
+
+def test_pairs_tell_what_two_intervals_of_their_own_do_not() -> None:
+    random = np.random.default_rng(0)
+    patients = random.uniform(0.2, 0.8, 40)
+    ours, others = [row(v + 0.02) for v in patients], [row(v) for v in patients]
+    gain = bootstrap_gain(ours, others, SEGMENTATION, 0)["dice"]
+    assert gain.low is not None
+    assert gain.low == pytest.approx(0.02)
+    alone = [bootstrap(rows, SEGMENTATION, 0)["dice"] for rows in (ours, others)]
+    assert alone[0].low is not None
+    assert alone[1].high is not None
+    assert alone[0].low < alone[1].high

@@ -101,6 +101,36 @@ def test_a_description_and_an_evaluation_leave() -> None:
     assert let(FOUND).estimates == {"dice": Estimate(value=0.81, low=0.71, high=0.9, n=12)}
 
 
+GAIN = Estimate(value=-0.30049, low=-0.5, high=0.1, n=12)
+COMPARED = replace(FOUND, others={"local": {"dice": DICE}}, gains={"local": {"dice": GAIN}})
+
+
+def test_own_models_leave_as_metrics_and_differences_alone() -> None:
+    told = let(COMPARED)
+    assert told.others == {"local": let(FOUND).estimates}
+    assert told.gains == {"local": {"dice": Estimate(value=-0.3, low=-0.5, high=0.1, n=12)}}
+    few = replace(LIMITS, patients_held_out=1)
+    alone = replace(COMPARED, estimates={}, others={"local": {}}, gains={"local": {}})
+    strict = replace(EXACT, cohort=Policy().cohort)
+    assert let(alone, strict, few).gains == {"local": {}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"others": {"st-b": {"dice": DICE}}},
+        {"others": {3: {"dice": DICE}}},
+        {"gains": [("local", {})]},
+        {"gains": {"local": {"dice": replace(GAIN, value=-1.5)}}},
+        {"gains": {"local": {"secret": GAIN}}},
+        {"gains": {"local": {"dice": replace(GAIN, n=3)}}},
+    ],
+)
+def test_a_comparison_that_should_not_be_there_refuses_the_answer(changes: dict[str, Any]) -> None:
+    with pytest.raises(RefusalError, match="the site held back"):
+        let(forced(COMPARED, **changes))
+
+
 def test_what_an_open_policy_lets_leave_is_what_came() -> None:
     assert let(UPDATE, open_policy()) == replace(UPDATE, seconds=1.2)
 
@@ -266,7 +296,14 @@ def injected(answer: Any) -> st.SearchStrategy[Any]:
         lambda junk: forced(SPENT, **junk),
         st.dictionaries(st.sampled_from([f.name for f in fields(PrivacySpent)]), JUNK, max_size=2),
     )
-    special = {"estimates": st.one_of(estimates, JUNK), "privacy": st.one_of(spent, JUNK)}
+    models = st.sampled_from(["local", "personal", "st-b"])
+    of_models = st.one_of(st.dictionaries(models, st.one_of(estimates, JUNK), max_size=2), JUNK)
+    special = {
+        "estimates": st.one_of(estimates, JUNK),
+        "others": of_models,
+        "gains": of_models,
+        "privacy": st.one_of(spent, JUNK),
+    }
     changes = [st.tuples(st.just(f.name), special.get(f.name, JUNK)) for f in fields(type(answer))]
     return st.lists(st.one_of(changes), max_size=2).map(lambda c: forced(answer, **dict(c)))
 
@@ -303,9 +340,9 @@ def vars_of(value: object) -> list[object]:
 
 @settings(max_examples=300)
 @given(
-    answer=st.sampled_from([UPDATE, replace(UPDATE, privacy=SPENT), FOUND, ABOUT]).flatmap(
-        injected
-    ),
+    answer=st.sampled_from(
+        [UPDATE, replace(UPDATE, privacy=SPENT), FOUND, COMPARED, ABOUT]
+    ).flatmap(injected),
     arrays=ARRAYS,
 )
 def test_whatever_is_put_into_an_answer_only_closed_values_come_out(

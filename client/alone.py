@@ -1,0 +1,44 @@
+"""Training without the federation: what a hospital could do with its own data, and no privacy.
+
+Such a model stays where it was trained. By the same local loop, with the same network and batches.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from client.cohort import Samples
+from client.training import PlainGradient, build_optimizer, learning_rate, train_round
+from common.seeding import generator, seed
+from common.study import Study
+from common.tasks.registry import build_task
+from common.transforms import augment
+
+
+def train_alone(
+    model: nn.Module,
+    study: Study,
+    samples: Samples,
+    label: str,
+    rounds: range,
+    device: torch.device,
+    on_step: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Train the model in place through these rounds of the study's schedule, with one optimiser.
+
+    label: makes the draws of this training its own. on_step: may raise to end it.
+    """
+    optimizer = build_optimizer(study.training, model, study.training.lr)
+    alone = replace(study, strategy=replace(study.strategy, proximal_mu=0.0))
+    task = build_task(study.task)
+    for number in rounds:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(study.training, number, study.rounds)
+        draws = generator(seed(study.seed, number, label, "draws"))
+        source = PlainGradient(model, study.training, len(samples.patients), draws)
+        random_part = augment(study.data, generator(seed(study.seed, number, label, "augment")))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed(study.seed, number, label, "dropout"))
+            train_round(source, optimizer, samples, task, alone, random_part, device, on_step)

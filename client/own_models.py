@@ -1,0 +1,75 @@
+"""The models that a hospital has for itself, against which the federated one is held.
+
+`local`: its own data alone, from the study's start, for the study's rounds. `personal`: the
+federated model, trained further on its own data (Wang et al., 2019, Federated evaluation of
+on-device personalization). Neither is private, and neither leaves: what leaves are metrics.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from client.alone import train_alone
+from client.local_round import Place
+from client.progress import OnProgress
+from client.work import Work, release_key
+from common.contract import LOCAL, PERSONAL
+from common.models.registry import build_model
+from common.seeding import seed
+from common.state import state_of
+from common.tensor_files import read_tensors, write_tensors
+
+OWN_MODEL = "own_model.safetensors"
+
+
+def own_models(
+    work: Work, place: Place, federated: dict[str, Tensor], folder: Path, on_progress: OnProgress
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield the models that the study's `evaluation` asks for, by name.
+
+    federated: the whole state of the incoming model here. folder: where the local model is kept,
+    which is trained once a study. on_progress: called with (0, 0) after each step; it may raise.
+    """
+    asked = work.study.evaluation
+    if asked is None or not work.cohort.train.num_patients:
+        return
+    if asked.own_model:
+        yield LOCAL, _local(work, place, folder, on_progress)
+    if asked.personal_rounds:
+        model = _network(work)
+        model.load_state_dict(federated)
+        # At the pace at which the federation ended.
+        last = range(work.study.rounds, work.study.rounds + 1)
+        for number in range(asked.personal_rounds):
+            _train(model, work, place, f"{place.site} {PERSONAL} {number}", last, on_progress)
+        yield PERSONAL, state_of(model)
+
+
+def _local(work: Work, place: Place, folder: Path, on_progress: OnProgress) -> dict[str, Tensor]:
+    path = folder / OWN_MODEL
+    known_as = release_key(work, 0, {}, work.cohort.train, place.device, place.key)
+    if path.exists():
+        state, about = read_tensors(path)
+        if about == known_as:
+            return state
+    model = _network(work)
+    _train(model, work, place, place.site, range(1, work.study.rounds + 1), on_progress)
+    state = state_of(model)
+    write_tensors(path, state, known_as)
+    return state
+
+
+def _network(work: Work) -> nn.Module:
+    return build_model(work.study.model, seed(work.study.seed, "initial model"))
+
+
+def _train(
+    model: nn.Module, work: Work, place: Place, label: str, rounds: range, on_progress: OnProgress
+) -> None:
+    model.to(place.device)
+
+    def heard(_: int) -> None:
+        on_progress(0, 0)
+
+    train_alone(model, work.study, work.cohort.train, label, rounds, place.device, heard)

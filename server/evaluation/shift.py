@@ -1,0 +1,114 @@
+"""Whether joining helps each hospital: result.json's `shift`.
+
+A cell of the matrix is a model at a site: the headline metric on the site's held-out patients, or
+why there is none. The benefit of a site is the federated model minus the site's own, turned so that
+more is better, with a paired bootstrap interval by patient that the site has worked out.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from statistics import mean, pstdev
+from typing import Any
+
+from common.contract import LOCAL, OTHERS, Estimate
+from common.tasks.task import Metric
+from server.records import Estimates, Outcome, Progress
+
+FEDERATED = "federated"
+HELPED, HARMED, UNDECIDED, UNKNOWN = "helped", "harmed", "undecided", "unknown"
+OK, SUPPRESSED, FAILED, REFUSED = "ok", "suppressed", "failed", "refused"
+Cell = dict[str, Any]
+"""value, low, high, n, status; also `why` where there is no value."""
+
+
+def shift_of(progress: Progress, outcome: Outcome, name: str, metric: Metric) -> dict[str, Any]:
+    """Return matrix, benefit and summary of the metric of this name."""
+    sites = sorted({*progress.roster, *outcome.final_missing, *progress.absent})
+    models = [FEDERATED, *(m for m in OTHERS if any(m in of for of in outcome.others.values()))]
+    matrix = {
+        model: {site: _cell(progress, outcome, model, site, name) for site in sites}
+        for model in models
+    }
+    return {
+        "metric": name,
+        "matrix": matrix,
+        "benefit": {site: benefit_of(outcome.gains.get(site, {}), name, metric) for site in sites},
+        "summary": {model: summary_of(cells, metric) for model, cells in matrix.items()},
+    }
+
+
+def _cell(progress: Progress, outcome: Outcome, model: str, site: str, name: str) -> Cell:
+    found = outcome.final if model == FEDERATED else _of_model(outcome, model)
+    why = {**progress.absent, **outcome.final_missing}.get(site)
+    if why is None:
+        return _told(found.get(site, {}).get(name))
+    return _empty(REFUSED if why.startswith("policy:") else FAILED, why)
+
+
+def _of_model(outcome: Outcome, model: str) -> Estimates:
+    return {site: of_site.get(model, {}) for site, of_site in outcome.others.items()}
+
+
+def _empty(status: str, why: str) -> Cell:
+    return {"value": None, "low": None, "high": None, "n": 0, "status": status, "why": why}
+
+
+def with_models(
+    shift: Mapping[str, Any], rows: Mapping[str, Estimates], metric: Metric
+) -> dict[str, Any]:
+    """Return the shift with more models: where one machine has all sites, it can try them all.
+
+    rows: estimates by model and site. A site without one is suppressed there.
+    """
+    name = shift["metric"]
+    matrix, summary = dict(shift["matrix"]), dict(shift["summary"])
+    for model, found in rows.items():
+        matrix[model] = {site: _told(found.get(site, {}).get(name)) for site in shift["benefit"]}
+        summary[model] = summary_of(matrix[model], metric)
+    return {**shift, "matrix": matrix, "summary": summary}
+
+
+def _told(estimate: Estimate | None) -> Cell:
+    if estimate is None or estimate.value is None:
+        return _empty(SUPPRESSED, "too few patients to tell, or the metric is not defined for them")
+    return {**asdict(estimate), "status": OK}
+
+
+def benefit_of(
+    gains: Mapping[str, Mapping[str, Estimate]], name: str, metric: Metric
+) -> dict[str, Any]:
+    """Return what the federation is to a site beside its own model.
+
+    verdict: helped or harmed where the interval lies on one side of 0, undecided where it does not
+    or there is none, unknown where the site has no model of its own or told nothing.
+    """
+    gain = gains.get(LOCAL, {}).get(name)
+    if gain is None or gain.value is None:
+        return {"gap": None, "low": None, "high": None, "verdict": UNKNOWN}
+    sign = 1.0 if metric.higher_is_better else -1.0
+    ends = [sign * end for end in (gain.low, gain.high) if end is not None]
+    low, high = (min(ends), max(ends)) if len(ends) == 2 else (None, None)
+    verdict = UNDECIDED
+    if low is not None and high is not None and (low > 0 or high < 0):
+        verdict = HELPED if low > 0 else HARMED
+    return {"gap": sign * gain.value, "low": low, "high": high, "verdict": verdict}
+
+
+def summary_of(cells: Mapping[str, Cell], metric: Metric) -> dict[str, Any]:
+    """Return mean, worst site and spread (standard deviation) of a model over the sites."""
+    values = {site: cell["value"] for site, cell in cells.items() if cell["status"] == OK}
+    if not values:
+        return {"mean": None, "worst": None, "worst_site": None, "spread": None, "sites": 0}
+    worst = _worst(values.items(), metric)
+    return {
+        "mean": mean(values.values()),
+        "worst": values[worst],
+        "worst_site": worst,
+        "spread": pstdev(values.values()),
+        "sites": len(values),
+    }
+
+
+def _worst(values: Iterable[tuple[str, float]], metric: Metric) -> str:
+    pick = min if metric.higher_is_better else max
+    return pick(values, key=lambda item: item[1])[0]

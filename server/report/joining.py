@@ -1,0 +1,140 @@
+"""The report's answer: does joining help this hospital, and how does each model do at each site?"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from server.report.reading import Result
+from server.report.words import NOT_DEFINED, number
+
+_ABOUT = {
+    "federated": "the model of this study",
+    "local": "each site's own model, at home",
+    "personal": "the federated model, trained further at home",
+    "pooled": "one model of all sites' data put together",
+    "ensemble": "the mean prediction of all sites' own models",
+}
+_TITLES = {
+    "helped": "Joining helps",
+    "harmed": "Joining harms",
+    "undecided": "Undecided",
+    "unknown": "Not known",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer for one hospital."""
+
+    site: str
+    verdict: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model at a site, as it is shown."""
+
+    value: str
+    interval: str
+    """Empty where there is none."""
+    why: str
+    """Why there is no value; empty where there is one."""
+    shade: int | None
+    """0 for the worst of all cells to 100 for the best; None without a value."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model at all sites."""
+
+    model: str
+    about: str
+    cells: list[Cell]
+    mean: float | None
+    worst: float | None
+
+
+def answers(result: Result) -> list[Answer]:
+    """Return one sentence or two a hospital; empty where the study did not ask."""
+    shift = result.get("shift")
+    if not shift:
+        return []
+    return [_answer(shift, site, benefit) for site, benefit in shift["benefit"].items()]
+
+
+def _answer(shift: Mapping[str, Any], site: str, benefit: Mapping[str, Any]) -> Answer:
+    verdict = benefit["verdict"]
+    ours = shift["matrix"]["federated"][site]
+    own = shift["matrix"].get("local", {}).get(site, {})
+    if benefit["gap"] is None:
+        why = ours.get("why") or own.get("why") or "the site has no model of its own"
+        return Answer(site, verdict, _TITLES[verdict], f"No comparison: {why}.")
+    name = shift["metric"]
+    text = (
+        f"The federated model has a {name} of {number(ours['value'])} there, the site's own "
+        f"{number(own.get('value'))}: {_more(benefit['gap'])}, {_how_sure(benefit)}."
+    )
+    return Answer(site, verdict, _TITLES[verdict], text)
+
+
+def _more(gap: float) -> str:
+    return f"{number(abs(gap))} {'better' if gap > 0 else 'worse'}" if gap else "the same"
+
+
+def _how_sure(benefit: Mapping[str, Any]) -> str:
+    if benefit["low"] is None:
+        return "without an interval, because its metrics are noised"
+    span = f"95 % interval {number(benefit['low'])} to {number(benefit['high'])}"
+    return span if benefit["verdict"] != "undecided" else f"but the {span} holds 0"
+
+
+def summary_sentence(result: Result) -> str:
+    """Return in one sentence how many hospitals are helped, and where the model does worst."""
+    shift = result["shift"]
+    verdicts = [benefit["verdict"] for benefit in shift["benefit"].values()]
+    counts = ", ".join(
+        f"{verdicts.count(verdict)} {verdict}" for verdict in _TITLES if verdict in verdicts
+    )
+    about = shift["summary"]["federated"]
+    if about["worst_site"] is None:
+        return f"Of {len(verdicts)} hospitals: {counts}."
+    return (
+        f"Of {len(verdicts)} hospitals: {counts}. The model does worst at {about['worst_site']}: "
+        f"a {shift['metric']} of {number(about['worst'])}, where the mean is "
+        f"{number(about['mean'])}."
+    )
+
+
+def matrix_rows(result: Result) -> list[Row]:
+    """Return every model at every site, the federated one first."""
+    shift = result.get("shift")
+    if not shift:
+        return []
+    better = result["metrics"][shift["metric"]]["higher_is_better"]
+    values = [c["value"] for of in shift["matrix"].values() for c in of.values()]
+    known = [value for value in values if value is not None]
+    ends = (min(known), max(known)) if known else (0.0, 1.0)
+    if not better:
+        ends = (ends[1], ends[0])
+    order = [*(model for model in _ABOUT if model in shift["matrix"])]
+    order += sorted(set(shift["matrix"]) - set(order))
+    return [_row(shift, model, ends) for model in order]
+
+
+def _row(shift: Mapping[str, Any], model: str, ends: tuple[float, float]) -> Row:
+    about = _ABOUT.get(model) or f"the own model of {model.split('/', 1)[1]}, at every site"
+    summary = shift["summary"][model]
+    cells = [_cell(shift["matrix"][model][site], ends) for site in shift["benefit"]]
+    return Row(model, about, cells, summary["mean"], summary["worst"])
+
+
+def _cell(cell: Mapping[str, Any], ends: tuple[float, float]) -> Cell:
+    if cell["value"] is None:
+        return Cell(NOT_DEFINED, "", f"{cell['status']}: {cell.get('why', '')}", None)
+    span = ends[1] - ends[0]
+    shade = round(100 * (cell["value"] - ends[0]) / span) if span else 100
+    known = cell["low"] is not None and cell["high"] is not None
+    interval = f"{number(cell['low'])} to {number(cell['high'])}" if known else ""
+    return Cell(number(cell["value"]), interval, "", shade)

@@ -1,0 +1,122 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.contract import Description, Estimate
+from common.tasks.task import Metric
+from server.evaluation.shift import benefit_of, shift_of, summary_of, with_models
+from server.records import Outcome, Progress
+
+DICE = Metric(higher_is_better=True, unit="", meaning="overlap")
+DISTANCE = replace(DICE, higher_is_better=False, unit="mm")
+SITES = ("st-a", "st-b", "st-c", "st-d")
+ABOUT = {
+    site: Description(site=site, patients_train=9, patients_held_out=9, images_train=9, bad_files=0)
+    for site in SITES
+}
+
+
+def told(value: float | None, low: float | None = None, high: float | None = None) -> Estimate:
+    return Estimate(value=value, low=low, high=high, n=9)
+
+
+OUTCOME = Outcome(
+    status="partial",
+    reason=None,
+    final={"st-a": {"dice": told(0.8, 0.7, 0.9)}, "st-b": {"dice": told(0.6, 0.5, 0.7)}},
+    final_missing={"st-c": "policy: not allowed here", "st-d": "is not connected"},
+    others={
+        "st-a": {"local": {"dice": told(0.7)}, "personal": {"dice": told(0.9)}},
+        "st-b": {"local": {}},
+    },
+    gains={"st-a": {"local": {"dice": told(0.1, 0.05, 0.2)}}, "st-b": {"local": {}}},
+)
+
+
+def test_every_model_has_a_cell_at_every_site_with_a_value_or_why_not() -> None:
+    shift = shift_of(Progress(roster=ABOUT), OUTCOME, "dice", DICE)
+    assert set(shift["matrix"]) == {"federated", "local", "personal"}
+    statuses = {m: {s: c["status"] for s, c in of.items()} for m, of in shift["matrix"].items()}
+    assert statuses["federated"] == {
+        "st-a": "ok",
+        "st-b": "ok",
+        "st-c": "refused",
+        "st-d": "failed",
+    }
+    assert statuses["local"] == {
+        "st-a": "ok",
+        "st-b": "suppressed",
+        "st-c": "refused",
+        "st-d": "failed",
+    }
+    for of in shift["matrix"].values():
+        for cell in of.values():
+            assert (cell["value"] is None) == (cell["status"] != "ok") == bool(cell.get("why"))
+    assert shift["matrix"]["federated"]["st-d"]["why"] == "is not connected"
+
+
+def test_a_site_that_never_came_is_in_the_matrix_too() -> None:
+    progress = Progress(roster=ABOUT, absent={"st-z": "did not introduce itself"})
+    shift = shift_of(progress, OUTCOME, "dice", DICE)
+    assert shift["matrix"]["federated"]["st-z"]["status"] == "failed"
+    assert shift["benefit"]["st-z"]["verdict"] == "unknown"
+
+
+ENDS = st.floats(-1, 1)
+
+
+@given(ends=st.tuples(ENDS, ENDS, ENDS).map(sorted), metric=st.sampled_from([DICE, DISTANCE]))
+def test_helped_and_harmed_are_intervals_on_one_side_of_0(
+    ends: list[float], metric: Metric
+) -> None:
+    low, value, high = ends
+    benefit = benefit_of({"local": {"m": told(value, low, high)}}, "m", metric)
+    sign = 1 if metric.higher_is_better else -1
+    assert benefit["gap"] == sign * value
+    assert benefit["low"] <= benefit["gap"] <= benefit["high"]
+    if benefit["verdict"] == "helped":
+        assert benefit["low"] > 0
+    elif benefit["verdict"] == "harmed":
+        assert benefit["high"] < 0
+    else:
+        assert benefit["low"] <= 0 <= benefit["high"]
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ({}, "unknown"),
+        ({"personal": {"m": told(0.1, 0.0, 0.2)}}, "unknown"),
+        ({"local": {"m": told(None)}}, "unknown"),
+        ({"local": {"m": told(0.1)}}, "undecided"),
+    ],
+)
+def test_without_an_own_model_nothing_is_known_and_without_an_interval_nothing_decided(
+    gains: dict[str, dict[str, Estimate]], verdict: str
+) -> None:
+    assert benefit_of(gains, "m", DICE)["verdict"] == verdict
+
+
+def test_the_summary_counts_the_sites_that_have_a_value() -> None:
+    cells = shift_of(Progress(roster=ABOUT), OUTCOME, "dice", DICE)["matrix"]["federated"]
+    assert summary_of(cells, DICE) == {
+        "mean": pytest.approx(0.7),
+        "worst": 0.6,
+        "worst_site": "st-b",
+        "spread": pytest.approx(0.1),
+        "sites": 2,
+    }
+    assert summary_of(cells, DISTANCE)["worst_site"] == "st-a"
+    assert summary_of({}, DICE)["mean"] is None
+
+
+def test_more_models_are_added_at_the_same_sites() -> None:
+    shift = shift_of(Progress(roster=ABOUT), OUTCOME, "dice", DICE)
+    more = with_models(shift, {"pooled": {"st-a": {"dice": told(0.9)}}}, DICE)
+    assert set(more["matrix"]["pooled"]) == set(more["matrix"]["federated"])
+    assert more["matrix"]["pooled"]["st-b"]["status"] == "suppressed"
+    assert more["summary"]["pooled"]["mean"] == 0.9
+    assert more["benefit"] == shift["benefit"]
+    assert "pooled" not in shift["matrix"]

@@ -1,0 +1,86 @@
+from typing import Any
+
+import pytest
+
+from server.evaluation.shift import summary_of
+from server.report.joining import answers, matrix_rows, summary_sentence
+
+
+def cell(value: float | None, why: str = "") -> dict[str, Any]:
+    if value is None:
+        return {"value": None, "low": None, "high": None, "n": 0, "status": "failed", "why": why}
+    return {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 9, "status": "ok"}
+
+
+def benefit(gap: float | None, low: float | None, high: float | None, verdict: str) -> Any:
+    return {"gap": gap, "low": low, "high": high, "verdict": verdict}
+
+
+@pytest.fixture
+def result() -> dict[str, Any]:
+    from common.tasks.task import Metric
+
+    matrix = {
+        "local/a": {"a": cell(0.7), "b": cell(0.1), "c": cell(None, "gone")},
+        "local": {"a": cell(0.7), "b": cell(0.6), "c": cell(None, "gone")},
+        "federated": {"a": cell(0.8), "b": cell(0.5), "c": cell(None, "gone")},
+    }
+    metric = Metric(higher_is_better=True, unit="", meaning="overlap")
+    return {
+        "metrics": {"dice": {"higher_is_better": True}},
+        "shift": {
+            "metric": "dice",
+            "matrix": matrix,
+            "benefit": {
+                "a": benefit(0.1, 0.05, 0.15, "helped"),
+                "b": benefit(-0.1, -0.2, 0.02, "undecided"),
+                "c": benefit(None, None, None, "unknown"),
+            },
+            "summary": {model: summary_of(of, metric) for model, of in matrix.items()},
+        },
+    }
+
+
+def test_every_hospital_has_its_answer_in_words(result: dict[str, Any]) -> None:
+    one, two, three = answers(result)
+    assert one.title == "Joining helps"
+    assert one.text == (
+        "The federated model has a dice of 0.800 there, the site's own 0.700: 0.100 better, "
+        "95 % interval 0.050 to 0.150."
+    )
+    assert "0.100 worse, but the 95 % interval \N{MINUS SIGN}0.200 to 0.020 holds 0" in two.text
+    assert three.text == "No comparison: gone."
+
+
+def test_a_harmed_hospital_and_a_noised_one_are_told_as_such(result: dict[str, Any]) -> None:
+    result["shift"]["benefit"]["a"] = benefit(-0.1, -0.2, -0.05, "harmed")
+    result["shift"]["benefit"]["b"] = benefit(0.1, None, None, "undecided")
+    harmed, noised, _ = answers(result)
+    assert harmed.title == "Joining harms"
+    assert "worse" in harmed.text
+    assert "because its metrics are noised" in noised.text
+
+
+def test_the_summary_names_the_worst_site(result: dict[str, Any]) -> None:
+    assert summary_sentence(result) == (
+        "Of 3 hospitals: 1 helped, 1 undecided, 1 unknown. The model does worst at b: a dice of "
+        "0.500, where the mean is 0.650."
+    )
+
+
+def test_the_federated_model_is_the_first_row_and_the_best_cell_the_darkest(
+    result: dict[str, Any],
+) -> None:
+    rows = matrix_rows(result)
+    assert [row.model for row in rows] == ["federated", "local", "local/a"]
+    shades = [cell.shade for row in rows for cell in row.cells]
+    assert shades == [100, 57, None, 86, 71, None, 86, 0, None]
+    assert rows[2].about == "the own model of a, at every site"
+    assert rows[0].cells[2].why == "failed: gone"
+    result["metrics"]["dice"]["higher_is_better"] = False
+    assert matrix_rows(result)[2].cells[1].shade == 100
+
+
+def test_a_study_that_does_not_compare_has_no_answer() -> None:
+    assert answers({}) == []
+    assert matrix_rows({}) == []
