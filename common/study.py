@@ -196,6 +196,8 @@ class StrategyConfig:
     averaged_rounds: int | None = None
     """The final model is the mean of the global models after so many last rounds; null: the last
     model."""
+    tested: list[str] | None = None
+    """Sites that are asked to evaluate the model and never to train it; null: none."""
 
     def __post_init__(self) -> None:
         one_of(("mean",), **{"strategy.combine": self.combine})

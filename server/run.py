@@ -65,7 +65,16 @@ def run_study(
 
     Writes checkpoint, result.json and the models into the folder. A failure is a result too:
     it is written before this returns.
+
+    Raises:
+        ValueError: a site that is to be tested was not agreed.
     """
+    strange = sorted(set(study.strategy.tested or []) - set(agreed))
+    if strange:
+        raise ValueError(
+            f"strategy.tested={strange} names no site of this study; choose from: "
+            f"{', '.join(sorted(agreed))}"
+        )
     digest = study_digest(study)
     trained, kept = _begun(study, digest)
     run = Run(study, federation, Strategy(study.strategy, study.seed, trained), folder, tell)
@@ -121,7 +130,7 @@ def _enrolled(run: Run, kept: Checkpoint, agreed: Sequence[str]) -> Checkpoint:
     found, absent = run.federation.enrol(agreed, run.study.strategy)
     roster = {**kept.progress.roster, **found}
     run.tell("enrolled", sites=sorted(found), absent=absent)
-    if not set(_training_sites(roster)) & set(found):
+    if not set(_training_sites(run.study, roster)) & set(found):
         reasons = "; ".join(f"{site}: {why}" for site, why in sorted(absent.items()))
         text = f"no site with training patients took part ({reasons or 'none agreed'})"
         raise QuorumError(text, kept.progress.spent)
@@ -129,15 +138,16 @@ def _enrolled(run: Run, kept: Checkpoint, agreed: Sequence[str]) -> Checkpoint:
     return replace(kept, progress=progress)
 
 
-def _training_sites(roster: Mapping[str, Description]) -> list[str]:
-    return [site for site, about in roster.items() if about.patients_train > 0]
+def _training_sites(study: Study, roster: Mapping[str, Description]) -> list[str]:
+    tested = study.strategy.tested or []
+    return [s for s, about in roster.items() if about.patients_train > 0 and s not in tested]
 
 
 def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | None]]:
     began = time.monotonic()
     number = kept.rounds_done + 1
     evaluate = (number - 1) % run.study.evaluate_every == 0
-    cohort = run.strategy.cohort(_training_sites(kept.progress.roster), number)
+    cohort = run.strategy.cohort(_training_sites(run.study, kept.progress.roster), number)
     run.tell("round", round=number, of=run.study.rounds, sites=cohort)
     parts: dict[str, SiteRound] = {}
     missing: dict[str, str] = {}

@@ -4,6 +4,8 @@
     wardround-sim resume runs/ID                    go on with a run that was killed
     wardround-sim baselines experiment=virtual_mri  the same, and pooled, local and ensemble models
     wardround-sim epsilons experiment=virtual_mri   the same at epsilon 1, 3, 8 and without privacy
+    wardround-sim leave-one-out experiment=virtual_mri
+                                                    the same without each site in turn, tested there
     wardround-sim hospitals experiment=virtual_mri run.dir=hospitals
                                                     make its hospitals' folders, train nothing: for
                                                     a federation over a real network
@@ -53,12 +55,14 @@ def main() -> None:
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     if verb == "resume":
         sys.exit(_guarded(_resume, sys.argv[2:]))
-    if verb in ("run", "baselines", "epsilons", "hospitals", "audit"):
+    if verb in ("run", "baselines", "epsilons", "leave-one-out", "hospitals", "audit"):
         del sys.argv[1]
     if verb == "audit":
         sys.exit(_hydra_run(partial(_audit, _taken_from_argv("audit."))))
     if verb == "epsilons":
         sys.exit(_hydra_run(_epsilons))
+    if verb == "leave-one-out":
+        sys.exit(_hydra_run(_leave_one_out))
     if verb == "hospitals":
         sys.exit(_hydra_run(_hospitals))
     sys.exit(_hydra_run(partial(_run, verb == "baselines")))
@@ -111,6 +115,14 @@ def _epsilons(folder: Path, overrides: list[str]) -> int:
     from simulation.run import composed
 
     return EXIT_CODES[compare_epsilons(composed(folder, overrides), _console())]
+
+
+def _leave_one_out(folder: Path, overrides: list[str]) -> int:
+    _stop_at_once("; the same command with this run.dir goes on")
+    from simulation.leave_one_out import leave_one_out
+    from simulation.run import composed
+
+    return EXIT_CODES[leave_one_out(composed(folder, overrides), _console())]
 
 
 def _hospitals(folder: Path, overrides: list[str]) -> int:

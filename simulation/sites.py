@@ -26,7 +26,7 @@ from simulation.environment import stop_on_ctrl_c
 from simulation.hospitals import overlay_site, write_hospital
 from simulation.partition import partition
 
-SITES = "sites"
+SITES, DATA = "sites", "data"
 
 
 def prepare_sites(
@@ -54,7 +54,7 @@ def _virtual(
     folder: Path, study: Study, simulation: SimulationConfig, tell: Callable[[str], None]
 ) -> dict[str, Path]:
     hospitals = simulation.virtual_hospitals()
-    places = [folder / "data" / hospital.name for hospital in hospitals]
+    places = [folder / DATA / hospital.name for hospital in hospitals]
     seeds = [seed(study.seed, hospital.name, "virtual hospital") for hospital in hospitals]
     manifests = {}
     with _workers(simulation.actors if any(not place.exists() for place in places) else 0) as each:
@@ -84,7 +84,7 @@ def _real(
     tell: Callable[[str], None],
 ) -> dict[str, Path]:
     config = simulation.partition_config()
-    dealt = folder / "data"
+    dealt = folder / DATA
     shutil.rmtree(dealt / ".partition", ignore_errors=True)
     at = seed(study.seed, "partition")
     manifests = partition(data_root(tree), config, at, dealt / ".partition")

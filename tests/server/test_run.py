@@ -214,6 +214,19 @@ def test_a_resumed_run_goes_on_without_a_site_that_is_gone(tmp_path: Path) -> No
     assert result["final"]["missing"] == {"st-c": "did not introduce itself"}
 
 
+def test_a_site_that_is_to_be_tested_evaluates_and_never_trains(tmp_path: Path) -> None:
+    assert run(tmp_path, numbers_app(PATIENTS), "strategy.tested=[st-b]").status == "completed"
+    result = read_json(tmp_path / RESULT)
+    assert all(record["participants"] == ["st-a", "st-c"] for record in result["rounds"])
+    assert set(result["final"]["sites"]) == set(PATIENTS)
+
+
+def test_a_site_to_be_tested_that_was_not_agreed_is_told_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\['st-z'\] names no site.*st-a, st-b, st-c"):
+        run(tmp_path, numbers_app(PATIENTS), "strategy.tested=[st-b,st-z]")
+    assert not (tmp_path / RESULT).exists()
+
+
 def test_an_agreed_site_that_never_comes_makes_the_run_partial(tmp_path: Path) -> None:
     outcome = run(tmp_path, numbers_app(PATIENTS), agreed=("st-z",))
     assert outcome.status == "partial"
