@@ -1,8 +1,10 @@
 """A site's part of one round: where its gradients, its chance and its noise come from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from client.privacy.dp_sgd import PrivateGradient
 from client.progress import OnProgress
@@ -15,7 +17,9 @@ from client.training import (
     train_round,
 )
 from client.work import Work, physical_batch
+from common.control import correction_of, next_own
 from common.seeding import generator, secret_generator, seed
+from common.state import state_of
 from common.transforms import augment
 
 
@@ -29,10 +33,26 @@ class Place:
     device: torch.device
 
 
+@dataclass(frozen=True)
+class Controls:
+    """Control variates as a round begins, by parameter; empty where the study has none."""
+
+    everybodys: Mapping[str, Tensor]
+    own: Mapping[str, Tensor]
+
+
 def local_round(
-    work: Work, place: Place, round_number: int, release: str, on_progress: OnProgress
-) -> LocalResult:
-    """Train work.model for one round, in place. release: names what is about to leave."""
+    work: Work,
+    place: Place,
+    round_number: int,
+    release: str,
+    controls: Controls,
+    on_progress: OnProgress,
+) -> tuple[LocalResult, dict[str, Tensor]]:
+    """Train work.model for one round, in place; return what was done and the site's next variates.
+
+    release: names what is about to leave.
+    """
     study, samples = work.study, work.cohort.train
     lr = learning_rate(study.training, round_number, study.rounds)
     optimizer = build_optimizer(study.training, work.model, lr)
@@ -64,6 +84,10 @@ def local_round(
             images,
         )
     random_part = augment(study.data, draws_for("augment"))
+    before = state_of(work.model)
+    correction: list[Tensor] = []
+    if controls.everybodys:
+        correction = correction_of(work.model, controls.everybodys, controls.own)
     with torch.random.fork_rng():
         # Drop-out alone reads the global generators.
         torch.set_rng_state(draws_for("dropout").get_state())
@@ -71,7 +95,7 @@ def local_round(
             state = draws_for("dropout", place.device).get_state()
             torch.cuda.set_rng_state(state, place.device)
         try:
-            return train_round(
+            done = train_round(
                 source,
                 optimizer,
                 samples,
@@ -80,6 +104,9 @@ def local_round(
                 random_part,
                 place.device,
                 lambda done: on_progress(done, steps),
+                correction,
             )
         finally:
             source.close()
+    after = state_of(work.model)
+    return done, next_own(controls.everybodys, controls.own, before, after, done.steps, lr)

@@ -14,7 +14,7 @@ from torch import Tensor
 from client.approval import Approvals
 from client.cohort import Samples
 from client.evaluation import predict
-from client.local_round import Place, local_round
+from client.local_round import Controls, Place, local_round
 from client.log import site_log
 from client.outbox import Kept, Outbox, site_key
 from client.own_models import own_models
@@ -41,6 +41,7 @@ from common.contract import (
     Request,
     TrainReply,
 )
+from common.control import PREFIX, parted, with_zero_controls
 from common.schema import SettingsError
 from common.seeding import secret_generator, seed
 from common.state import Arrays, arrays_of, state_of, tensors_of
@@ -211,13 +212,16 @@ class Trainer:
             ) from error
 
     def _limits(self, work: Work, request: Request) -> Limits:
-        arrays = arrays_of(state_of(work.model))
+        state = {n: t for n, t in state_of(work.model).items() if n not in work.local}
+        if work.study.strategy.control_variates:
+            trained = frozenset(name for name, _ in work.model.named_parameters())
+            state = with_zero_controls(state, trained)
         return Limits(
             site=self.site.name,
             round=request.round,
             patients_train=work.cohort.train.num_patients,
             patients_held_out=work.cohort.held_out.num_patients,
-            arrays={n: (a.shape, a.dtype) for n, a in arrays.items() if n not in work.local},
+            arrays={n: (a.shape, a.dtype) for n, a in arrays_of(state).items()},
             metrics={name: (m.low, m.high) for name, m in work.task.metrics.items()},
             metrics_noise_multiplier=self._policy.may_leave.metrics_noise_multiplier,
         )
@@ -242,7 +246,10 @@ class Trainer:
             if request.evaluate
             else {}
         )
-        outcome = local_round(work, self._place(), request.round, release, on_progress)
+        controls = self._controls(work, weights)
+        outcome, own = local_round(
+            work, self._place(), request.round, release, controls, on_progress
+        )
         state = state_of(work.model)
         reply = TrainReply(
             site=self.site.name,
@@ -256,15 +263,25 @@ class Trainer:
         kept = Kept(
             release=release,
             body=asdict(reply),
-            weights={name: t for name, t in state.items() if name not in work.local},
+            weights={n: t for n, t in state.items() if n not in work.local}
+            | {PREFIX + name: tensor for name, tensor in own.items()},
             local={name: t for name, t in state.items() if name in work.local},
         )
         self._refuse_broken(kept.weights)
         self._outbox.store(kept)
         return kept
 
+    def _controls(self, work: Work, weights: Arrays) -> Controls:
+        """Return the variates that came with the weights, and the site's own of the last round."""
+        everybodys = tensors_of(parted(weights)[1])
+        kept = self._kept_of(work)
+        own = {} if kept is None else parted(kept.weights)[1]
+        return Controls(
+            everybodys, {n: own.get(n, torch.zeros_like(c)) for n, c in everybodys.items()}
+        )
+
     def _load(self, work: Work, weights: Arrays) -> None:
-        state = tensors_of(weights)
+        state = tensors_of(parted(weights)[0])
         if work.local:
             own = state_of(work.model)
             state |= {name: own[name] for name in work.local} | self._kept_local(work)
@@ -274,9 +291,13 @@ class Trainer:
             raise RefusalError("study", "the weights do not fit the study's model") from error
 
     def _kept_local(self, work: Work) -> dict[str, Tensor]:
+        kept = self._kept_of(work)
+        return {} if kept is None else kept.local
+
+    def _kept_of(self, work: Work) -> Kept | None:
         kept = self._outbox.last()
         ours = kept is not None and kept.release.startswith(work.digest)
-        return kept.local if kept is not None and ours else {}
+        return kept if ours else None
 
     def _place(self) -> Place:
         return Place(self.site.name, site_key(self.site.state_path), self._device)

@@ -1,7 +1,7 @@
 """The local loop, the only one: gradient, proximal term, step."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from client.cohort import Samples
+from common.control import add_correction
 from common.proximal import add_proximal_gradient
 from common.study import Study, TrainingConfig
 from common.tasks.task import Task
@@ -112,12 +113,14 @@ def train_round(
     augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     device: torch.device,
     on_step: Callable[[int], None] = lambda _: None,
+    correction: Sequence[Tensor] = (),
 ) -> LocalResult:
     """Train source.model for one round, in place.
 
-    samples: images [N, C, *size] and targets, on the CPU. The proximal term joins after the
-    gradient is whole, so that it works the same with and without privacy. on_step: called with the
-    number of steps done after each; what it raises ends the round.
+    samples: images [N, C, *size] and targets, on the CPU. The proximal term and the correction
+    (common/control.py; empty: none) join after the gradient is whole, so that they work the same
+    with and without privacy. on_step: called with the number of steps done after each; what it
+    raises ends the round.
     """
     model = source.model
     mu = study.strategy.proximal_mu
@@ -135,6 +138,8 @@ def train_round(
         loss = source.backward(indices, loss_of)
         if mu:
             add_proximal_gradient(model, reference, mu)
+        if correction:
+            add_correction(model, correction)
         optimizer.step()
         steps += 1
         if loss is not None:

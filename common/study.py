@@ -196,6 +196,8 @@ class StrategyConfig:
     averaged_rounds: int | None = None
     """The final model is the mean of the global models after so many last rounds; null: the last
     model."""
+    control_variates: bool | None = None
+    """SCAFFOLD: whether local steps are corrected by control variates; null: they are not."""
     tested: list[str] | None = None
     """Sites that are asked to evaluate the model and never to train it; null: none."""
 
@@ -249,6 +251,8 @@ class Study:
     def __post_init__(self) -> None:
         not_negative(seed=self.seed)
         positive(rounds=self.rounds, evaluate_every=self.evaluate_every)
+        if self.strategy.control_variates:
+            self._check_control_variates()
         if self.privacy.private and self.training.grad_clip_norm is not None:
             raise ValueError(
                 f"training.grad_clip_norm={self.training.grad_clip_norm} has no effect with "
@@ -260,4 +264,19 @@ class Study:
                 "model.norm=batch cannot train with differential privacy: batch normalisation "
                 "mixes the patients of a batch, so one patient's gradient does not exist; "
                 "use model.norm=group or model.norm=instance, or privacy=none"
+            )
+
+    def _check_control_variates(self) -> None:
+        training = self.training
+        if training.optimizer != "sgd" or training.momentum or training.weight_decay:
+            raise ValueError(
+                "strategy.control_variates=true takes the site's gradient from its steps, which "
+                f"training.optimizer={training.optimizer}, momentum={training.momentum:g}, "
+                f"weight_decay={training.weight_decay:g} do not tell; set optimizer=sgd and both "
+                "others to 0"
+            )
+        if self.strategy.fraction < 1:
+            raise ValueError(
+                f"strategy.fraction={self.strategy.fraction:g} leaves sites out of a round, and "
+                "strategy.control_variates=true needs the variates of all; set fraction to 1"
             )

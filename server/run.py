@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from common.config import study_digest
 from common.contract import Description, EvaluateReply, PrivacySpent, StudyReference, TrainReply
+from common.control import parted, with_zero_controls
 from common.files import write_json
 from common.framed_files import layout_of
 from common.models.registry import batch_norm_keys, build_model
@@ -115,6 +116,8 @@ def _begun(study: Study, digest: str) -> tuple[frozenset[str], Checkpoint]:
     network = initial_network(study)
     state = shared_state(study, network)
     trained = frozenset(name for name, _ in network.named_parameters() if name in state)
+    if study.strategy.control_variates:
+        state = with_zero_controls(state, trained)
     del network
     # Some networks refer to themselves, and their memory is to be free for the rounds.
     gc.collect()
@@ -231,7 +234,8 @@ def _evaluations(
 ) -> dict[str, EvaluateReply]:
     found: dict[str, EvaluateReply] = {}
     limits = run.study.strategy
-    for site, answer in run.federation.evaluate(sites, number, model, limits, compare):
+    weights, _ = parted(model)
+    for site, answer in run.federation.evaluate(sites, number, weights, limits, compare):
         if isinstance(answer, Missing):
             missing[site] = answer.reason
         elif answer.estimates:
@@ -274,7 +278,8 @@ def _best(
         progress.best_value is not None and sign * value <= sign * progress.best_value
     ):
         return progress
-    write_tensors(run.folder / BEST, model, {"after_round": after_round, "value": value})
+    about = {"after_round": after_round, "value": value}
+    write_tensors(run.folder / BEST, parted(model)[0], about)
     return replace(progress, best_round=after_round, best_value=value)
 
 
@@ -301,7 +306,7 @@ def _write(run: Run, kept: Checkpoint, outcome: Outcome) -> None:
     kept = load_checkpoint(run.folder, kept.digest) or kept
     if outcome.status != "failed":
         about = {"study": run.study.name, "digest": kept.digest, "rounds": kept.rounds_done}
-        write_tensors(run.folder / MODEL, kept.model, about)
+        write_tensors(run.folder / MODEL, parted(kept.model)[0], about)
     metrics = build_task(run.study.task).metrics
     result = result_of(run.study, kept.progress, outcome, metrics)
     if run.study.evaluation is not None:

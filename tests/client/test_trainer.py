@@ -28,6 +28,7 @@ from tests.builders import (
     initial_weights,
     pictures_site,
     request_for,
+    study_from,
     volumes_site,
 )
 
@@ -497,3 +498,60 @@ def test_no_override_leads_to_a_file_of_the_site(override: str, tmp_path: Path) 
     assert refused.value.code == "study"
     assert str(tmp_path) not in refused.value.text
     assert "digest" not in refused.value.text
+
+
+SCAFFOLD = (*SGD, "strategy=scaffold", "rounds=3")
+
+
+def with_controls(*overrides: str) -> Arrays:
+    weights = initial_weights(*overrides)
+    return {**weights, **{f"control/{name}": np.zeros_like(a) for name, a in weights.items()}}
+
+
+@pytest.mark.parametrize("privacy", [(), PRIVATE])
+def test_scaffolds_first_round_is_fedavgs_and_its_variates_the_mean_gradient(
+    privacy: tuple[str, ...], tmp_path: Path
+) -> None:
+    overrides = (*SCAFFOLD, *privacy)
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=8))
+    start = with_controls(*overrides)
+    released = trainer.train(request_for(*overrides), start)
+    assert isinstance(released.body, TrainReply)
+    assert released.weights is not None
+    assert set(released.weights) == set(start)
+    lr = study_from(*overrides).training.lr
+    for name in initial_weights(*overrides):
+        moved = (start[name] - released.weights[name]) / (released.body.steps * lr)
+        np.testing.assert_allclose(released.weights[f"control/{name}"], moved, rtol=1e-4, atol=1e-6)
+    if not privacy:
+        plain = trainer_at(pictures_site(tmp_path / "b", train=8)).train(
+            request_for(*SGD, "rounds=3"), initial_weights(*SGD, "rounds=3")
+        )
+        assert plain.weights is not None
+        assert all(np.array_equal(released.weights[n], a) for n, a in plain.weights.items())
+
+
+@pytest.mark.parametrize("privacy", [(), PRIVATE])
+def test_scaffolds_correction_acts_after_the_noise_and_costs_no_epsilon(
+    privacy: tuple[str, ...], tmp_path: Path
+) -> None:
+    overrides = (*SCAFFOLD, *privacy)
+    path = pictures_site(tmp_path / "a", train=8)
+    start = with_controls(*overrides)
+    trainer_at(path).train(request_for(*overrides), start)
+    twin = shutil.copytree(path.parent, tmp_path / "twin") / "site.yaml"
+    (tmp_path / "twin" / "state" / "last_reply.safetensors").unlink()
+    second = request_for(*overrides, round_number=2)
+    # The same draws and the same noise: what differs is the site's own variate alone.
+    one, two = (trainer_at(place).train(second, start).weights for place in (path, twin))
+    assert one is not None
+    assert two is not None
+    apart = max(float(np.abs(one[n] - two[n]).max()) for n in initial_weights(*overrides))
+    assert apart > study_from(*overrides).training.lr * 1e-4
+    assert charges_at(path.parent) == charges_at(tmp_path / "twin")
+
+
+def test_variates_that_the_study_does_not_have_are_refused(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=8))
+    with pytest.raises(RefusalError, match="not those of the model"):
+        trainer.train(request_for(*SGD), with_controls(*SGD))

@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 from common.contract import Description, Refusal, Request
 from common.files import read_json
 from common.messages import reply
+from common.schema import SettingsError
 from common.study import Study
 from common.tensor_files import read_tensors
 from server.calls import Watch
@@ -212,6 +213,31 @@ def test_a_resumed_run_goes_on_without_a_site_that_is_gone(tmp_path: Path) -> No
     assert result["rounds"][1]["participants"] == ["st-a", "st-b"]
     assert result["rounds"][1]["missing"] == {"st-c": "did not introduce itself"}
     assert result["final"]["missing"] == {"st-c": "did not introduce itself"}
+
+
+def test_scaffolds_variates_are_combined_and_are_no_part_of_the_model(tmp_path: Path) -> None:
+    overrides = ("strategy=scaffold", "training.optimizer=sgd", "rounds=2")
+    heard: list[set[str]] = []
+
+    def work(site: str, number: int, weights: Weights) -> Weights:
+        heard.append(set(weights))
+        return shifted(site, number, weights)
+
+    assert run(tmp_path, numbers_app(PATIENTS, work), *overrides).status == "completed"
+    names = set(initial(study_from(*PICTURES)))
+    assert all(told == names | {f"control/{name}" for name in names} for told in heard)
+    model, _ = read_tensors(tmp_path / MODEL)
+    assert set(model) == names
+    assert set(read_tensors(tmp_path / BEST)[0]) == names
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["training.momentum=0.9", "training.optimizer=adamw", "strategy.fraction=0.5"],
+)
+def test_scaffold_is_refused_where_its_steps_would_not_be_gradients(wrong: str) -> None:
+    with pytest.raises(SettingsError, match=r"strategy.control_variates=true"):
+        study_from(*PICTURES, "strategy=scaffold", "training.optimizer=sgd", wrong)
 
 
 def test_a_site_that_is_to_be_tested_evaluates_and_never_trains(tmp_path: Path) -> None:
