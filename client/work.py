@@ -29,7 +29,7 @@ from client.privacy.engine.preflight import (
 from client.privacy.policy import Policy, check_study
 from common.config import check_travelled, load_study, study_digest
 from common.contract import RefusalError, StudyReference
-from common.models.registry import batch_norm_keys, build_model
+from common.models.registry import build_model, local_names
 from common.schema import SettingsError
 from common.seeding import seed
 from common.state import Arrays, digest_of
@@ -111,7 +111,6 @@ def work_for(
     cohort = _cohort(manifest, overrides)
     check_study(policy, study, cohort.train.num_patients)
     model = build_model(study.model, seed(study.seed, "initial model"))
-    by_policy = study.model.batch_norm_policy == "local"
     private = study.privacy.private and cohort.train.num_patients > 0
     return Work(
         overrides=overrides,
@@ -120,7 +119,7 @@ def work_for(
         cohort=cohort,
         task=build_task(study.task),
         model=model.to(device),
-        local=batch_norm_keys(model) if by_policy else frozenset(),
+        local=local_names(model, study.model),
         plan=private_plan(study, cohort.train.images_each) if private else None,
     )
 

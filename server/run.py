@@ -14,7 +14,7 @@ from common.contract import Description, EvaluateReply, PrivacySpent, StudyRefer
 from common.control import parted, with_zero_controls
 from common.files import write_json
 from common.framed_files import layout_of
-from common.models.registry import batch_norm_keys, build_model
+from common.models.registry import build_model, local_names
 from common.seeding import seed
 from common.state import Arrays, State, state_of
 from common.study import Study
@@ -107,8 +107,8 @@ def initial_network(study: Study) -> nn.Module:
 
 
 def shared_state(study: Study, network: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors that travel: all, or all but batch normalisation where it is local."""
-    local = batch_norm_keys(network) if study.model.batch_norm_policy == "local" else frozenset()
+    """Return the tensors that travel: all but those that each site keeps for itself."""
+    local = local_names(network, study.model)
     return {name: tensor for name, tensor in state_of(network).items() if name not in local}
 
 

@@ -25,6 +25,9 @@ class ModelConfig:
     """With norm=batch, what is done with its parameters and running statistics, to be declared:
     average (the sites' are averaged) or local (each site keeps its own: FedBN, Li et al., ICLR
     2021). null with every other norm."""
+    local: list[str] | None = None
+    """Names of parameters that each site keeps for itself (* for any letters), as the head of the
+    network (FedPer, Arivazhagan et al., 2019) or its norm layers; null: none."""
     dropout: float = 0.0
     """Probability that a unit is dropped in training."""
 

@@ -5,6 +5,7 @@ AttentionUnet fixes batch norm, and a GroupNorm takes one number of groups for a
 builder asks MONAI for its defaults and the layers are exchanged here.
 """
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
@@ -63,3 +64,27 @@ def batch_norm_keys(model: nn.Module) -> frozenset[str]:
         if isinstance(module, _BatchNorm)
         for key in module.state_dict()
     )
+
+
+def local_names(model: nn.Module, config: ModelConfig) -> frozenset[str]:
+    """Return the state_dict keys that never travel: local batch norms, and those of config.local.
+
+    Raises:
+        ValueError: a pattern names no tensor of the network, or nothing is left to travel.
+    """
+    keys = list(model.state_dict())
+    found = batch_norm_keys(model) if config.batch_norm_policy == "local" else frozenset()
+    for pattern in config.local or []:
+        named = frozenset(key for key in keys if fnmatchcase(key, pattern))
+        if not named:
+            raise ValueError(
+                f"model.local has {pattern!r}, which no tensor of the network is called; its "
+                f"tensors are: {', '.join(keys)}"
+            )
+        found |= named
+    if len(found) == len(keys):
+        raise ValueError(
+            f"model.local={list(config.local or [])} keeps the whole network at the sites; leave "
+            "something to be learned together"
+        )
+    return found

@@ -16,12 +16,12 @@ from common.models.classifiers import (
     build_resnet18,
 )
 from common.models.config import ModelConfig
-from common.models.layers import batch_norm_keys
+from common.models.layers import local_names
 from common.models.scattering import ScatteringConfig, build_scattering
 from common.models.unet import UNetConfig, build_unet
 from common.registry import Entry, build, config_type
 
-__all__ = ["MODELS", "batch_norm_keys", "build_model", "model_config_type"]
+__all__ = ["MODELS", "build_model", "local_names", "model_config_type"]
 
 
 MODELS: Mapping[str, Entry[ModelConfig, nn.Module]] = MappingProxyType(

@@ -453,6 +453,28 @@ def test_batch_normalisation_stays_at_the_site_with_the_policy_local(tmp_path: P
     assert counters(kept.local) == {1}
 
 
+def test_a_head_that_is_local_stays_at_the_site_and_goes_on_from_round_to_round(
+    tmp_path: Path,
+) -> None:
+    overrides = (*SGD, "model.local=['4.*']", "rounds=2")
+    path = pictures_site(tmp_path / "a", train=8)
+    start = initial_weights(*overrides)
+    assert not any(name.startswith("4.") for name in start)
+    first = trainer_at(path).train(request_for(*overrides), start).weights
+    assert first is not None
+    assert set(first) == set(start)
+    kept = Outbox(path.parent / "state").last()
+    assert kept is not None
+    assert set(kept.local) == {"4.weight", "4.bias"}
+    twin = shutil.copytree(path.parent, tmp_path / "twin") / "site.yaml"
+    (tmp_path / "twin" / "state" / "last_reply.safetensors").unlink()
+    second = request_for(*overrides, round_number=2)
+    with_head, without = (trainer_at(place).train(second, first).weights for place in (path, twin))
+    assert with_head is not None
+    assert without is not None
+    assert any(not np.array_equal(with_head[name], without[name]) for name in start)
+
+
 def test_batch_normalisation_travels_with_the_policy_average(tmp_path: Path) -> None:
     average = (*BATCH_NORM, "model.batch_norm_policy=average")
     _, weights = trained(trainer_at(pictures_site(tmp_path / "a")), *average)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from common.models.config import ModelConfig
-from common.models.layers import adapt, batch_norm_keys, group_count, norm_layer
+from common.models.layers import adapt, batch_norm_keys, group_count, local_names, norm_layer
 
 
 @given(channels=st.integers(1, 300), largest=st.integers(1, 64))
@@ -56,3 +58,33 @@ def test_batch_norm_keys_are_parameters_and_statistics() -> None:
 def test_batch_norm_keys_of_a_lone_layer_have_no_prefix() -> None:
     layer = nn.BatchNorm3d(2)
     assert batch_norm_keys(layer) == set(layer.state_dict())
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))
+
+
+def config(**settings: Any) -> ModelConfig:
+    return ModelConfig(name="any", **settings)
+
+
+def test_nothing_is_local_unless_asked() -> None:
+    assert local_names(network(), config()) == frozenset()
+    averaged = config(norm="batch", batch_norm_policy="average")
+    assert local_names(network(), averaged) == frozenset()
+
+
+def test_patterns_and_local_batch_norms_are_local_together() -> None:
+    both = config(norm="batch", batch_norm_policy="local", local=["2.*"])
+    expected = batch_norm_keys(network()) | {"2.weight", "2.bias"}
+    assert local_names(network(), both) == expected
+
+
+@pytest.mark.parametrize(
+    ("local", "told"), [(["head.*"], "'head.*'.*0.weight"), (["*"], "keeps the whole network")]
+)
+def test_a_pattern_of_nothing_and_one_of_everything_are_refused(
+    local: list[str], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        local_names(network(), config(local=local))

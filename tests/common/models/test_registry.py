@@ -15,7 +15,8 @@ import configs
 from common.models.attention_unet import AttentionUNetConfig
 from common.models.classifiers import CNNConfig, DenseNet121Config, ResNet18Config
 from common.models.config import ModelConfig
-from common.models.registry import MODELS, batch_norm_keys, build_model, model_config_type
+from common.models.layers import batch_norm_keys
+from common.models.registry import MODELS, build_model, model_config_type
 from common.models.scattering import ScatteringConfig
 from common.models.unet import UNetConfig
 
