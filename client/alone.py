@@ -25,13 +25,15 @@ def train_alone(
     rounds: range,
     device: torch.device,
     on_step: Callable[[int], None] = lambda _: None,
+    mu: float = 0.0,
 ) -> None:
     """Train the model in place through these rounds of the study's schedule, with one optimiser.
 
-    label: makes the draws of this training its own. on_step: may raise to end it.
+    label: makes the draws of this training its own. on_step: may raise to end it. mu: weight of the
+    proximal term to the weights as each round begins.
     """
     optimizer = build_optimizer(study.training, model, study.training.lr)
-    alone = replace(study, strategy=replace(study.strategy, proximal_mu=0.0))
+    alone = replace(study, strategy=replace(study.strategy, proximal_mu=mu))
     task = build_task(study.task)
     for number in rounds:
         for group in optimizer.param_groups:

@@ -6,6 +6,7 @@ on-device personalization). Neither is private, and neither leaves: what leaves 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from common.contract import LOCAL, PERSONAL
 from common.models.registry import build_model
 from common.seeding import seed
 from common.state import state_of
+from common.study import EvaluationConfig, Study
 from common.tensor_files import read_tensors, write_tensors
 
 OWN_MODEL = "own_model.safetensors"
@@ -37,13 +39,30 @@ def own_models(
     if asked.own_model:
         yield LOCAL, _local(work, place, folder, on_progress)
     if asked.personal_rounds:
-        model = _network(work)
-        model.load_state_dict(federated)
-        # At the pace at which the federation ended.
-        last = range(work.study.rounds, work.study.rounds + 1)
-        for number in range(asked.personal_rounds):
-            _train(model, work, place, f"{place.site} {PERSONAL} {number}", last, on_progress)
-        yield PERSONAL, state_of(model)
+        yield PERSONAL, _personal(work, place, federated, asked, on_progress)
+
+
+def _personal(
+    work: Work,
+    place: Place,
+    federated: dict[str, Tensor],
+    asked: EvaluationConfig,
+    on_progress: OnProgress,
+) -> dict[str, Tensor]:
+    """Return argmin_v F_i(v) + mu/2 ||v - w||^2 (Ditto, Li et al., ICML 2021, Eq. 1), nearly.
+
+    It begins at w, and takes the steps of so many rounds as one round of the pace of the last.
+    """
+    model, training = _network(work), work.study.training
+    model.load_state_dict(federated)
+    times = asked.personal_rounds
+    steps = None if training.local_steps is None else times * training.local_steps
+    longer = replace(training, local_epochs=times * training.local_epochs, local_steps=steps)
+    study = replace(work.study, training=longer)
+    last = range(study.rounds, study.rounds + 1)
+    label = f"{place.site} {PERSONAL}"
+    _train(model, work, study, place, label, last, on_progress, asked.personal_mu)
+    return state_of(model)
 
 
 def _local(work: Work, place: Place, folder: Path, on_progress: OnProgress) -> dict[str, Tensor]:
@@ -54,7 +73,8 @@ def _local(work: Work, place: Place, folder: Path, on_progress: OnProgress) -> d
         if about == known_as:
             return state
     model = _network(work)
-    _train(model, work, place, place.site, range(1, work.study.rounds + 1), on_progress)
+    rounds = range(1, work.study.rounds + 1)
+    _train(model, work, work.study, place, place.site, rounds, on_progress)
     state = state_of(model)
     write_tensors(path, state, known_as)
     return state
@@ -65,11 +85,18 @@ def _network(work: Work) -> nn.Module:
 
 
 def _train(
-    model: nn.Module, work: Work, place: Place, label: str, rounds: range, on_progress: OnProgress
+    model: nn.Module,
+    work: Work,
+    study: Study,
+    place: Place,
+    label: str,
+    rounds: range,
+    on_progress: OnProgress,
+    mu: float = 0.0,
 ) -> None:
     model.to(place.device)
 
     def heard(_: int) -> None:
         on_progress(0, 0)
 
-    train_alone(model, work.study, work.cohort.train, label, rounds, place.device, heard)
+    train_alone(model, study, work.cohort.train, label, rounds, place.device, heard, mu)

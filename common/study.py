@@ -222,9 +222,13 @@ class EvaluationConfig:
     personal_rounds: int = 1
     """Rounds for which the final model is trained further on the site's own data, without privacy;
     0: it is not."""
+    personal_mu: float = 0.0
+    """Ditto: weight of mu/2 ||v - w||^2, which holds the personal model v to the federated w; 0:
+    nothing does."""
 
     def __post_init__(self) -> None:
         not_negative(**{"evaluation.personal_rounds": self.personal_rounds})
+        not_negative(**{"evaluation.personal_mu": self.personal_mu})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from client.alone import train_alone
-from client.own_models import OWN_MODEL
+from client.own_models import OWN_MODEL, own_models
 from client.privacy.policy import LeavePolicy, open_policy
 from client.progress import StoppedError
 from client.site import load_site
@@ -118,3 +118,25 @@ def test_with_noise_every_model_is_charged_and_gains_have_no_interval(tmp_path: 
     assert (gain.low, gain.high) == (None, None)
     assert evaluated(trainer, *COMPARED).gains == told.gains
     assert len(charges_at(tmp_path / "a")) == len(ledger)
+
+
+def test_dittos_term_holds_the_personal_model_to_the_federated_one(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=8, test=4))
+    overrides = (*COMPARED, "training.optimizer=sgd", "training.lr=0.05", "training.local_steps=20")
+    start = initial_weights(*overrides)
+
+    def moved(mu: float) -> float:
+        asked_for = (*overrides, f"evaluation.personal_mu={mu:g}")
+        work, place = trainer._work(asked(*asked_for)), trainer._place()
+        work.model.load_state_dict({n: torch.from_numpy(a.copy()) for n, a in start.items()})
+        models = own_models(
+            work, place, state_of(work.model), trainer.site.state_path, lambda *_: None
+        )
+        personal = dict(models)["personal"]
+        return sum(
+            float((personal[n] - torch.from_numpy(a)).square().sum()) for n, a in start.items()
+        )
+
+    free, held, nailed = moved(0.0), moved(1.0), moved(19.0)
+    assert 0 < nailed < held < free
+    assert nailed < 0.1 * free
