@@ -18,9 +18,8 @@ from client.local_round import Controls, Place, local_round
 from client.log import site_log
 from client.outbox import Kept, Outbox, site_key
 from client.own_models import own_models
-from client.privacy.account import Account
+from client.privacy.account import Account, ledger_of
 from client.privacy.gate import Limits, leave
-from client.privacy.ledger import Ledger, LedgerBusyError, LedgerError
 from client.progress import OnProgress, unheard
 from client.scores import Scores, exact_scores, gain_of, noised_scores
 from client.site import Site, load_site
@@ -187,29 +186,17 @@ class Trainer:
         if work.plan is None and not unprotected and not (noised and patients):
             yield None
             return
-        try:
-            data_set = data_set_at(self.site.manifest_path)
-            ledger = Ledger.open(self.site.ledgers_path, data_set)
-            with ledger.exclusive():
-                yield Account(
-                    ledger=ledger,
-                    policy=self._policy,
-                    study=work.study,
-                    digest=work.digest,
-                    plan=work.plan,
-                    unprotected=unprotected,
-                    patients=patients,
-                )
-        except LedgerBusyError as error:
-            raise RefusalError(
-                "privacy", "another study trains on this site's data just now; ask it again later"
-            ) from error
-        except LedgerError as error:
-            raise RefusalError(
-                "privacy",
-                "the ledger of what this site's patients have spent cannot be used; "
-                "the site's own log says why",
-            ) from error
+        data_set = data_set_at(self.site.manifest_path)
+        with ledger_of(self.site.ledgers_path, data_set) as ledger:
+            yield Account(
+                ledger=ledger,
+                policy=self._policy,
+                study=work.study,
+                digest=work.digest,
+                plan=work.plan,
+                unprotected=unprotected,
+                patients=patients,
+            )
 
     def _limits(self, work: Work, request: Request) -> Limits:
         state = {n: t for n, t in state_of(work.model).items() if n not in work.local}

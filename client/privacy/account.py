@@ -5,11 +5,21 @@ that may not go on has trained nothing and told nothing.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from client.privacy.data_set import DataSet
 from client.privacy.dp_sgd import PrivatePlan
-from client.privacy.ledger import Charge, Ledger, epsilon_of_charges, steps_of
+from client.privacy.ledger import (
+    Charge,
+    Ledger,
+    LedgerBusyError,
+    LedgerError,
+    epsilon_of_charges,
+    steps_of,
+)
 from client.privacy.policy import Policy, Spending, check_spending
 from common.accounting import (
     PrivateSteps,
@@ -22,6 +32,29 @@ from common.contract import PrivacySpent, RefusalError
 from common.study import Study
 
 TRAINING, METRICS = "training", "statistics"
+
+
+@contextmanager
+def ledger_of(folder: Path, data_set: DataSet) -> Iterator[Ledger]:
+    """Hold a data set's ledger while the block works.
+
+    Raises:
+        RefusalError: it cannot be used, in words for the server.
+    """
+    try:
+        ledger = Ledger.open(folder, data_set)
+        with ledger.exclusive():
+            yield ledger
+    except LedgerBusyError as error:
+        raise RefusalError(
+            "privacy", "another study trains on this site's data just now; ask it again later"
+        ) from error
+    except LedgerError as error:
+        raise RefusalError(
+            "privacy",
+            "the ledger of what this site's patients have spent cannot be used; "
+            "the site's own log says why",
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +78,12 @@ class Account:
         """The delta of every epsilon here."""
         return 1 / (2 * self.patients) if self.plan is None else self.plan.delta
 
+    @property
+    def _own_models(self) -> int:
+        """The site's own models, whose metrics are told at the end."""
+        asked = self.study.evaluation
+        return 0 if asked is None else asked.own_model + (asked.personal_rounds > 0)
+
     def check_all(self) -> None:
         """Refuse a study whose remaining rounds and evaluations would spend too much.
 
@@ -62,7 +101,8 @@ class Account:
             more += [replace(cost, steps=left)] if left > 0 else []
         multiplier = self.policy.may_leave.metrics_noise_multiplier
         told = sum(charge.purpose == METRICS for charge in own)
-        left = 1 + -(-self.study.rounds // self.study.evaluate_every) - told
+        evaluations = 1 + -(-self.study.rounds // self.study.evaluate_every)
+        left = evaluations + self._own_models - told
         if multiplier and left > 0:
             more.append(replace(gaussian_release(multiplier), steps=left))
         self._check(charges, more)

@@ -1,5 +1,6 @@
 """What a study may still spend is decided before anything is computed."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from client.privacy.data_set import DataSet
 from client.privacy.dp_sgd import private_plan
 from client.privacy.ledger import Ledger
 from client.privacy.policy import LeavePolicy, Policy, PrivacyPolicy, open_policy
-from common.accounting import unprotected_release
+from common.accounting import epsilon_of, gaussian_release, unprotected_release
 from common.config import study_digest
 from common.contract import RefusalError
 from tests.builders import PICTURES, study_from
@@ -97,6 +98,22 @@ def test_noised_metrics_are_part_of_what_a_study_costs(opened: Opened) -> None:
         account.check_all()
     account.pay_metrics("metrics", 1.0)
     assert [steps.sample_rate for steps in account.ledger.history()] == [1.0]
+
+
+@pytest.mark.parametrize(("more", "releases"), [((), 3), (("evaluation=shift",), 5)])
+def test_a_study_that_compares_counts_its_sites_own_models_before_it_begins(
+    more: tuple[str, ...], releases: int, opened: Opened
+) -> None:
+    caps = PrivacyPolicy(required=False, max_delta=1.0, max_epsilon_study=1e-9)
+    leaves = LeavePolicy(metrics_noise_multiplier=3.0)
+    policy = replace(open_policy(), privacy=caps, may_leave=leaves)
+    account = opened(*PICTURES, "rounds=2", "evaluate_every=1", *more, policy=policy)
+    with pytest.raises(RefusalError, match="over this site's cap") as refused:
+        replace(account, unprotected=False).check_all()
+    asked = re.search(r"study to (\d+\.\d+)", refused.value.text)
+    assert asked
+    expected = epsilon_of([gaussian_release(3.0)] * releases, account.delta)
+    assert float(asked[1]) == pytest.approx(expected, abs=0.01)
 
 
 def test_too_little_noise_is_refused_with_the_value_that_would_pass(opened: Opened) -> None:
