@@ -12,7 +12,7 @@ from torch import nn
 from client.cohort import Samples
 from client.training import PlainGradient, build_optimizer, learning_rate, train_round
 from common.seeding import generator, seed
-from common.study import Study
+from common.study import PrivacyConfig, Study, TrainingConfig
 from common.tasks.registry import build_task
 from common.transforms import augment
 
@@ -33,14 +33,26 @@ def train_alone(
     proximal term to the weights as each round begins.
     """
     optimizer = build_optimizer(study.training, model, study.training.lr)
-    alone = replace(study, strategy=replace(study.strategy, proximal_mu=mu))
+    alone = replace(
+        study,
+        strategy=replace(study.strategy, proximal_mu=mu),
+        training=_as_long(study),
+        privacy=PrivacyConfig(),
+    )
     task = build_task(study.task)
     for number in rounds:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(study.training, number, study.rounds)
         draws = generator(seed(study.seed, number, label, "draws"))
-        source = PlainGradient(model, study.training, len(samples.patients), draws)
+        source = PlainGradient(model, alone.training, len(samples.patients), draws)
         random_part = augment(study.data, generator(seed(study.seed, number, label, "augment")))
         with torch.random.fork_rng():
             torch.manual_seed(seed(study.seed, number, label, "dropout"))
             train_round(source, optimizer, samples, task, alone, random_part, device, on_step)
+
+
+def _as_long(study: Study) -> TrainingConfig:
+    """Return the training; the rate of a private study is for gradients of its clip's length."""
+    if not study.privacy.private:
+        return study.training
+    return replace(study.training, grad_clip_norm=study.privacy.max_grad_norm)

@@ -31,6 +31,8 @@ class Call:
     """The answer, once there is one."""
     progress: tuple[int, int] | None = None
     """The newest (steps done, steps of the round)."""
+    heard: int = 0
+    """How often there was some: an evaluation tells the same again and again."""
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def stop(self) -> None:
@@ -55,6 +57,7 @@ class Call:
             if self.stopped:
                 raise StoppedError
             self.progress = done, of
+            self.heard += 1
             self.changed.notify_all()
 
     def events(self) -> Iterator[tuple[int, int]]:
@@ -62,16 +65,16 @@ class Call:
 
         A courier that reads slowly misses some of it, and nothing piles up here.
         """
-        told: tuple[int, int] | None = None
+        told = 0
         while True:
             with self.changed:
-                while not self._over() and self.progress == told:
+                while not self._over() and self.heard == told:
                     self.changed.wait()
                 if self._over():
                     return
-                told = self.progress
-            if told is not None:
-                yield told
+                told, progress = self.heard, self.progress
+            if progress is not None:
+                yield progress
 
     def _over(self) -> bool:
         return self.stopped or self.released is not None

@@ -56,6 +56,7 @@ from common.messages import (
 LOOK_S, IDLE_LOOK_S, IDLE_AFTER_S = 0.5, 2.0, 60.0
 """How often the centre is asked for a message: at work, and when it had none for so long."""
 TELL_S = 2.0
+TIMEOUT = httpx.Timeout(30.0, write=60.0)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 
 
@@ -121,7 +122,7 @@ class Node:
         key = read_private_key(member.credentials.key_of(member.certificate))
         with (
             connected(address, tls, key) as fleet,
-            httpx.Client(base_url=f"https://{address}", verify=tls) as client,
+            httpx.Client(base_url=f"https://{address}", verify=tls, timeout=TIMEOUT) as client,
         ):
             renew = watch_certificate(tls, member.credentials)
             teller = Teller(client, self.session, self.log, renew)

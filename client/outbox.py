@@ -18,8 +18,10 @@ _WEIGHTS, _LOCAL = "weights/", "local/"
 class Kept:
     """A finished round: what was asked, what is answered, and what stays at the site."""
 
-    release: str
+    asked: str
     """Key of the request: the same request is answered with the same bytes."""
+    release: str
+    """Name of what left: what its draws and its noise come from, and what was charged."""
     body: dict[str, Any]
     weights: dict[str, Tensor]
     local: dict[str, Tensor]
@@ -36,7 +38,8 @@ class Outbox:
         """Replace what was kept."""
         tensors = {_WEIGHTS + name: tensor for name, tensor in kept.weights.items()}
         tensors |= {_LOCAL + name: tensor for name, tensor in kept.local.items()}
-        write_tensors(self.folder / OUTBOX, tensors, {"release": kept.release, "body": kept.body})
+        about = {"asked": kept.asked, "release": kept.release, "body": kept.body}
+        write_tensors(self.folder / OUTBOX, tensors, about)
 
     def last(self) -> Kept | None:
         """Return what was kept, or None before the first round."""
@@ -45,6 +48,7 @@ class Outbox:
             return None
         tensors, about = read_tensors(path)
         return Kept(
+            asked=about["asked"],
             release=about["release"],
             body=about["body"],
             weights=named_under(_WEIGHTS, tensors),

@@ -34,7 +34,7 @@ def own_models(
     which is trained once a study. on_progress: called with (0, 0) after each step; it may raise.
     """
     asked = work.study.evaluation
-    if asked is None or not work.cohort.train.num_patients:
+    if asked is None:
         return
     if asked.own_model:
         yield LOCAL, _local(work, place, folder, on_progress)

@@ -32,6 +32,8 @@ def study_words(proposal: Proposal, policy: Policy) -> dict[str, str]:
         "metrics": _metrics(study, policy),
         "privacy": _privacy(study, policy),
         "costs": _costs(study, policy),
+        "own models": _own_models(study, policy),
+        "sites": _sites(study),
     }
 
 
@@ -78,3 +80,19 @@ def _costs(study: Study, policy: Policy) -> str:
     else:
         training = "as many patients as train here decide"
     return f"{training}; this site's policy ends it at {cap:g}, its metrics included"
+
+
+def _own_models(study: Study, policy: Policy) -> str:
+    if study.evaluation is None:
+        return "none is asked for"
+    if not policy.may_leave.own_models:
+        return "asked for; this site's policy tells nothing of them, and trains none"
+    return (
+        "two are trained here WITHOUT privacy and stay; their metrics leave, and no number bounds "
+        "what these tell of a patient"
+    )
+
+
+def _sites(study: Study) -> str:
+    tested = ", ".join(printable(site) for site in study.strategy.tested or [])
+    return f"all train but {tested}, tested alone" if tested else "all train"

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from pydantic import TypeAdapter
@@ -43,11 +44,19 @@ from common.contract import (
 from common.control import PREFIX, parted, with_zero_controls
 from common.schema import SettingsError
 from common.seeding import secret_generator, seed
-from common.state import Arrays, arrays_of, state_of, tensors_of
+from common.state import Arrays, arrays_of, digest_of, state_of, tensors_of
+from common.study import Study
 
 LOOK_S = 2.0
 """How often the data officer's answer is looked at while a study is at work."""
 _ReplyAdapter = TypeAdapter(TrainReply)
+
+
+class Names(NamedTuple):
+    """Of an update: the request's, and its own (client/outbox.py)."""
+
+    asked: str
+    release: str
 
 
 class Trainer:
@@ -113,13 +122,18 @@ class Trainer:
             )
         if not work.cohort.train.num_patients:
             raise RefusalError("data", "this site has no training patients; do not ask it to train")
-        release = self._release(work, request, weights, work.cohort.train)
+        if self._only_tested(work.study):
+            raise RefusalError("study", "the study says that this site is tested and never trains")
+        asked = self._release(work, request, weights, work.cohort.train)
+        kept = self._outbox.last()
+        again = kept is not None and kept.asked == asked
+        release = kept.release if kept is not None and again else self._next_release(work, asked)
         with self._account(work) as account:
             if account is not None:
                 account.pay_training(release)
-            kept = self._outbox.last()
-            if kept is None or kept.release != release:
-                kept = self._trained(work, account, request, weights, release, began, on_progress)
+            if kept is None or not again:
+                names = Names(asked, release)
+                kept = self._trained(work, account, request, weights, names, began, on_progress)
             reply = _ReplyAdapter.validate_python(kept.body)
             if account is not None:
                 reply = replace(reply, privacy=account.spent())
@@ -140,7 +154,10 @@ class Trainer:
         with self._account(work) as account:
             scores = self._scores(work, account, request, weights, on_progress)
             others = {}
-            if request.compare:
+            if request.compare and self._may_compare(work, request):
+                if account is not None:
+                    asked = self._release(work, request, weights, work.cohort.train)
+                    account.pay_own_models(f"{asked}-own")
                 federated = state_of(work.model)
                 folder, place = self.site.state_path, self._place()
                 for name, state in own_models(work, place, federated, folder, on_progress):
@@ -157,6 +174,20 @@ class Trainer:
             gains={name: gain_of(scores, other, work.task, at) for name, other in others.items()},
         )
         return leave(found, None, self._limits(work, request), self._policy)
+
+    def _may_compare(self, work: Work, request: Request) -> bool:
+        """Whether own models are trained and told of: after the last round, if the policy says so.
+
+        They are not private: what is told of them tells of single training patients.
+        """
+        asked = work.study.evaluation
+        wanted = asked is not None and (asked.own_model or asked.personal_rounds > 0)
+        trains = work.cohort.train.num_patients > 0 and not self._only_tested(work.study)
+        last = request.round == work.study.rounds
+        return wanted and trains and last and self._policy.may_leave.own_models
+
+    def _only_tested(self, study: Study) -> bool:
+        return self.site.name in (study.strategy.tested or [])
 
     def _while_agreed(self, request: Request, on_progress: OnProgress) -> OnProgress:
         looked_at = time.monotonic()
@@ -182,8 +213,10 @@ class Trainer:
         cohort = work.cohort
         patients = cohort.train.num_patients or cohort.held_out.num_patients
         noised = self._policy.may_leave.metrics_noise_multiplier > 0
-        unprotected = work.plan is None and cohort.train.num_patients > 0
-        if work.plan is None and not unprotected and not (noised and patients):
+        tested = self._only_tested(work.study)
+        plan = None if tested else work.plan
+        unprotected = plan is None and cohort.train.num_patients > 0 and not tested
+        if plan is None and not unprotected and not (noised and patients):
             yield None
             return
         data_set = data_set_at(self.site.manifest_path)
@@ -193,7 +226,7 @@ class Trainer:
                 policy=self._policy,
                 study=work.study,
                 digest=work.digest,
-                plan=work.plan,
+                plan=plan,
                 unprotected=unprotected,
                 patients=patients,
             )
@@ -217,13 +250,23 @@ class Trainer:
         key = site_key(self.site.state_path)
         return release_key(work, request.round, weights, samples, self._device, key)
 
+    def _next_release(self, work: Work, asked: str) -> str:
+        """Return the name of an update that is yet to be made.
+
+        What the site keeps from an earlier round goes into the training too: with another such
+        state the same request must not meet the same noise.
+        """
+        kept = self._kept_of(work)
+        own = {} if kept is None else {**kept.local, **parted(kept.weights)[1]}
+        return f"{asked}-{digest_of(arrays_of(own))}" if own else asked
+
     def _trained(
         self,
         work: Work,
         account: Account | None,
         request: Request,
         weights: Arrays,
-        release: str,
+        names: Names,
         began: float,
         on_progress: OnProgress,
     ) -> Kept:
@@ -235,7 +278,7 @@ class Trainer:
         )
         controls = self._controls(work, weights)
         outcome, own = local_round(
-            work, self._place(), request.round, release, controls, on_progress
+            work, self._place(), request.round, names.release, controls, on_progress
         )
         state = state_of(work.model)
         reply = TrainReply(
@@ -248,7 +291,8 @@ class Trainer:
             estimates=estimates,
         )
         kept = Kept(
-            release=release,
+            asked=names.asked,
+            release=names.release,
             body=asdict(reply),
             weights={n: t for n, t in state.items() if n not in work.local}
             | {PREFIX + name: tensor for name, tensor in own.items()},

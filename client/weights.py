@@ -11,6 +11,10 @@ from common.framed_files import WeightsReference
 from common.framing import PIECE_BYTES
 
 PATH = "/v1/wardround/weights"
+SENT_BYTES = 2**16
+"""At once: one deadline holds for all of it, however slow the way."""
+MOST_BYTES = 2**32
+"""Most weights that a node takes into its memory, 4 GiB."""
 
 GoOn = Callable[[], bool]
 """Called with each piece that has moved; what it returns says whether to go on."""
@@ -32,10 +36,14 @@ class Transfers:
             httpx.HTTPError: the centre cannot be reached.
             StoppedError: it is no longer of use.
         """
+        if reference.length_bytes > MOST_BYTES:
+            raise RefusalError("weights", "the weights of this round are too long for this site")
         pieces, length, digest = [], 0, hashlib.sha256()
         with self._client.stream("GET", f"{PATH}/{run}/{reference.sha256}") as answer:
             if answer.status_code == httpx.codes.NOT_FOUND:
                 raise RefusalError("weights", "the centre no longer has the weights of this round")
+            if answer.is_error:
+                answer.read()
             answer.raise_for_status()
             for piece in answer.iter_raw(PIECE_BYTES):
                 length += len(piece)
@@ -68,9 +76,9 @@ class Transfers:
 
     def _pieces(self, framed: bytes) -> Iterator[bytes]:
         whole = memoryview(framed)
-        for at in range(0, len(whole), PIECE_BYTES):
+        for at in range(0, len(whole), SENT_BYTES):
             self._check()
-            yield bytes(whole[at : at + PIECE_BYTES])
+            yield bytes(whole[at : at + SENT_BYTES])
 
     def _check(self) -> None:
         if not self._go_on():

@@ -13,10 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_PATIENTS = 10_000_000
-DIGEST_DIGITS, LONGEST_TEXT = 64, 1000
+DIGEST_DIGITS, LONGEST_TEXT, LONGEST_NAME = 64, 1000, 200
 LOCAL, PERSONAL = "local", "personal"
 OTHERS = (LOCAL, PERSONAL)
 """Models of a site itself: of its own data alone, and the federated one trained further."""
+
+
+def _check_site(name: str) -> None:
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise ValueError(f"a site's name is {LONGEST_NAME} printable characters at most")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +104,7 @@ class Description:
     bad_files: int
 
     def __post_init__(self) -> None:
+        _check_site(self.site)
         for count in (self.patients_train, self.patients_held_out, self.images_train):
             if not 0 <= count <= MAX_PATIENTS:
                 raise ValueError(f"{self.site!r} tells a count of {count}; that is not possible")
@@ -121,6 +127,7 @@ class TrainReply:
     privacy: PrivacySpent | None = None
 
     def __post_init__(self) -> None:
+        _check_site(self.site)
         if not 0 < self.patients <= MAX_PATIENTS:
             raise ValueError(f"an update of patients={self.patients} cannot be weighted")
 
@@ -137,6 +144,9 @@ class EvaluateReply:
     """The site's own models (OTHERS), where the request compares."""
     gains: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     """By each of those models: the incoming model's metric minus the other's, paired by patient."""
+
+    def __post_init__(self) -> None:
+        _check_site(self.site)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Weights in files, of which one tensor at a time is in memory; the file's name is its SHA-256."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,32 +37,32 @@ class FramedFile(Mapping[str, NDArray[np.generic]]):
     """The arrays of a file of safetensors; each is read when it is asked for, and not kept."""
 
     def __init__(self, path: Path) -> None:
-        """Read the header.
+        """Read the header. The file stays open: what was opened is what is read, deleted or not.
 
         Raises:
             FramingError: the bytes are not those of safetensors.
             OSError: the file cannot be read.
         """
-        self._path = path
-        length = path.stat().st_size
-        with path.open("rb") as file:
-            self._start = header_end(file.read(LENGTH_BYTES), length)
-            header = file.read(self._start - LENGTH_BYTES)
-        self._places = places_in(header, length - self._start)
+        self._file = path.open("rb")
+        self.length_bytes = os.fstat(self._file.fileno()).st_size
+        self._start = header_end(self._file.read(LENGTH_BYTES), self.length_bytes)
+        header = self._file.read(self._start - LENGTH_BYTES)
+        self._places = places_in(header, self.length_bytes - self._start)
 
     def __getitem__(self, name: str) -> NDArray[np.generic]:
         at = self._places[name]
-        read = np.fromfile(self._path, at.dtype, at.count, offset=self._start + at.begin)
-        return read.reshape(at.shape)
+        return self._read(at.begin, at.dtype, at.count).reshape(at.shape)
 
     def blocks(self, name: str) -> Iterator[NDArray[np.generic]]:
         """Yield the numbers of a tensor in a row, BLOCK at a time."""
         at = self._places[name]
-        begin = self._start + at.begin
         for first in range(0, at.count, BLOCK):
             count = min(BLOCK, at.count - first)
-            offset = begin + first * at.dtype.itemsize
-            yield np.fromfile(self._path, at.dtype, count, offset=offset)
+            yield self._read(at.begin + first * at.dtype.itemsize, at.dtype, count)
+
+    def _read(self, begin: int, dtype: np.dtype[Any], count: int) -> NDArray[np.generic]:
+        raw = os.pread(self._file.fileno(), count * dtype.itemsize, self._start + begin)
+        return np.frombuffer(raw, dtype)
 
     def layout(self) -> dict[str, Layout]:
         """Return the shape and the dtype of each tensor."""

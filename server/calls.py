@@ -30,6 +30,7 @@ TELL_S = 30.0
 NOT_HERE = "did not introduce itself"
 GONE = "is not connected"
 KEPT_LATE = 1000
+LONGEST_REASON = 400
 LOST_ON_THE_WAY = frozenset(
     {ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE}
 )
@@ -42,9 +43,15 @@ class StopError(Exception):
 
 @dataclass(frozen=True)
 class Missing:
-    """Why a site has no part in a round."""
+    """Why a site has no part in a round, in words that a file and a screen can hold."""
 
     reason: str
+
+    def __post_init__(self) -> None:
+        # Sites name tensors, metrics and themselves as they like.
+        shown = "".join(letter if letter.isprintable() else "?" for letter in self.reason)
+        short = shown if len(shown) <= LONGEST_REASON else f"{shown[:LONGEST_REASON]}..."
+        object.__setattr__(self, "reason", short)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,3 +246,6 @@ class Calls:
             return Missing(str(error)), {}
         except ValueError:
             return Missing("the answer tells something that is not a finite number"), {}
+        except Exception as error:
+            # Whatever a site has thought of, it must not end the others' study.
+            return Missing(f"its answer cannot be read ({type(error).__name__})"), {}

@@ -74,10 +74,13 @@ def run(
     overrides, sites = _settings(place, settings)
     # Composed here, so that what does not fit together is told before any site is asked.
     from common.config import check_travelled, load_study, study_digest, travelling
+    from server.run import check_sites, initial_network, shared_state
 
     travels = travelling(overrides)
     check_travelled(travels)
     study = load_study(travels)
+    check_sites(study, sites)
+    shared_state(study, initial_network(study))
     asked = ask(place.path, study.name, study_digest(study), travels, sites, join_timeout)
     if not as_json:
         _say(f"study {study.name}, digest {asked.asked.digest}")

@@ -86,6 +86,8 @@ class Outcome:
     """By site: its own models' metrics, by model; empty where the study does not compare."""
     gains: dict[str, Estimates] = field(default_factory=dict)
     """By site and model: the final model's metrics minus that model's."""
+    not_compared: dict[str, str] = field(default_factory=dict)
+    """By site: why it told nothing of models of its own."""
 
 
 def outcome_of(progress: Progress, final: Estimates, final_missing: dict[str, str]) -> Outcome:

@@ -23,6 +23,7 @@ from common.tensor_files import write_tensors
 from server.aggregation import named_means, refusal_of
 from server.calls import Missing, StopError
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from server.evaluation.checked import impossible
 from server.evaluation.shift import shift_of
 from server.events import Tell
 from server.network import Federation
@@ -70,12 +71,7 @@ def run_study(
     Raises:
         ValueError: a site that is to be tested was not agreed.
     """
-    strange = sorted(set(study.strategy.tested or []) - set(agreed))
-    if strange:
-        raise ValueError(
-            f"strategy.tested={strange} names no site of this study; choose from: "
-            f"{', '.join(sorted(agreed))}"
-        )
+    check_sites(study, agreed)
     digest = study_digest(study)
     trained, kept = _begun(study, digest)
     run = Run(study, federation, Strategy(study.strategy, study.seed, trained), folder, tell)
@@ -99,6 +95,16 @@ def run_study(
         outcome = Outcome(status="stopped", reason="the coordinator stopped the study")
     _write(run, kept, outcome)
     return outcome
+
+
+def check_sites(study: Study, agreed: Sequence[str]) -> None:
+    """Raise ValueError if a site that the study names was not agreed."""
+    strange = sorted(set(study.strategy.tested or []) - set(agreed))
+    if strange:
+        raise ValueError(
+            f"strategy.tested={strange} names no site of this study; choose from: "
+            f"{', '.join(sorted(agreed))}"
+        )
 
 
 def initial_network(study: Study) -> nn.Module:
@@ -193,13 +199,20 @@ def _accepted(
     ):
         if isinstance(reply, TrainReply) and reply.privacy is not None:
             spent[site] = reply.privacy
-        refused = reply.reason if isinstance(reply, Missing) else refusal_of(weights, model)
-        if refused is not None or isinstance(reply, Missing):
-            missing[site] = str(refused)
-            run.tell("missing", site=site, round=number, why=refused)
+        if not isinstance(reply, Missing):
+            refused = _refused(run, reply) or refusal_of(weights, model)
+            if refused is not None:
+                reply = Missing(refused)
+        if isinstance(reply, Missing):
+            missing[site] = reply.reason
+            run.tell("missing", site=site, round=number, why=reply.reason)
             continue
         parts[site] = _part(reply, weights, sent)
         yield weights, reply.patients
+
+
+def _refused(run: Run, reply: TrainReply | EvaluateReply) -> str | None:
+    return impossible(reply, build_task(run.study.task).metrics)
 
 
 def _part(reply: TrainReply, weights: Arrays, received_bytes: int) -> SiteRound:
@@ -236,6 +249,10 @@ def _evaluations(
     limits = run.study.strategy
     weights, _ = parted(model)
     for site, answer in run.federation.evaluate(sites, number, weights, limits, compare):
+        if not isinstance(answer, Missing):
+            refused = _refused(run, answer)
+            if refused is not None:
+                answer = Missing(refused)
         if isinstance(answer, Missing):
             missing[site] = answer.reason
         elif answer.estimates:
@@ -288,17 +305,22 @@ def _finished(run: Run, kept: Checkpoint) -> Outcome:
     sites = sorted(kept.progress.roster)
     run.tell("final evaluation", sites=sites)
     model = run.strategy.final(kept.model, kept.summed, run.study.rounds)
-    compare = run.study.evaluation is not None
-    answers = _evaluations(run, sites, run.study.rounds, model, lost, compare)
-    final = _estimates_of(answers)
+    final = _estimates_of(_evaluations(run, sites, run.study.rounds, model, lost))
     progress = _best(run, kept.progress, model, run.study.rounds, final)
     # The rounds are over: from here on the checkpoint's model is the final one.
     save_checkpoint(run.folder, replace(kept, model=model, progress=progress))
     outcome = outcome_of(progress, final, lost)
+    if run.study.evaluation is None:
+        return outcome
+    # A question of its own: what goes wrong in it costs the comparison, not the figures above.
+    run.tell("comparison", sites=sorted(final))
+    apart: dict[str, str] = {}
+    compared = _evaluations(run, sorted(final), run.study.rounds, model, apart, compare=True)
     return replace(
         outcome,
-        others={site: answer.others for site, answer in answers.items()},
-        gains={site: answer.gains for site, answer in answers.items()},
+        others={site: answer.others for site, answer in compared.items()},
+        gains={site: answer.gains for site, answer in compared.items()},
+        not_compared=apart,
     )
 
 
@@ -309,7 +331,7 @@ def _write(run: Run, kept: Checkpoint, outcome: Outcome) -> None:
         write_tensors(run.folder / MODEL, parted(kept.model)[0], about)
     metrics = build_task(run.study.task).metrics
     result = result_of(run.study, kept.progress, outcome, metrics)
-    if run.study.evaluation is not None:
+    if run.study.evaluation is not None and outcome.final:
         name = run.study.task.headline
         result["shift"] = shift_of(kept.progress, outcome, name, metrics[name])
     write_json(run.folder / RESULT, result)

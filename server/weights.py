@@ -82,9 +82,12 @@ class InFiles:
         if reference is None:
             return {}
         try:
-            return FramedFile(self._up / site / reference.sha256)
+            found = FramedFile(self._up / site / reference.sha256)
         except OSError as error:
             raise MessageError("its weights did not arrive beside its answer") from error
+        if found.length_bytes != reference.length_bytes:
+            raise MessageError("its weights have another length than it said")
+        return found
 
     def used(self, site: str) -> None:
         """Delete what the site handed in."""

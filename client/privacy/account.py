@@ -31,7 +31,7 @@ from common.accounting import (
 from common.contract import PrivacySpent, RefusalError
 from common.study import Study
 
-TRAINING, METRICS = "training", "statistics"
+TRAINING, METRICS, OWN_MODELS = "training", "statistics", "evaluation"
 
 
 @contextmanager
@@ -82,7 +82,8 @@ class Account:
     def _own_models(self) -> int:
         """The site's own models, whose metrics are told at the end."""
         asked = self.study.evaluation
-        return 0 if asked is None else asked.own_model + (asked.personal_rounds > 0)
+        told = self.policy.may_leave.own_models
+        return 0 if asked is None or not told else asked.own_model + (asked.personal_rounds > 0)
 
     def check_all(self) -> None:
         """Refuse a study whose remaining rounds and evaluations would spend too much.
@@ -127,6 +128,14 @@ class Account:
             LedgerError: the ledger cannot be used or written.
         """
         self._pay(release, gaussian_release(noise_multiplier), METRICS)
+
+    def pay_own_models(self, release: str) -> None:
+        """Write down that metrics of models leave that were trained without privacy.
+
+        Raises:
+            LedgerError: the ledger cannot be used or written.
+        """
+        self.ledger.charge(release, self.digest, unprotected_release(), OWN_MODELS)
 
     def spent(self) -> PrivacySpent | None:
         """Return what the study has spent of its training patients; None if none trained here."""

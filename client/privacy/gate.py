@@ -175,6 +175,7 @@ def _evaluate_reply(reply: EvaluateReply, limits: Limits, policy: Policy) -> Eva
 def _of_own_models(found: object, limits: Limits, policy: Policy) -> dict[str, dict[str, Estimate]]:
     if type(found) is not dict or not set(_names(found)) <= set(OTHERS):
         raise RefusalError("gate", "the site held back a model that is not one of its own")
+    _demand(not found or policy.may_leave.own_models, "metrics of models that are not private")
     return {name: _estimates(found[name], limits, policy) for name in sorted(found)}
 
 

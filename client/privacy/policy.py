@@ -105,6 +105,9 @@ class LeavePolicy:
     """Noise on the sums behind the metrics, over the most that one patient moves them; 0: the
     metrics are exact, and what they tell is in no epsilon. One for all metrics: they are taken
     from one noised vector, charged once."""
+    own_models: bool = False
+    """Whether metrics of the site's own models may leave, where a study compares. These models are
+    trained without privacy, so they tell of single training patients, and no epsilon bounds it."""
     train_loss_decimals: int | None = None
     """Decimals of a plain study's training loss; null: it stays."""
 
@@ -164,7 +167,10 @@ def open_policy() -> Policy:
         cohort=CohortPolicy(least_patients_train=1, least_patients_told=1),
         studies=StudyPolicy(approved=None),
         may_leave=LeavePolicy(
-            metrics={"*": ALL_DIGITS}, metrics_noise_multiplier=0.0, train_loss_decimals=ALL_DIGITS
+            metrics={"*": ALL_DIGITS},
+            metrics_noise_multiplier=0.0,
+            own_models=True,
+            train_loss_decimals=ALL_DIGITS,
         ),
     )
 

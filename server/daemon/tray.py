@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common.framing import PIECE_BYTES
+from common.secret_files import sync_folder
 from server.studies import StudyRun
 from server.weights import DOWN, FOLDER, UP
 
@@ -32,6 +33,7 @@ MOST_KEPT = 2
 """Files that a site handed in and nobody has used: the newest of them."""
 MORE_BYTES = 2**20
 """By so much what is handed in may be longer than what was given out."""
+OPEN = ("running", "stopping")
 IDLE_S = 60.0
 """A transfer in which nothing moves for so long has ended."""
 
@@ -80,7 +82,7 @@ class Tray:
         found = _PATH.fullmatch(path)
         run = StudyRun(self._runs / found[1]) if found else None
         try:
-            known = run is not None and site in run.asked.sites and run.result() is None
+            known = run is not None and site in run.asked.sites and run.status()[0] in OPEN
         except (OSError, ValueError):
             known = False
         if not known or run is None or found is None:
@@ -133,12 +135,20 @@ async def _take(folder: Path, sha256: str, length: int, receive: Receive) -> Non
                 await asyncio.to_thread(keep, piece)
         if written != length or digest.hexdigest() != sha256:
             raise AnswerError(400, "the weights are not what they are called")
-        unfinished.rename(path)
+        await asyncio.to_thread(_settled, unfinished, path)
         _keep_newest(folder)
     except OSError as error:
         raise AnswerError(507, f"the centre cannot keep the weights ({error.strerror})") from None
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _settled(unfinished: Path, path: Path) -> None:
+    """Give a file its name once it is on the disk."""
+    with unfinished.open("rb") as file:
+        os.fsync(file.fileno())
+    unfinished.rename(path)
+    sync_folder(path.parent)
 
 
 def _keep_newest(folder: Path) -> None:

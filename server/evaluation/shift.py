@@ -39,9 +39,12 @@ def shift_of(progress: Progress, outcome: Outcome, name: str, metric: Metric) ->
 
 def _cell(progress: Progress, outcome: Outcome, model: str, site: str, name: str) -> Cell:
     found = outcome.final if model == FEDERATED else _of_model(outcome, model)
+    estimate = found.get(site, {}).get(name)
     why = {**progress.absent, **outcome.final_missing}.get(site)
-    if why is None:
-        return _told(found.get(site, {}).get(name))
+    if model != FEDERATED:
+        why = outcome.not_compared.get(site, why)
+    if why is None or estimate is not None:
+        return _told(estimate)
     return _empty(REFUSED if why.startswith("policy:") else FAILED, why)
 
 

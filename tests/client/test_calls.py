@@ -105,3 +105,13 @@ def test_work_that_raises_ends_its_call_and_not_the_bench() -> None:
     assert answered(call) == []
     assert bench.ended(WAIT_S)
     assert call.stopped
+
+
+def test_progress_that_tells_the_same_is_heard_each_time() -> None:
+    call = Call()
+    events = call.events()
+    for _ in range(3):
+        call.step(0, 0)
+        assert next(events) == (0, 0)
+    call.stop()
+    assert list(events) == []

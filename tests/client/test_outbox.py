@@ -9,6 +9,7 @@ from client.outbox import KEY, KEY_BYTES, Kept, Outbox, site_key
 
 def kept(release: str, value: float) -> Kept:
     return Kept(
+        asked=f"{release}, asked",
         release=release,
         body={"site": "st-a", "train_loss": 0.1 + 0.2, "estimates": {}, "privacy": None},
         weights={"w": torch.full((2, 3), value), "n": torch.tensor(2**53 + 1)},
@@ -21,7 +22,11 @@ def test_what_is_kept_comes_out(tmp_path: Path) -> None:
     found = Outbox(tmp_path).last()
     assert found is not None
     expected = kept("one", 0.1)
-    assert (found.release, found.body) == (expected.release, expected.body)
+    assert (found.asked, found.release, found.body) == (
+        expected.asked,
+        expected.release,
+        expected.body,
+    )
     for one, two in ((found.weights, expected.weights), (found.local, expected.local)):
         assert {n: (t.dtype, t.tolist()) for n, t in one.items()} == {
             n: (t.dtype, t.tolist()) for n, t in two.items()

@@ -11,6 +11,7 @@ from client.progress import StoppedError
 from client.site import load_site
 from client.trainer import Trainer, trainer_at
 from client.work import cohort_of
+from common.accounting import unprotected_release
 from common.contract import EvaluateReply, Request
 from common.state import state_of
 from common.tensor_files import read_tensors
@@ -108,7 +109,7 @@ def test_a_site_without_training_patients_has_no_models_of_its_own(tmp_path: Pat
 
 
 def test_with_noise_every_model_is_charged_and_gains_have_no_interval(tmp_path: Path) -> None:
-    leaves = LeavePolicy(metrics={"*": 3}, metrics_noise_multiplier=3.0)
+    leaves = LeavePolicy(metrics={"*": 3}, metrics_noise_multiplier=3.0, own_models=True)
     trainer = trainer_at(pictures_site(tmp_path / "a", train=8, test=12))
     trainer._policy = replace(open_policy(), may_leave=leaves)
     told = evaluated(trainer, *COMPARED)
@@ -117,7 +118,7 @@ def test_with_noise_every_model_is_charged_and_gains_have_no_interval(tmp_path: 
     gain = told.gains["local"]["auroc"]
     assert (gain.low, gain.high) == (None, None)
     assert evaluated(trainer, *COMPARED).gains == told.gains
-    assert len(charges_at(tmp_path / "a")) == len(ledger)
+    assert len(charges_at(tmp_path / "a")) == len(ledger) + 1
 
 
 def test_dittos_term_holds_the_personal_model_to_the_federated_one(tmp_path: Path) -> None:
@@ -140,3 +141,31 @@ def test_dittos_term_holds_the_personal_model_to_the_federated_one(tmp_path: Pat
     free, held, nailed = moved(0.0), moved(1.0), moved(19.0)
     assert 0 < nailed < held < free
     assert nailed < 0.1 * free
+
+
+def test_what_is_told_of_own_models_stands_in_the_ledger_as_unprotected(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=8, test=6))
+    for _ in range(2):
+        evaluated(trainer, *COMPARED)
+    assert charges_at(tmp_path / "a") == [unprotected_release()]
+
+
+def test_the_default_policy_tells_nothing_of_own_models_and_trains_none(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=8, test=12))
+    told = LeavePolicy(metrics={"*": 3}, metrics_noise_multiplier=0.0)
+    trainer._policy = replace(open_policy(), may_leave=told)
+    answer = evaluated(trainer, *COMPARED)
+    assert answer.estimates
+    assert answer.others == answer.gains == {}
+    assert not (trainer.site.state_path / OWN_MODEL).exists()
+    assert charges_at(tmp_path / "a") == []
+
+
+def test_models_are_compared_after_the_last_round_alone(tmp_path: Path) -> None:
+    # The server chooses the weights that are asked about: once is what was agreed.
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=8, test=6))
+    early = replace(asked(*COMPARED), round=1)
+    body = trainer.evaluate(early, initial_weights(*COMPARED)).body
+    assert isinstance(body, EvaluateReply)
+    assert body.estimates
+    assert body.others == {}

@@ -554,23 +554,56 @@ def test_scaffolds_first_round_is_fedavgs_and_its_variates_the_mean_gradient(
 
 
 @pytest.mark.parametrize("privacy", [(), PRIVATE])
-def test_scaffolds_correction_acts_after_the_noise_and_costs_no_epsilon(
+def test_scaffolds_correction_acts_after_the_noise(
     privacy: tuple[str, ...], tmp_path: Path
 ) -> None:
     overrides = (*SCAFFOLD, *privacy)
-    path = pictures_site(tmp_path / "a", train=8)
-    start = with_controls(*overrides)
-    trainer_at(path).train(request_for(*overrides), start)
-    twin = shutil.copytree(path.parent, tmp_path / "twin") / "site.yaml"
-    (tmp_path / "twin" / "state" / "last_reply.safetensors").unlink()
-    second = request_for(*overrides, round_number=2)
-    # The same draws and the same noise: what differs is the site's own variate alone.
-    one, two = (trainer_at(place).train(second, start).weights for place in (path, twin))
+    trainer, start = trainer_at(pictures_site(tmp_path / "a", train=8)), with_controls(*overrides)
+    pushed = {n: a + 100 if n.startswith("control/") else a for n, a in start.items()}
+    lr = study_from(*overrides).training.lr
+    one = trainer.train(request_for(*overrides), start).weights
+    two = trainer.train(request_for(*overrides), pushed)
     assert one is not None
-    assert two is not None
-    apart = max(float(np.abs(one[n] - two[n]).max()) for n in initial_weights(*overrides))
-    assert apart > study_from(*overrides).training.lr * 1e-4
-    assert charges_at(path.parent) == charges_at(tmp_path / "twin")
+    assert two.weights is not None
+    assert isinstance(two.body, TrainReply)
+    name = "4.bias"
+    moved = float((one[name] - two.weights[name]).mean())
+    # Every step went 100 x lr further, but for what noise of another release makes of it.
+    assert moved == pytest.approx(100 * lr * two.body.steps, rel=0.5)
+
+
+@pytest.mark.parametrize("own", [("strategy=scaffold",), ("model.local=['4.*']",)])
+def test_the_same_request_in_another_state_of_the_site_meets_other_noise_and_is_charged(
+    own: tuple[str, ...], tmp_path: Path
+) -> None:
+    overrides = (*SGD, *PRIVATE, *own, "rounds=3", "privacy.noise_multiplier=20")
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=8))
+    start = with_controls(*overrides) if "strategy=scaffold" in own else initial_weights(*overrides)
+    asked = [request_for(*overrides, round_number=number) for number in (1, 2, 3)]
+    trainer.train(asked[0], start)
+    first = trainer.train(asked[1], start).weights
+    again = trainer.train(asked[1], start).weights
+    assert first is not None
+    assert again is not None
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert len(charges_at(tmp_path / "a")) == 2
+    trainer.train(asked[2], start)
+    # The site now keeps the third round; the second asked once more is another release.
+    other = trainer.train(asked[1], start).weights
+    assert other is not None
+    assert len(charges_at(tmp_path / "a")) == 4
+    size = max(float(np.abs(first[n] - start[n]).max()) for n in start)
+    apart = max(float(np.abs(first[n] - other[n]).max()) for n in start)
+    assert apart > 0.1 * size
+
+
+def test_a_site_that_the_study_only_tests_does_not_train_whoever_asks(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=8, test=4))
+    overrides = (*SGD, *PRIVATE, "strategy.tested=[st-a]")
+    with pytest.raises(RefusalError, match="never trains"):
+        trainer.train(request_for(*overrides), initial_weights(*overrides))
+    assert trainer.evaluate(request_for(*overrides), initial_weights(*overrides)).body.estimates
+    assert charges_at(tmp_path / "a") == []
 
 
 def test_variates_that_the_study_does_not_have_are_refused(tmp_path: Path) -> None:

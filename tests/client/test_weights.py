@@ -6,8 +6,9 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from client.fleet import in_words
 from client.progress import StoppedError
-from client.weights import Transfers
+from client.weights import MOST_BYTES, Transfers
 from common.contract import RefusalError
 from common.framed_files import WeightsReference
 
@@ -82,3 +83,19 @@ def test_a_stop_ends_a_transfer_within_a_piece() -> None:
     left = iter([True, True, False])
     with pytest.raises(StoppedError):
         transfers(answer, lambda: next(left)).hand_in("run", MODEL)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 507])
+def test_an_error_on_the_way_in_is_told_in_words(status: int) -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, stream=httpx.ByteStream(b'{"error": "no room"}'))
+
+    with pytest.raises(httpx.HTTPStatusError) as error:
+        transfers(answer).fetch("run", NAMED)
+    assert "no room" in in_words(error.value, "the centre")
+
+
+def test_weights_that_no_memory_here_is_for_are_refused_before_they_come() -> None:
+    huge = WeightsReference(sha256=NAMED.sha256, length_bytes=MOST_BYTES + 1)
+    with pytest.raises(RefusalError, match="too long"):
+        transfers(lambda _: pytest.fail("they were asked for")).fetch("run", huge)

@@ -63,3 +63,12 @@ def test_a_file_of_other_bytes_is_refused(content: bytes, tmp_path: Path) -> Non
 def test_a_name_of_weights_is_a_digest_and_a_length(sha256: str, length: int) -> None:
     with pytest.raises(ValueError, match="SHA-256"):
         WeightsReference(sha256=sha256, length_bytes=length)
+
+
+def test_a_file_that_is_deleted_meanwhile_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    save_file({"w": np.arange(6, dtype=np.float32)}, path)
+    opened = FramedFile(path)
+    path.unlink()
+    assert opened["w"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert [block.tolist() for block in opened.blocks("w")] == [[0, 1, 2, 3, 4, 5]]

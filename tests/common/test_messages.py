@@ -161,6 +161,9 @@ def test_weights_are_put_beside_a_message_and_in_again() -> None:
         {"sha256": "../etc/passwd", "bytes": 1},
         {"sha256": "a" * 64, "bytes": -1},
         {"sha256": "a" * 64, "bytes": "many"},
+        {"sha256": "a" * 64, "bytes": float("inf")},
+        {"sha256": "a" * 64, "bytes": float("nan")},
+        {"sha256": "a" * 64, "bytes": True},
     ],
 )
 def test_a_name_of_weights_that_is_none_is_refused(told: dict[str, str | int]) -> None:

@@ -235,3 +235,11 @@ def test_an_answer_that_cannot_be_read_costs_its_site_alone(tmp_path: Path) -> N
     answers = Asked(tmp_path, network).ask("st-a", "st-b")
     assert answers["st-a"] == Missing("its answer cannot be read (ValueError)")
     assert isinstance(answers["st-b"], Description)
+
+
+def test_a_reason_is_what_a_file_and_a_screen_can_hold() -> None:
+    reason = Missing("not in the model: " + "\ud800\n\x1b[2J" + "x" * 10**6).reason
+    assert len(reason) < 500
+    assert reason.isprintable()
+    assert reason.startswith("not in the model: ???[2J")
+    assert Missing("short").reason == "short"

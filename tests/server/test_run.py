@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import torch
 from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 
-from common.contract import Description, Refusal, Request
+from common.contract import Description, Estimate, Refusal, Request
 from common.files import read_json
-from common.messages import reply
+from common.messages import reply, unpack_weights
 from common.schema import SettingsError
 from common.study import Study
 from common.tensor_files import read_tensors
@@ -238,6 +239,15 @@ def test_scaffolds_variates_are_combined_and_are_no_part_of_the_model(tmp_path: 
 def test_scaffold_is_refused_where_its_steps_would_not_be_gradients(wrong: str) -> None:
     with pytest.raises(SettingsError, match=r"strategy.control_variates=true"):
         study_from(*PICTURES, "strategy=scaffold", "training.optimizer=sgd", wrong)
+
+
+def test_a_metric_that_cannot_be_costs_its_site_alone(tmp_path: Path) -> None:
+    wild = {"auroc": Estimate(value=1.7e308, low=None, high=None, n=3)}
+    told = replace(trained("st-b", 2, 1), estimates=wild)
+    app = answers(lambda m: reply(packed(told, unpack_weights(m.content)), m))
+    assert run(tmp_path, app, "rounds=3").status == "partial"
+    result = read_json(tmp_path / RESULT)
+    assert "not from 0 to 1" in result["rounds"][1]["missing"]["st-b"]
 
 
 def test_a_site_that_is_to_be_tested_evaluates_and_never_trains(tmp_path: Path) -> None:

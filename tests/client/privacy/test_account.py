@@ -105,7 +105,7 @@ def test_a_study_that_compares_counts_its_sites_own_models_before_it_begins(
     more: tuple[str, ...], releases: int, opened: Opened
 ) -> None:
     caps = PrivacyPolicy(required=False, max_delta=1.0, max_epsilon_study=1e-9)
-    leaves = LeavePolicy(metrics_noise_multiplier=3.0)
+    leaves = LeavePolicy(metrics_noise_multiplier=3.0, own_models=True)
     policy = replace(open_policy(), privacy=caps, may_leave=leaves)
     account = opened(*PICTURES, "rounds=2", "evaluate_every=1", *more, policy=policy)
     with pytest.raises(RefusalError, match="over this site's cap") as refused:

@@ -105,14 +105,22 @@ GAIN = Estimate(value=-0.30049, low=-0.5, high=0.1, n=12)
 COMPARED = replace(FOUND, others={"local": {"dice": DICE}}, gains={"local": {"dice": GAIN}})
 
 
+TELLING = replace(EXACT, may_leave=replace(EXACT.may_leave, own_models=True))
+
+
 def test_own_models_leave_as_metrics_and_differences_alone() -> None:
-    told = let(COMPARED)
+    told = let(COMPARED, TELLING)
     assert told.others == {"local": let(FOUND).estimates}
     assert told.gains == {"local": {"dice": Estimate(value=-0.3, low=-0.5, high=0.1, n=12)}}
     few = replace(LIMITS, patients_held_out=1)
     alone = replace(COMPARED, estimates={}, others={"local": {}}, gains={"local": {}})
-    strict = replace(EXACT, cohort=Policy().cohort)
+    strict = replace(TELLING, cohort=Policy().cohort)
     assert let(alone, strict, few).gains == {"local": {}}
+
+
+def test_nothing_of_own_models_leaves_where_the_policy_does_not_say_so() -> None:
+    with pytest.raises(RefusalError, match="models that are not private"):
+        let(COMPARED)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +136,7 @@ def test_own_models_leave_as_metrics_and_differences_alone() -> None:
 )
 def test_a_comparison_that_should_not_be_there_refuses_the_answer(changes: dict[str, Any]) -> None:
     with pytest.raises(RefusalError, match="the site held back"):
-        let(forced(COMPARED, **changes))
+        let(forced(COMPARED, **changes), TELLING)
 
 
 def test_what_an_open_policy_lets_leave_is_what_came() -> None:
@@ -349,7 +357,7 @@ def test_whatever_is_put_into_an_answer_only_closed_values_come_out(
     answer: Any, arrays: Any
 ) -> None:
     with suppress(RefusalError):
-        assert_closed(leave(answer, arrays, LIMITS, EXACT))
+        assert_closed(leave(answer, arrays, LIMITS, TELLING))
 
 
 OUR_TEXTS = [

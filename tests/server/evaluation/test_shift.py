@@ -64,6 +64,25 @@ def test_a_site_that_never_came_is_in_the_matrix_too() -> None:
     assert shift["benefit"]["st-z"]["verdict"] == "unknown"
 
 
+def test_a_site_that_answered_counts_though_it_was_absent_before() -> None:
+    progress = Progress(roster=ABOUT, absent={"st-a": "did not introduce itself"})
+    cell = shift_of(progress, OUTCOME, "dice", DICE)["matrix"]["federated"]["st-a"]
+    assert (cell["status"], cell["value"]) == ("ok", 0.8)
+
+
+def test_a_comparison_that_failed_costs_the_own_models_alone() -> None:
+    apart = replace(
+        OUTCOME,
+        others={"st-b": {"local": {"dice": told(0.5)}}},
+        gains={},
+        not_compared={"st-a": "training: diverged"},
+    )
+    shift = shift_of(Progress(roster=ABOUT), apart, "dice", DICE)
+    assert shift["matrix"]["federated"]["st-a"]["status"] == "ok"
+    assert shift["matrix"]["local"]["st-a"]["why"] == "training: diverged"
+    assert shift["benefit"]["st-a"]["verdict"] == "unknown"
+
+
 ENDS = st.floats(-1, 1)
 
 

@@ -1,0 +1,35 @@
+"""What a site tells of a model is held against what the task's metrics can be."""
+
+from collections.abc import Mapping
+
+from common.contract import OTHERS, Estimate, EvaluateReply, TrainReply
+from common.tasks.task import Metric
+
+ROUNDING = 1e-9
+
+
+def impossible(reply: TrainReply | EvaluateReply, metrics: Mapping[str, Metric]) -> str | None:
+    """Return what in a reply's estimates cannot be, or None."""
+    ranges = {name: (metric.low, metric.high) for name, metric in metrics.items()}
+    found = _first(reply.estimates, ranges)
+    if isinstance(reply, EvaluateReply):
+        spans = {name: (low - high, high - low) for name, (low, high) in ranges.items()}
+        for told, allowed in ((reply.others, ranges), (reply.gains, spans)):
+            if not set(told) <= set(OTHERS):
+                return "it tells of a model that no site has"
+            for estimates in told.values():
+                found = found or _first(estimates, allowed)
+    return found
+
+
+def _first(
+    estimates: Mapping[str, Estimate], ranges: Mapping[str, tuple[float, float]]
+) -> str | None:
+    for name, estimate in estimates.items():
+        if name not in ranges:
+            return f"it tells of a metric {name!r} that the task does not have"
+        low, high = ranges[name]
+        for value in (estimate.value, estimate.low, estimate.high):
+            if value is not None and not low - ROUNDING <= value <= high + ROUNDING:
+                return f"it tells a {name} of {value:g}, which is not from {low:g} to {high:g}"
+    return None
