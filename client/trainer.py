@@ -45,7 +45,6 @@ from common.control import PREFIX, parted, with_zero_controls
 from common.schema import SettingsError
 from common.seeding import secret_generator, seed
 from common.state import Arrays, arrays_of, digest_of, state_of, tensors_of
-from common.study import Study
 
 LOOK_S = 2.0
 """How often the data officer's answer is looked at while a study is at work."""
@@ -122,7 +121,7 @@ class Trainer:
             )
         if not work.cohort.train.num_patients:
             raise RefusalError("data", "this site has no training patients; do not ask it to train")
-        if self._only_tested(work.study):
+        if not work.trains:
             raise RefusalError("study", "the study says that this site is tested and never trains")
         asked = self._release(work, request, weights, work.cohort.train)
         kept = self._outbox.last()
@@ -182,12 +181,8 @@ class Trainer:
         """
         asked = work.study.evaluation
         wanted = asked is not None and (asked.own_model or asked.personal_rounds > 0)
-        trains = work.cohort.train.num_patients > 0 and not self._only_tested(work.study)
         last = request.round == work.study.rounds
-        return wanted and trains and last and self._policy.may_leave.own_models
-
-    def _only_tested(self, study: Study) -> bool:
-        return self.site.name in (study.strategy.tested or [])
+        return wanted and work.trains and last and self._policy.may_leave.own_models
 
     def _while_agreed(self, request: Request, on_progress: OnProgress) -> OnProgress:
         looked_at = time.monotonic()
@@ -204,8 +199,14 @@ class Trainer:
     def _work(self, request: Request) -> Work:
         torch.set_num_threads(self.site.threads)
         approvals = Approvals(self.site.state_path)
-        manifest = self.site.manifest_path
-        return work_for(request.study, manifest, self._policy, approvals, self._device)
+        return work_for(
+            request.study,
+            self.site.manifest_path,
+            self._policy,
+            approvals,
+            self._device,
+            self.site.name,
+        )
 
     @contextmanager
     def _account(self, work: Work) -> Iterator[Account | None]:
@@ -213,10 +214,8 @@ class Trainer:
         cohort = work.cohort
         patients = cohort.train.num_patients or cohort.held_out.num_patients
         noised = self._policy.may_leave.metrics_noise_multiplier > 0
-        tested = self._only_tested(work.study)
-        plan = None if tested else work.plan
-        unprotected = plan is None and cohort.train.num_patients > 0 and not tested
-        if plan is None and not unprotected and not (noised and patients):
+        unprotected = work.plan is None and work.trains
+        if work.plan is None and not unprotected and not (noised and patients):
             yield None
             return
         data_set = data_set_at(self.site.manifest_path)
@@ -226,7 +225,7 @@ class Trainer:
                 policy=self._policy,
                 study=work.study,
                 digest=work.digest,
-                plan=plan,
+                plan=work.plan,
                 unprotected=unprotected,
                 patients=patients,
             )

@@ -54,8 +54,10 @@ class Work:
     """On the site's device; its weights are those of the study's start."""
     local: frozenset[str]
     """Names of the tensors that never travel."""
+    trains: bool
+    """Whether this site trains: it has training patients, and the study does not only test it."""
     plan: PrivatePlan | None
-    """Of the private training; None without privacy, or without training patients."""
+    """Of the private training; None without privacy, or where nobody trains."""
 
 
 def agreed_study(
@@ -91,6 +93,7 @@ def work_for(
     policy: Policy,
     approvals: Approvals,
     device: torch.device,
+    site: str,
 ) -> Work:
     """Compose the study, read and check the data, and build the network.
 
@@ -109,9 +112,9 @@ def work_for(
     # Before any file is opened: what reading it would say is an answer too.
     check_study(policy, study, patients_train=0)
     cohort = _cohort(manifest, overrides)
-    check_study(policy, study, cohort.train.num_patients)
+    trains = cohort.train.num_patients > 0 and site not in (study.strategy.tested or [])
+    check_study(policy, study, cohort.train.num_patients if trains else 0)
     model = build_model(study.model, seed(study.seed, "initial model"))
-    private = study.privacy.private and cohort.train.num_patients > 0
     return Work(
         overrides=overrides,
         study=study,
@@ -120,7 +123,10 @@ def work_for(
         task=build_task(study.task),
         model=model.to(device),
         local=local_names(model, study.model),
-        plan=private_plan(study, cohort.train.images_each) if private else None,
+        trains=trains,
+        plan=private_plan(study, cohort.train.images_each)
+        if trains and study.privacy.private
+        else None,
     )
 
 

@@ -24,6 +24,7 @@ from common.bundle import code_free_bundle
 from server.federation.home import Home
 from server.federation.registry import Registry
 from server.studies import Attempt, StudyRun, runs_in
+from server.weights import InFiles
 
 ACCOUNT = AccountInfo(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME)
 START_S = 45.0
@@ -75,6 +76,8 @@ class Steward:
     def _run(self, run: StudyRun) -> None:
         status, _ = run.status()
         if status not in ("running", "stopping"):
+            # What a killed process left beside its messages; its models are elsewhere.
+            InFiles(run.folder).end()
             return
         attempt = run.attempt
         if attempt is None:
