@@ -198,6 +198,9 @@ class StrategyConfig:
     model."""
     control_variates: bool | None = None
     """SCAFFOLD: whether local steps are corrected by control variates; null: they are not."""
+    fairness_q: float | None = None
+    """q-FFL: a site's weight is multiplied by how far the incoming model is from the best there, to
+    the power q; null: it is not."""
     tested: list[str] | None = None
     """Sites that are asked to evaluate the model and never to train it; null: none."""
 
@@ -209,6 +212,8 @@ class StrategyConfig:
         positive(**{"strategy.fraction": self.fraction, "strategy.quorum": self.quorum})
         positive(**{"strategy.round_timeout_s": self.round_timeout_s})
         positive(**{"strategy.stall_timeout_s": self.stall_timeout_s})
+        if self.fairness_q is not None:
+            positive(**{"strategy.fairness_q": self.fairness_q})
         if self.averaged_rounds is not None:
             positive(**{"strategy.averaged_rounds": self.averaged_rounds})
 
@@ -257,6 +262,11 @@ class Study:
         positive(rounds=self.rounds, evaluate_every=self.evaluate_every)
         if self.strategy.control_variates:
             self._check_control_variates()
+        if self.strategy.fairness_q is not None and self.evaluate_every != 1:
+            raise ValueError(
+                f"evaluate_every={self.evaluate_every} leaves rounds without metrics, by which "
+                "strategy.fairness_q weights the sites; set evaluate_every to 1"
+            )
         if self.privacy.private and self.training.grad_clip_norm is not None:
             raise ValueError(
                 f"training.grad_clip_norm={self.training.grad_clip_norm} has no effect with "

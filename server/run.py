@@ -192,7 +192,7 @@ def _accepted(
     parts: dict[str, SiteRound],
     missing: dict[str, str],
     spent: dict[str, PrivacySpent],
-) -> Iterator[tuple[Arrays, int]]:
+) -> Iterator[tuple[Arrays, float]]:
     sent = sum(tensor.nbytes for tensor in model.values())
     for site, reply, weights in run.federation.train(
         cohort, number, model, evaluate, run.study.strategy
@@ -208,7 +208,9 @@ def _accepted(
             run.tell("missing", site=site, round=number, why=reply.reason)
             continue
         parts[site] = _part(reply, weights, sent)
-        yield weights, reply.patients
+        name = run.study.task.headline
+        metric = build_task(run.study.task).metrics[name]
+        yield weights, run.strategy.weight(reply.patients, reply.estimates.get(name), metric)
 
 
 def _refused(run: Run, reply: TrainReply | EvaluateReply) -> str | None:

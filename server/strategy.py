@@ -6,11 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from common.contract import Estimate
 from common.state import Arrays, State
 from common.study import StrategyConfig
+from common.tasks.task import Metric
 from server.aggregation import weight_of, weighted_mean
 from server.optimizers import Moments, server_step
 from server.sampling import cohort_of_round
+
+UNTOLD, LEAST = 0.5, 1e-3
+"""Distances of a site that tells no metric, and of one whose model could not be better."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +31,23 @@ class Strategy:
         """Return the sites asked to train in the round."""
         return cohort_of_round(sites, self.config.fraction, self.seed, round_number)
 
-    def combine(self, updates: Iterator[tuple[Arrays, int]]) -> dict[str, Tensor] | None:
-        """Return the combined update, float64, from weights and training patients a site.
+    def weight(self, patients: int, estimate: Estimate | None, metric: Metric) -> float:
+        """Return what a site's update counts for.
+
+        estimate: the headline metric of the incoming model at the site. With fairness_q the weight
+        is p_k F_k^q, the gradient's of sum_k p_k / (q + 1) F_k^(q + 1) (Li et al., ICLR 2020,
+        Eq. 2), with the metric's distance from its best value, over its range, in the place of F_k.
+        """
+        base = weight_of(patients, self.config.weight_by)
+        q = self.config.fairness_q
+        return base if q is None else base * _distance(estimate, metric) ** q
+
+    def combine(self, updates: Iterator[tuple[Arrays, float]]) -> dict[str, Tensor] | None:
+        """Return the combined update, float64, from a site's weights and what they count for.
 
         None where no site handed one in.
         """
-        weight_by = self.config.weight_by
-        return weighted_mean((arrays, weight_of(n, weight_by)) for arrays, n in updates)
+        return weighted_mean(updates)
 
     def step(
         self, model: State, combined: dict[str, Tensor], moments: Moments
@@ -56,3 +71,11 @@ class Strategy:
         count = min(self.config.averaged_rounds or 0, rounds)
         means = {n: (total / count).to(model[n].dtype) for n, total in sums.items()}
         return {**model, **means}
+
+
+def _distance(estimate: Estimate | None, metric: Metric) -> float:
+    """Return how far a metric is from its best value, from LEAST to 1; UNTOLD if it is not told."""
+    if estimate is None or estimate.value is None:
+        return UNTOLD
+    best = metric.high if metric.higher_is_better else metric.low
+    return max(abs(best - estimate.value) / (metric.high - metric.low), LEAST)

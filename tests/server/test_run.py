@@ -241,6 +241,11 @@ def test_scaffold_is_refused_where_its_steps_would_not_be_gradients(wrong: str) 
         study_from(*PICTURES, "strategy=scaffold", "training.optimizer=sgd", wrong)
 
 
+def test_the_weights_of_fairness_need_metrics_in_every_round() -> None:
+    with pytest.raises(SettingsError, match="evaluate_every=2 leaves rounds without"):
+        study_from(*PICTURES, "strategy=qfedavg", "evaluate_every=2")
+
+
 def test_a_metric_that_cannot_be_costs_its_site_alone(tmp_path: Path) -> None:
     wild = {"auroc": Estimate(value=1.7e308, low=None, high=None, n=3)}
     told = replace(trained("st-b", 2, 1), estimates=wild)

@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from common.contract import Estimate
 from common.study import ServerOptimizerConfig, StrategyConfig
+from common.tasks.task import Metric
 from server.strategy import Strategy
 
 MODEL = {"w": torch.zeros(2, dtype=torch.float32)}
@@ -12,12 +16,67 @@ def strategy(**settings: object) -> Strategy:
     return Strategy(StrategyConfig(**settings), 0, frozenset({"w"}))  # type: ignore[arg-type]
 
 
+DICE = Metric(higher_is_better=True, unit="", meaning="overlap")
+DISTANCE = Metric(higher_is_better=False, unit="mm", meaning="distance", high=100.0)
+
+
+def told(value: float | None) -> Estimate:
+    return Estimate(value=value, low=None, high=None, n=9)
+
+
 @pytest.mark.parametrize(("weight_by", "mean"), [("patients", 3.0), ("uniform", 2.0)])
 def test_updates_are_weighted_as_the_study_says(weight_by: str, mean: float) -> None:
-    updates = [({"w": np.zeros(1, np.float32)}, 1), ({"w": np.full(1, 4, np.float32)}, 3)]
-    combined = strategy(weight_by=weight_by).combine(iter(updates))
+    ours = strategy(weight_by=weight_by)
+    updates = [
+        ({"w": np.full(1, value, np.float32)}, ours.weight(patients, told(0.5), DICE))
+        for value, patients in ((0, 1), (4, 3))
+    ]
+    combined = ours.combine(iter(updates))
     assert combined is not None
     assert float(combined["w"]) == mean
+
+
+@given(q=st.floats(0.1, 5), values=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted))
+def test_with_q_a_site_where_the_model_is_worse_counts_for_no_less(
+    q: float, values: list[float]
+) -> None:
+    fair = strategy(fairness_q=q)
+    bad, good = (fair.weight(10, told(value), DICE) for value in values)
+    assert bad >= good > 0
+    near, far = (fair.weight(10, told(100 * value), DISTANCE) for value in values)
+    assert far >= near > 0
+
+
+def test_the_weight_is_the_gradients_of_q_ffl() -> None:
+    # F_1 = 0.2 and F_2 = 0.4 with q = 2: as 1 to 4, times the patients.
+    fair = strategy(fairness_q=2.0)
+    one, two = fair.weight(10, told(0.8), DICE), fair.weight(5, told(0.6), DICE)
+    assert two / one == pytest.approx(2.0)
+    assert fair.weight(10, None, DICE) == fair.weight(10, told(0.5), DICE)
+    assert strategy().weight(10, told(0.1), DICE) == 10.0
+
+
+def test_with_q_the_worst_of_two_sites_ends_better_than_with_the_plain_mean() -> None:
+    # The sites' losses are (w - b)^2 / 10 with b = 0 for nine tenths of the patients, else b = 1.
+    def ended(q: float | None) -> float:
+        ours, w = strategy(fairness_q=q), 0.5
+        for _ in range(200):
+            losses = [(w - b) ** 2 / 10 for b in (0.0, 1.0)]
+            weights = [
+                ours.weight(n, told(1 - loss), DICE) for n, loss in zip((9, 1), losses, strict=True)
+            ]
+            steps = [w - 0.2 * (w - b) for b in (0.0, 1.0)]
+            combined = ours.combine(
+                ({"w": np.full(1, step)}, weight)
+                for step, weight in zip(steps, weights, strict=True)
+            )
+            assert combined is not None
+            w = float(combined["w"])
+        return w
+
+    assert ended(None) == pytest.approx(0.1, abs=1e-3)
+    # d/dw sum_k p_k F_k^2 = 0 with q = 1: 9 w^3 = (1 - w)^3.
+    assert ended(1.0) == pytest.approx(1 / (1 + 9 ** (1 / 3)), abs=1e-3)
 
 
 def test_the_step_is_the_server_optimisers() -> None:
