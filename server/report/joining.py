@@ -69,7 +69,7 @@ def _answer(shift: Mapping[str, Any], site: str, benefit: Mapping[str, Any]) -> 
     ours = shift["matrix"]["federated"][site]
     own = shift["matrix"].get("local", {}).get(site, {})
     if benefit["gap"] is None:
-        why = ours.get("why") or own.get("why") or "the site has no model of its own"
+        why = ours.get("why") or own.get("why") or "the site told nothing of a model of its own"
         return Answer(site, verdict, _TITLES[verdict], f"No comparison: {why}.")
     name = shift["metric"]
     text = (
