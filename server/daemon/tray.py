@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from common.framing import PIECE_BYTES
 from common.secret_files import sync_folder
 from server.studies import StudyRun
 from server.weights import DOWN, FOLDER, UP
@@ -27,6 +26,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 PREFIX = "/v1/wardround/weights/"
 _PATH = re.compile(re.escape(PREFIX) + r"([A-Za-z0-9_][\w.-]{0,199})/([0-9a-f]{64})")
+PIECE_BYTES = 2**18
+"""Of each transfer so much is in memory, a few times over."""
 MOST_AT_ONCE = 2
 """Transfers of one site."""
 MOST_KEPT = 2

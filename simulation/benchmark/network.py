@@ -53,7 +53,8 @@ CASES = (
 )
 """Model in MB, sites, rounds."""
 CASES_QUICK = ((0.4, 2, 4),)
-PARTS = ("link", "serverapp", "node")
+PARTS = {"link": "link", "serverapp": "app", "node": "node"}
+"""Kinds of processes, and what their columns are called."""
 SAMPLE_S, PATIENCE_S = 0.2, 3600.0
 MEGABYTE = 1e6
 
@@ -103,12 +104,12 @@ def row_of(model_mb: float, sites: int, rounds: int) -> Row:
     return {
         "name": f"{nbytes / MEGABYTE:.1f} MB, {sites} sites",
         "rounds": rounds,
-        "s_per_round": median(times),
+        "s": median(times),
         "lowest": min(times),
         "highest": max(times),
-        "last_over_first_half": median(times[half:]) / median(times[:half] or times),
-        **{f"{part}_mb": peaks.mb[part] for part in PARTS},
-        "database_mb": database / MEGABYTE,
+        "late_early": median(times[half:]) / median(times[:half] or times),
+        **{f"{name}_mb": peaks.mb[part] for part, name in PARTS.items()},
+        "db_mb": database / MEGABYTE,
     }
 
 

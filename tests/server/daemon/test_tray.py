@@ -9,8 +9,14 @@ from typing import Any
 import pytest
 
 from common.files import write_json
-from common.framing import PIECE_BYTES
-from server.daemon.tray import MORE_BYTES, MOST_AT_ONCE, MOST_KEPT, PREFIX, Tray
+from server.daemon.tray import (
+    MORE_BYTES,
+    MOST_AT_ONCE,
+    MOST_KEPT,
+    PIECE_BYTES,
+    PREFIX,
+    Tray,
+)
 from server.studies import RESULT, StudyRun, ask
 
 MODEL = bytes(range(256)) * 10_000
