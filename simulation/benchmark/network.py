@@ -102,14 +102,15 @@ def row_of(model_mb: float, sites: int, rounds: int) -> Row:
     times = [later - start for start, later in pairwise(starts)][1:]
     half = len(times) // 2
     return {
-        "name": f"{nbytes / MEGABYTE:.1f} MB, {sites} sites",
+        "name": f"{nbytes / MEGABYTE:.1f} MB",
+        "sites": sites,
         "rounds": rounds,
         "s": median(times),
         "lowest": min(times),
         "highest": max(times),
-        "late_early": median(times[half:]) / median(times[:half] or times),
-        **{f"{name}_mb": peaks.mb[part] for part, name in PARTS.items()},
-        "db_mb": database / MEGABYTE,
+        "late": median(times[half:]) / median(times[:half] or times),
+        **{name: peaks.mb[part] for part, name in PARTS.items()},
+        "db": database / MEGABYTE,
     }
 
 
