@@ -1,4 +1,3 @@
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +6,8 @@ from flwr.app import RecordDict
 from torch import zeros
 
 from common.contract import Released, TrainReply
-from common.messages import MessageError, pack_answer, unpack_answer, unpack_weights
+from common.framing import arrays_in
+from common.messages import MessageError, pack_answer, unpack_weights
 from server.aggregation import refusal_of
 from simulation.chaos.rogue import broken
 
@@ -28,18 +28,12 @@ def _answer() -> RecordDict:
     return pack_answer(Released(body=REPLY, weights=weights))
 
 
-def _weights(records: RecordDict) -> Mapping[str, np.ndarray]:
-    return unpack_weights(records)
-
-
 @pytest.mark.parametrize("case", [Case("shape", "has shape"), Case("nan", "NaN")])
 def test_broken_weights_are_what_the_centre_refuses(case: Case) -> None:
-    assert refusal_of(_weights(_answer()), MODEL) is None
-    records = broken(_answer(), case.fault)
-    assert case.says in str(refusal_of(_weights(records), MODEL))
-    assert unpack_answer(records) == REPLY
+    assert refusal_of(unpack_weights(_answer()), MODEL) is None
+    assert case.says in str(refusal_of(arrays_in(broken(_answer(), case.fault)), MODEL))
 
 
 def test_broken_bytes_cannot_be_read() -> None:
     with pytest.raises(MessageError, match="header"):
-        _weights(broken(_answer(), "bytes"))
+        arrays_in(broken(_answer(), "bytes"))
