@@ -27,7 +27,7 @@ from common.contract import (
     TrainReply,
 )
 from common.framing import Arrays, arrays_in, gathered, pieces_of
-from common.trainer_pb2_grpc import TrainerStub
+from common.trainer_rpc import TrainerStub
 
 WAIT_S = 60.0
 MOST_ATTEMPTS = 3
@@ -107,7 +107,7 @@ class RemoteTrainer:
             try:
                 with closing(_channel(self._socket)) as channel:
                     grpc.channel_ready_future(channel).result(timeout=self._wait_s)
-                    stub = TrainerStub(channel)  # type: ignore[no-untyped-call]
+                    stub = TrainerStub(channel)
                     call = getattr(stub, verb)(parts)
                     return _answer(call, on_progress or self._on_progress, kind)
             except (grpc.RpcError, grpc.FutureTimeoutError, MessageError) as error:

@@ -28,9 +28,8 @@ from common.bodies import MessageError, packed_body, unpacked_body
 from common.contract import Released, Request
 from common.framing import arrays_in, gathered, pieces_of
 from common.state import Arrays, digest_of
-from common.trainer_pb2_grpc import add_TrainerServicer_to_server
+from common.trainer_rpc import SERVICE, add_trainer
 
-SERVICE = "wardround.Trainer"
 THREADS = 16
 """Calls that are open at once: the one that is worked on, those that wait for it, health."""
 GRACE_S = 10.0
@@ -137,7 +136,7 @@ def serving(site_yaml: Path) -> Iterator[Path]:
     path = load_site(site_yaml).socket_path
     service, healthy = TrainerService(site_yaml), health.HealthServicer()
     server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="call"))
-    add_TrainerServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+    add_trainer(service, server)
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     with listening(path, server.add_insecure_port):
         server.start()

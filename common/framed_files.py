@@ -29,7 +29,9 @@ class WeightsReference:
     length_bytes: int
 
     def __post_init__(self) -> None:
-        if not _SHA256.fullmatch(self.sha256) or not 0 < self.length_bytes <= MOST_BYTES:
+        # Exactly these types: what arrives may be an infinite number, or True.
+        typed = type(self.sha256) is str and type(self.length_bytes) is int
+        if not (typed and _SHA256.fullmatch(self.sha256) and 0 < self.length_bytes <= MOST_BYTES):
             raise ValueError("weights are named by a SHA-256 and a possible length")
 
 

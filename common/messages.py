@@ -96,11 +96,9 @@ def weights_at(records: RecordDict) -> WeightsReference | None:
     record = records.config_records.get(WEIGHTS_AT)
     if record is None:
         return None
-    sha256, length = record.get("sha256"), record.get("bytes")
-    if type(sha256) is not str or type(length) is not int:
-        raise MessageError("the weights beside a message are not named as such")
+    named: Any = record
     try:
-        return WeightsReference(sha256=sha256, length_bytes=length)
+        return WeightsReference(sha256=named.get("sha256"), length_bytes=named.get("bytes"))
     except ValueError as error:
         raise MessageError("the weights beside a message are not named as such") from error
 

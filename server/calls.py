@@ -180,7 +180,7 @@ class Calls:
             raise
         except Exception as error:
             # What a site sends is inflated in there; one site must not end the others' study.
-            return Missing(f"its answer cannot be read ({type(error).__name__})"), {}
+            return _unreadable(error), {}
         for message in messages:
             if self._watch.presence is None:
                 return self._read(call.site, message)
@@ -248,4 +248,8 @@ class Calls:
             return Missing("the answer tells something that is not a finite number"), {}
         except Exception as error:
             # Whatever a site has thought of, it must not end the others' study.
-            return Missing(f"its answer cannot be read ({type(error).__name__})"), {}
+            return _unreadable(error), {}
+
+
+def _unreadable(error: Exception) -> Missing:
+    return Missing(f"its answer cannot be read ({type(error).__name__})")

@@ -18,7 +18,7 @@ from common import trainer_pb2 as wire
 from common.bodies import packed_body, unpacked_body
 from common.contract import Answer, Description, EvaluateReply, Request, TrainReply
 from common.supervision import end_with_supervisor
-from common.trainer_pb2_grpc import add_TrainerServicer_to_server
+from common.trainer_rpc import add_trainer
 
 
 class Echo:
@@ -74,9 +74,7 @@ def main() -> None:
     servers = []
     for socket in map(Path, sys.argv[1:]):
         server = grpc.server(ThreadPoolExecutor(2))
-        add_TrainerServicer_to_server(  # type: ignore[no-untyped-call]
-            Echo(socket.parent.name), server
-        )
+        add_trainer(Echo(socket.parent.name), server)
         server.add_insecure_port(f"unix:{socket}")
         server.start()
         servers.append(server)

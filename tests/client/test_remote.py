@@ -15,7 +15,7 @@ from client.service import serving
 from common import trainer_pb2 as wire
 from common.contract import Description, RefusalError
 from common.framing import FramingError
-from common.trainer_pb2_grpc import add_TrainerServicer_to_server
+from common.trainer_rpc import add_trainer
 from tests.builders import PICTURES, request_for
 from tests.client.services import hospital, socket_of
 
@@ -71,7 +71,7 @@ class Liar:
 @contextmanager
 def lying(path: Path, *parts: wire.Answered) -> Iterator[None]:
     server = grpc.server(ThreadPoolExecutor(2))
-    add_TrainerServicer_to_server(Liar(*parts), server)
+    add_trainer(Liar(*parts), server)
     server.add_insecure_port(f"unix:{path}")
     server.start()
     try:

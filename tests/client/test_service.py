@@ -28,7 +28,7 @@ from common.bodies import packed_body
 from common.contract import Refusal, RefusalError, Released
 from common.framing import MOST_BYTES
 from common.state import digest_of
-from common.trainer_pb2_grpc import TrainerStub
+from common.trainer_rpc import TrainerStub
 from tests.builders import PICTURES, charges_at, initial_weights, request_for
 from tests.client.services import (
     DEADLINE_S,
