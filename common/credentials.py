@@ -8,6 +8,7 @@ The certificate is the switch: once it fits the next key, the next key is the on
 between the two renames is mended by whoever writes next, and whoever reads takes the right pair.
 """
 
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,16 +19,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.certificates import (
     CertificateError,
+    certificate_of,
     certificate_pem,
     new_key,
     private_pem,
     public_der,
     read_certificate,
     read_private_key,
+    read_small,
 )
 from common.secret_files import PUBLIC, replace_file, sync_folder
-
-_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +81,15 @@ class Credentials:
         Raises:
             CertificateError: neither.
         """
+        return self._held(certificate)[0]
+
+    def _held(self, certificate: x509.Certificate) -> tuple[Path, ec.EllipticCurvePrivateKey]:
         held = public_der(certificate.public_key())
         for path in (self.key, self.next_key):
-            if path.exists() and public_der(read_private_key(path).public_key()) == held:
-                return path
+            if path.exists():
+                key = read_private_key(path)
+                if public_der(key.public_key()) == held:
+                    return path, key
         raise CertificateError(
             f"{self.key}: this private key is not the certificate's, which is of another key"
         )
@@ -94,16 +100,33 @@ class Credentials:
         Raises:
             CertificateError: the files are absent, broken or of two pairs.
         """
-        for attempt in range(_ATTEMPTS):
+        certificate, pair_pem = self._read_pair()
+        # OpenSSL reads files only. One in memory holds the very bytes that were found to fit.
+        with os.fdopen(os.memfd_create("pair"), "wb") as file:
+            file.write(pair_pem)
+            file.flush()
             try:
-                certificate = read_certificate(self.certificate)
-                context.load_cert_chain(self.certificate, self.key_of(certificate))
-                return certificate
-            except (OSError, CertificateError) as error:
-                # The pair may have been changed between two reads; then the next ones fit.
-                if attempt == _ATTEMPTS - 1:
+                context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+            except OSError as error:
+                raise CertificateError(f"{self.certificate}: {error}") from error
+        return certificate
+
+    def _read_pair(self) -> tuple[x509.Certificate, bytes]:
+        """Return the certificate, and it and its key in PEM, while a writer may change both."""
+        failed_with: bytes | None = None
+        while True:
+            content = b""
+            try:
+                content = read_small(self.certificate)
+                certificate = certificate_of(content, str(self.certificate))
+                _, key = self._held(certificate)
+                return certificate, certificate_pem(certificate) + private_pem(key)
+            except CertificateError as error:
+                # A change of the pair shows in the certificate, and the key follows at once: what
+                # fails twice with the same certificate was not merely caught in a change.
+                if content == failed_with:
                     raise CertificateError(f"{self.certificate}: {error}") from error
-        raise AssertionError("the last attempt returns or raises")
+                failed_with = content
 
 
 def watch_certificate(context: ssl.SSLContext, own: Credentials) -> Callable[[], bool]:

@@ -81,22 +81,24 @@ def test_a_listener_finds_a_pair_that_fits_whenever_it_reads(pair: Credentials) 
     pair.install(_certificate(pair))
     done = threading.Event()
     seen: set[int] = set()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     failures: list[Exception] = []
 
     def listen() -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             while not done.is_set():
                 seen.add(pair.load_into(context).serial_number)
         except CertificateError as error:
             failures.append(error)
 
-    reader = threading.Thread(target=listen)
-    reader.start()
-    for _ in range(15):
+    readers = [threading.Thread(target=listen) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    for _ in range(150):
         pair.install(_certificate(pair, new=True))
     done.set()
-    reader.join()
+    for reader in readers:
+        reader.join()
     assert (failures, bool(seen)) == ([], True)
 
 
