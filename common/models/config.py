@@ -28,6 +28,9 @@ class ModelConfig:
     local: list[str] | None = None
     """Names of parameters that each site keeps for itself (* for any letters), as the head of the
     network (FedPer, Arivazhagan et al., 2019) or its norm layers; null: none."""
+    standardised: bool | None = None
+    """true: every convolution's weights are standardised (Qiao et al., 2019; Brock, De and Smith,
+    ICLR 2021), which with group norm bears the noise of privacy better. null: they are not."""
     dropout: float = 0.0
     """Probability that a unit is dropped in training."""
 

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from common.models.config import ModelConfig
+from common.models.standardise import standardise
 
 _BATCH_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _INSTANCE_NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
@@ -39,8 +40,9 @@ def norm_layer(config: ModelConfig, channels: int) -> nn.Module:
 def adapt(network: nn.Module, config: ModelConfig) -> nn.Module:
     """Exchange a MONAI network's layers in place, and return the network.
 
-    Every batch or instance norm becomes the configured norm, and nothing works in place any more:
-    Opacus needs the inputs of a layer as they were in the forward pass.
+    Every batch or instance norm becomes the configured norm, convolutions are standardised if that
+    is configured, and nothing works in place any more: the engine of privacy needs the inputs of a
+    layer as they were in the forward pass.
     """
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
@@ -50,7 +52,7 @@ def adapt(network: nn.Module, config: ModelConfig) -> nn.Module:
     for module in network.modules():
         if hasattr(module, "inplace"):
             module.inplace = False
-    return network
+    return standardise(network) if config.standardised else network
 
 
 def batch_norm_keys(model: nn.Module) -> frozenset[str]:

@@ -43,10 +43,10 @@ class ScatteringConfig(ModelConfig):
                 f"model.wavelength={self.wavelength} cannot be seen on a grid of pixels; "
                 "give a length above 2"
             )
-        if self.dropout or self.norm != "group":
+        if self.dropout or self.norm != "group" or self.standardised:
             raise ValueError(
-                f"model.dropout={self.dropout} and model.norm={self.norm} have no effect on "
-                "wavelets; leave them at 0 and group"
+                f"model.dropout={self.dropout}, model.norm={self.norm} and model.standardised="
+                f"{self.standardised} have no effect on wavelets; leave them at 0, group and null"
             )
 
 

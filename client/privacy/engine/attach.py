@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from opacus.grad_sample.functorch import ft_compute_per_sample_gradient, prepare_layer
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from client.privacy.engine.convolution import convolve
 from client.privacy.engine.dense import attend, embed, linear, spread
+from client.privacy.engine.derived import with_made_weights
 from client.privacy.engine.normalisation import (
     group_normalise,
     instance_normalise,
@@ -79,8 +81,13 @@ class Engine:
         own = [p for p in module.parameters(recurse=False) if p.requires_grad]
         rule = _rule_of(module)
         if rule is not None and any(p.requires_grad for p in module.parameters()):
-            self._put(module, lambda tape, *args, **more: rule(module, tape, *args, **more))
+            if is_parametrized(module):
+                self._put(module, with_made_weights(rule, module))
+            else:
+                self._put(module, lambda tape, *args, **more: rule(module, tape, *args, **more))
             return
+        if is_parametrized(module):
+            raise _unknown(module, "its weights are made from other parameters")
         if own and not all(p.ndim > 1 and len(p) == 1 for p in own):
             _log.warning(
                 "no rule for the gradients of %s (%s): Opacus computes them, slower",
@@ -114,7 +121,7 @@ class Engine:
 
 
 def _rule_of(module: nn.Module) -> Rule | None:
-    rule = RULES.get(type(module))
+    rule = RULES.get(type_before_parametrizations(module))
     if isinstance(module, nn.MultiheadAttention):
         plain = module.batch_first and module.in_proj_weight is not None
         plain = plain and module.bias_k is None and not module.add_zero_attn

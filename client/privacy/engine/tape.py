@@ -19,6 +19,9 @@ STABILITY = 1e-6
 Gradients = Tensor | list[Tensor]
 """One gradient a unit: stacked, [U, ...], or apart. Apart saves the copy into one tensor."""
 
+Pull = Callable[[Tensor], dict[nn.Parameter, Tensor]]
+"""gradient_U of a weight -> those of the parameters that it was made from."""
+
 
 @dataclass(frozen=True)
 class Ghost:
@@ -41,14 +44,22 @@ class Tape:
         self._uses: Counter[int] = Counter()
         self._stored: dict[nn.Parameter, Gradients] = {}
         self._ghosts: dict[nn.Parameter, Ghost] = {}
+        self._pulls: dict[nn.Parameter, Pull] = {}
 
     def use(self, *parameters: Tensor | None) -> None:
         """Note in the forward pass that a layer reads the parameters."""
         self._uses.update(id(p) for p in parameters if p is not None)
 
+    def derive(self, weight: nn.Parameter, pull: Pull) -> None:
+        """Note that a weight was made from parameters, whose gradients are to be kept instead."""
+        self._pulls[weight] = pull
+
     def once(self, parameter: nn.Parameter) -> bool:
-        """Return whether one layer alone reads the parameter; norms of a sum do not add up."""
-        return self._uses[id(parameter)] == 1
+        """Return whether one layer alone reads the parameter; norms of a sum do not add up.
+
+        Nor do they pass through the making of a weight, so a made one counts as read again.
+        """
+        return self._uses[id(parameter)] == 1 and parameter not in self._pulls
 
     def spans(self, rows: int) -> list[tuple[int, int]]:
         """Return first and last + 1 of the rows of each unit."""
@@ -68,6 +79,12 @@ class Tape:
 
     def store(self, parameter: nn.Parameter, gradients: Gradients) -> None:
         """Keep each unit's gradient; gradients of one parameter add up."""
+        if parameter in self._pulls:
+            stacked_U = gradients if isinstance(gradients, Tensor) else torch.stack(gradients)
+            sources = self._pulls[parameter](stacked_U.to(parameter.dtype))
+            for source, gradients_U in sources.items():
+                self.store(source, gradients_U)
+            return
         if isinstance(gradients, Tensor):
             gradients = gradients.to(parameter.dtype)
         else:

@@ -1,5 +1,6 @@
 """Laws that hold for every network that a study may ask for."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from opacus.validators import ModuleValidator
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import is_parametrized
 
 import configs
+from client.privacy.engine.preflight import prove
 from common.models.attention_unet import AttentionUNetConfig
 from common.models.classifiers import CNNConfig, DenseNet121Config, ResNet18Config
 from common.models.config import ModelConfig
@@ -177,6 +181,16 @@ def test_per_sample_gradients_equal_the_naive_loop(name: str, norm: str, dims: i
         for one, p in zip(naive, wrapped.parameters(), strict=True):
             per_sample = p.grad_sample[place]  # type: ignore[attr-defined]
             torch.testing.assert_close(per_sample, one, rtol=1e-4, atol=1e-5 * largest)
+
+
+@BOTH_DIMENSIONS
+@FAMILIES
+def test_a_standardised_network_has_a_gradient_of_each_patient(name: str, dims: int) -> None:
+    model = build_model(replace(tiny(name, dims), standardised=True), seed=0)
+    made = [m for m in model.modules() if is_parametrized(m, "weight")]
+    assert made
+    assert not [m for m in made if not isinstance(m, _ConvNd)]
+    prove(model, (1, *[16] * dims), torch.device("cpu"))
 
 
 @FAMILIES

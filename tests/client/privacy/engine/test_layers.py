@@ -8,10 +8,12 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from client.privacy.engine.attach import Engine, UnknownLayerError
 from client.privacy.engine.convolution import Geometry, method_for
 from client.privacy.engine.tape import Tape
+from common.models.standardise import standardise
 from tests.client.privacy.engine.naive import assert_each_units_gradient, recorded
 
 FLOAT32 = 1e-5
@@ -44,6 +46,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     padding=st.integers(0, 1) | st.sampled_from(["same", "valid"]),
     mode=st.sampled_from(["zeros", "reflect", "circular"]),
     bias=st.booleans(),
+    standardised=st.booleans(),
 )
 def test_convolutions_of_any_shape(
     axes: int,
@@ -58,6 +61,7 @@ def test_convolutions_of_any_shape(
     padding: int | str,
     mode: str,
     bias: bool,
+    standardised: bool,
 ) -> None:
     more: dict[str, Any] = {"padding": padding, "padding_mode": mode}
     if transposed:
@@ -69,8 +73,12 @@ def test_convolutions_of_any_shape(
     layer = CONVOLUTIONS[axes, transposed](
         inside, outside, kernel, stride, dilation=dilation, groups=groups, bias=bias, **more
     )
+    network = nn.Sequential(layer)
     images = random(sum(units), inside, *[size] * axes)
-    assert_each_units_gradient(nn.Sequential(layer), images, units, FLOAT32)
+    if standardised:
+        # In float64: two or three weights that are almost equal are ill-conditioned, naively too.
+        network, images = standardise(network).double(), images.double()
+    assert_each_units_gradient(network, images, units, FLOAT32)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +216,27 @@ def test_what_has_no_rule_goes_by_opacus_and_the_log_says_so(
 def test_a_layer_with_buffers_and_no_rule_is_refused_in_words() -> None:
     with pytest.raises(UnknownLayerError, match=r"BatchNorm2d has no rule .* privacy=none"):
         Engine(nn.BatchNorm2d(3))
+
+
+def test_a_standardised_layer_used_twice_adds_both_gradients() -> None:
+    layer = nn.Conv2d(2, 2, 3, padding=1)
+    network = standardise(nn.Sequential(layer, nn.Tanh(), layer))
+    assert_each_units_gradient(network, random(4, 2, 3, 3), [1, 1, 2], FLOAT32)
+
+
+def test_of_a_made_weight_what_is_frozen_has_no_gradient() -> None:
+    network = standardise(nn.Sequential(nn.Conv2d(1, 2, 3)))
+    weight = network[0].parametrizations.weight.original.requires_grad_(False)
+    gain = network[0].parametrizations.weight[0].gain
+    sums = recorded(network, random(2, 1, 5, 5), [1, 1]).clipped_sums(1.0)
+    assert (weight in sums, gain in sums) == (False, True)
+
+
+def test_made_weights_of_a_layer_without_a_rule_are_refused_in_words() -> None:
+    layer = nn.Bilinear(2, 2, 2)
+    register_parametrization(layer, "weight", nn.PReLU())
+    with pytest.raises(UnknownLayerError, match="made from other parameters"):
+        Engine(layer)
 
 
 def test_frozen_parameters_have_no_gradient_and_others_are_right() -> None:
