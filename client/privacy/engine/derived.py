@@ -7,8 +7,8 @@ carries it on to what the weight was made from.
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
 
 from client.privacy.engine.tape import Pull, Tape
 
@@ -42,13 +42,12 @@ class _Seen:
 
 def _made(makers: nn.Module) -> tuple[nn.Parameter, Pull]:
     """Return a weight as made now, and the way of its units' gradients back to its sources."""
-    sources = {name: p for name, p in makers.named_parameters() if p.requires_grad}
-    values = {name: p.detach() for name, p in sources.items()}
-    pulled: Any = vjp(lambda given: functional_call(makers, given, ()), values)
-    made, back = pulled
+    sources = [p for p in makers.parameters() if p.requires_grad]
+    with torch.enable_grad():
+        made: Tensor = makers()
 
     def pull(gradients_U: Tensor) -> dict[nn.Parameter, Tensor]:
-        (found,) = vmap(back)(gradients_U)
-        return {sources[name]: gradient_U for name, gradient_U in found.items()}
+        found_U = torch.autograd.grad(made, sources, gradients_U, is_grads_batched=True)
+        return dict(zip(sources, found_U, strict=True))
 
     return nn.Parameter(made.detach(), requires_grad=bool(sources)), pull

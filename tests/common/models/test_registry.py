@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
 import configs
-from client.privacy.engine.preflight import prove
+from client.privacy.engine.preflight import memory_of, prove
 from common.models.attention_unet import AttentionUNetConfig
 from common.models.classifiers import CNNConfig, DenseNet121Config, ResNet18Config
 from common.models.config import ModelConfig
@@ -190,7 +190,9 @@ def test_a_standardised_network_has_a_gradient_of_each_patient(name: str, dims: 
     made = [m for m in model.modules() if is_parametrized(m, "weight")]
     assert made
     assert not [m for m in made if not isinstance(m, _ConvNd)]
-    prove(model, (1, *[16] * dims), torch.device("cpu"))
+    shape, device = (1, *[16] * dims), torch.device("cpu")
+    prove(model, shape, device)
+    assert memory_of(model, shape, device).private_bytes > 0
 
 
 @FAMILIES
