@@ -50,6 +50,16 @@ def other_bundle(sha256: str) -> RefusalError:
     )
 
 
+def turned_down(message: Message, request: Request, context: Context) -> Message | None:
+    """Return the trainer's refusal of a message whose weights are not here yet, or None.
+
+    Raises:
+        RefusalError: the trainer does not answer.
+    """
+    released = _remote(context).consent(request)
+    return None if released is None else reply(pack_answer(released), message)
+
+
 class SomeTrainer(Protocol):
     """A trainer in this process, or behind a socket."""
 

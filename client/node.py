@@ -1,15 +1,13 @@
 """The hospital's half that has the network: a Flower node that takes no code.
 
 A message is answered by the courier that is installed here (client/app.py), in this process. A
-message of a run whose bundle is not the code-free one of the installed version is refused; the
-bundle itself is never fetched, so there is nothing to unpack or run.
+run's bundle is never fetched, so there is nothing to unpack or run.
 
     python -m client.node STATE_FOLDER SOCKET
 """
 
 import logging
 import os
-import secrets
 import signal
 import ssl
 import sys
@@ -29,32 +27,22 @@ os.environ.update(ENVIRONMENT)
 import httpx
 from flwr.app import Message
 from flwr.supercore.run import Run, RunNotRunningException
-from flwr.supercore.task_identity import TaskIdentity
 
 from client import app as courier
+from client.answering import Answers, folder_of
 from client.enrolment import Membership, membership
-from client.fleet import ConnectionLostError, Fleet, Received, connected, in_words, passes
+from client.fleet import ConnectionLostError, Fleet, connected, in_words, passes
 from client.progress import StoppedError
 from client.status import StatusFile
 from client.weights import Transfers
-from client.words import Teller, Work
-from common.bundle import code_free_bundle
+from client.words import Teller
 from common.certificates import CertificateError, read_private_key
-from common.contract import Description, Refusal, RefusalError, TrainReply
+from common.contract import Description, Refusal, TrainReply
 from common.credentials import watch_certificate
-from common.messages import (
-    MessageError,
-    context_of,
-    framed_weights,
-    put_beside,
-    put_in,
-    unpack_answer,
-    unpack_request,
-    weights_at,
-)
+from common.messages import framed_weights, put_beside, unpack_answer
 
-LOOK_S, IDLE_LOOK_S, IDLE_AFTER_S = 0.5, 2.0, 60.0
-"""How often the centre is asked for a message: at work, and when it had none for so long."""
+SHORTEST_LOOK_S, LONGEST_LOOK_S, SHARE = 0.25, 4.0, 0.2
+"""The pause before the centre is asked again for a message: a share of the time without one."""
 TELL_S = 2.0
 TIMEOUT = httpx.Timeout(30.0, write=60.0)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
@@ -62,11 +50,12 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 
 @dataclass(frozen=True)
 class Centre:
-    """A connection to the centre: messages, words of the work, weights."""
+    """A connection to the centre: messages, words of the work, weights, and what is answered."""
 
     fleet: Fleet
     teller: Teller
     weights: Transfers
+    answers: Answers
 
 
 class Pauses:
@@ -96,8 +85,6 @@ class Node:
     ended: threading.Event
 
     def __post_init__(self) -> None:
-        self.session = ""
-        self.site = ""
         self.told_at = 0.0
         self.status = StatusFile(self.state)
 
@@ -115,8 +102,6 @@ class Node:
     def _connected(self, member: Membership, turn: int, pauses: Pauses) -> None:
         """Answer messages until the centre does not know this node any more."""
         centre = member.centre
-        self.site = centre.site
-        self.session = secrets.token_hex(16)
         address = f"{centre.hosts[turn % len(centre.hosts)]}:{centre.port}"
         tls = _tls_of(member)
         key = read_private_key(member.credentials.key_of(member.certificate))
@@ -125,12 +110,19 @@ class Node:
             httpx.Client(base_url=f"https://{address}", verify=tls, timeout=TIMEOUT) as client,
         ):
             renew = watch_certificate(tls, member.credentials)
-            teller = Teller(client, self.session, self.log, renew)
+            teller = Teller(client, self.log, renew)
             courier.LISTENER.set(partial(self._step, teller))
             self.log.info("connected to %s as %s", address, centre.site)
-            connection = Centre(fleet, teller, Transfers(client, teller.step))
+            weights = Transfers(client, teller.step)
+            answers = Answers(
+                site=centre.site,
+                socket=self.socket,
+                status=self.status,
+                teller=teller,
+                weights=weights,
+            )
             try:
-                self._serve(connection, pauses)
+                self._serve(Centre(fleet, teller, weights, answers), pauses)
             finally:
                 teller.close()
 
@@ -143,7 +135,7 @@ class Node:
                 if not passes(error):
                     raise
                 # A message that was on its way is lost, and the centre takes it for delivered.
-                self._begin_session(centre.teller)
+                centre.teller.begin_session()
                 self._lost(in_words(error, "the centre"), pauses)
                 continue
             self.status.connection(True)
@@ -151,8 +143,7 @@ class Node:
             if worked:
                 worked_at = time.monotonic()
             else:
-                idle = time.monotonic() - worked_at > IDLE_AFTER_S
-                self.ended.wait(IDLE_LOOK_S if idle else LOOK_S)
+                self.ended.wait(pause_s(time.monotonic() - worked_at))
 
     def _with_end(self, why: str) -> str:
         """Return why a connection was lost, and that the certificate has ended if it has.
@@ -170,10 +161,6 @@ class Node:
             f"one (wardround-server rotate), then wardround-site join ({why})"
         )
 
-    def _begin_session(self, teller: Teller) -> None:
-        """Tell the centre to ask again what it has asked; the answer is the same."""
-        self.session = teller.session = secrets.token_hex(16)
-
     def _lost(self, why: str, pauses: Pauses) -> None:
         self.status.connection(False)
         self.status.error(why)
@@ -187,7 +174,7 @@ class Node:
             if received is None:
                 return False
             began = time.monotonic()
-            reply = self._answer(received, centre)
+            reply = centre.answers.to(received)
             self._hand_in(centre, received.run, reply, time.monotonic() - began)
             self.status.change(last_answer=in_plain_words(reply))
         except RunNotRunningException:
@@ -195,34 +182,6 @@ class Node:
         except StoppedError:
             self.log.info("the study was stopped meanwhile; its answer is dropped")
         return True
-
-    def _answer(self, received: Received, centre: Centre) -> Message:
-        message, run = received.message, received.run
-        # Flower has no public way to say which run a process belongs to; a Message needs it.
-        TaskIdentity.task_id = TaskIdentity.run_id = run.run_id
-        TaskIdentity.node_id = message.metadata.dst_node_id
-        if run.fab_hash != code_free_bundle().sha256:
-            self.status.error(f"refused the bundle {run.fab_hash}, which is not installed here")
-            return courier.refuse(message, self.site, courier.other_bundle(run.fab_hash))
-        try:
-            request = unpack_request(message.content)
-            self.status.change(study=request.study.digest, round=request.round, done=0, of=0)
-            centre.teller.now(Work(run=_folder_of(run), round=request.round))
-        except MessageError:
-            self.log.warning("a message that is not understood")
-        told: dict[str, str | float] = {
-            courier.SOCKET: str(self.socket),
-            courier.SITE_NAME: self.site,
-        }
-        try:
-            reference = weights_at(message.content)
-            if reference is not None:
-                put_in(message.content, centre.weights.fetch(_folder_of(run), reference))
-            return courier.app(message, context_of(message, told))
-        except (RefusalError, MessageError) as error:
-            return courier.refuse(message, self.site, error)
-        finally:
-            centre.teller.now(Work())
 
     def _step(self, teller: Teller, done: int, of: int) -> bool:
         if time.monotonic() - self.told_at > TELL_S or 0 < done == of:
@@ -238,7 +197,7 @@ class Node:
                 framed = framed_weights(reply.content)
                 if framed is not None:
                     # First the weights: an answer that names them is read at once.
-                    put_beside(reply.content, centre.weights.hand_in(_folder_of(run), framed))
+                    put_beside(reply.content, centre.weights.hand_in(folder_of(run), framed))
                 return centre.fleet.send(reply, seconds)
             except httpx.HTTPError as error:
                 # Asked again the trainer has the same answer, and it is paid for.
@@ -248,9 +207,12 @@ class Node:
         return None
 
 
-def _folder_of(run: Run) -> str:
-    """Return the name of the run's folder at the centre."""
-    return str(run.override_config.get("run", ""))
+def pause_s(waited_s: float) -> float:
+    """Return the pause before the next look, for a node that has had no message for so long.
+
+    Looks grow rarer as a round grows longer: what a look costs the centre is paid by every site.
+    """
+    return min(max(SHARE * waited_s, SHORTEST_LOOK_S), LONGEST_LOOK_S)
 
 
 def in_plain_words(reply: Message) -> str:

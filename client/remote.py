@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -38,6 +38,7 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 _log = logging.getLogger(__name__)
+_Heard = TypeVar("_Heard")
 
 OnProgress = Callable[[int, int], bool]
 """Called with (steps done, steps of the round); what it returns says whether to go on."""
@@ -92,6 +93,10 @@ class RemoteTrainer:
         """Return the incoming model's estimates; of its progress only that there is some."""
         return self._asked("Evaluate", request, weights, on_progress, EvaluateReply)
 
+    def consent(self, request: Request) -> Released | None:
+        """Return the refusal of a request before its weights are here, None if it may run now."""
+        return self._call("Consent", request, None, _consent)
+
     def _asked(
         self,
         verb: str,
@@ -100,6 +105,16 @@ class RemoteTrainer:
         on_progress: OnProgress | None,
         kind: type[Answer],
     ) -> Released:
+        heard = on_progress or self._on_progress
+        return self._call(verb, request, weights, lambda call: _answer(call, heard, kind))
+
+    def _call(
+        self,
+        verb: str,
+        request: Request,
+        weights: Arrays | None,
+        answer_of: Callable[[grpc.Call], _Heard],
+    ) -> _Heard:
         attempt = 1
         while True:
             # Before anything is connected: the server's own weights may not fit into safetensors.
@@ -107,9 +122,7 @@ class RemoteTrainer:
             try:
                 with closing(_channel(self._socket)) as channel:
                     grpc.channel_ready_future(channel).result(timeout=self._wait_s)
-                    stub = TrainerStub(channel)
-                    call = getattr(stub, verb)(parts)
-                    return _answer(call, on_progress or self._on_progress, kind)
+                    return answer_of(getattr(TrainerStub(channel), verb)(parts))
             except (grpc.RpcError, grpc.FutureTimeoutError, MessageError) as error:
                 if attempt < MOST_ATTEMPTS and _has_ended(error):
                     # It starts again, and the same request is paid for once.
@@ -157,6 +170,14 @@ def _answer(call: grpc.Call, on_progress: OnProgress, kind: type[Answer]) -> Rel
         if not on_progress(part.progress.done, part.progress.of):
             call.cancel()
             raise StoppedError
+    raise _EndedError("the trainer ended without an answer")
+
+
+def _consent(call: grpc.Call) -> Released | None:
+    for part in call:
+        if part.WhichOneof("part") == "progress":
+            return None
+        return Released(body=cast(Refusal, unpacked_body(part.head.kind, part.head.json, Refusal)))
     raise _EndedError("the trainer ended without an answer")
 
 

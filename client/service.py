@@ -39,13 +39,25 @@ Work = Callable[[Trainer, Request, Arrays, OnProgress], Released]
 
 
 class TrainerService:
-    """The three verbs of common/trainer.proto."""
+    """The verbs of common/trainer.proto."""
 
     def __init__(self, site_yaml: Path) -> None:
         self._site_yaml = site_yaml
         self._name = load_site(site_yaml).name
         self._log = site_log(site_yaml.parent)
         self._bench = Bench()
+
+    def Consent(  # noqa: N802
+        self, asked: Iterator[wire.Asked], context: grpc.ServicerContext
+    ) -> Iterator[wire.Answered]:
+        """Answer whether a request may run now, before its weights are brought here."""
+        try:
+            request, _ = _head(asked)
+            trainer_at(self._site_yaml).consent(request)
+        except Exception as error:
+            yield from _answer(refused(self._log, self._name, error))
+        else:
+            yield wire.Answered(progress=wire.Progress(round=request.round))
 
     def Describe(  # noqa: N802 - a name of gRPC
         self, asked: Iterator[wire.Asked], context: grpc.ServicerContext

@@ -1,6 +1,7 @@
 """Tells the centre, every few seconds, that the site is at work; hears whether it is to stop."""
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,8 @@ import httpx
 from common.certificates import CertificateError
 
 WORD_PATH = "/v1/wardround/word"
-EVERY_S, BEAT_S = 2.0, 30.0
+EVERY_S, IDLE_EVERY_S, BEAT_S = 2.0, 15.0, 30.0
+"""How often a word is told at work, and between; how often it tells that the work moves."""
 TIMEOUT_S = 10.0
 
 
@@ -36,24 +38,23 @@ class Teller:
     def __init__(
         self,
         client: httpx.Client,
-        session: str,
         log: logging.Logger,
         renew: Callable[[], object] = lambda: None,
     ) -> None:
-        """client: of the centre's address. session: as `session`.
+        """client: of the centre's address.
 
         renew: called before each word, whatever the work is doing: new connections are to show the
         newest certificate.
         """
-        self.session = session
-        """Changed whenever what the centre has sent may be lost."""
+        self._session = secrets.token_hex(16)
         self._client = client
         self._log = log
         self._renew = renew
         self._work = Work()
         self._job, self._stopped_job = 0, -1
         self._beat_at = time.monotonic()
-        self._ended = threading.Event()
+        self._woken = threading.Event()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="teller")
         self._thread.start()
 
@@ -65,6 +66,12 @@ class Teller:
         # In this order, so that the thread never takes the old work's stop for the new one's.
         self._work = work
         self._job += 1
+        self._woken.set()
+
+    def begin_session(self) -> None:
+        """Tell at once that what the centre has sent may be lost, and is to be asked again."""
+        self._session = secrets.token_hex(16)
+        self._woken.set()
 
     def step(self) -> bool:
         """Take note of a batch; return whether the centre wants the work to go on."""
@@ -75,23 +82,26 @@ class Teller:
 
     def close(self) -> None:
         """End the thread."""
-        self._ended.set()
+        self._closed = True
+        self._woken.set()
         self._thread.join(TIMEOUT_S)
 
     def _run(self) -> None:
         while True:
+            self._woken.clear()
+            if self._closed:
+                return
             try:
                 self._renew()
             except CertificateError as error:
                 self._log.warning("%s", error)
             self._tell()
-            if self._ended.wait(EVERY_S):
-                return
+            self._woken.wait(EVERY_S if self._work.run else IDLE_EVERY_S)
 
     def _tell(self) -> None:
         job, work = self._job, self._work
         try:
-            answer = self._client.post(WORD_PATH, json={"session": self.session, **vars(work)})
+            answer = self._client.post(WORD_PATH, json={"session": self._session, **vars(work)})
             if answer.status_code == httpx.codes.OK and answer.json().get("stop") is True:
                 self._stopped_job = job
         except (httpx.HTTPError, ValueError, AttributeError) as error:

@@ -8,13 +8,15 @@ import grpc
 from common import trainer_pb2 as wire
 
 SERVICE = "wardround.Trainer"
-_METHODS = ("Describe", "Train", "Evaluate")
+_METHODS = ("Consent", "Describe", "Train", "Evaluate")
 Verb = Callable[[Iterator[wire.Asked], grpc.ServicerContext], Iterator[wire.Answered]]
 
 
 class TrainerServicer(Protocol):
-    """What answers the three calls; their names are gRPC's."""
+    """What answers the calls; their names are gRPC's."""
 
+    @property
+    def Consent(self) -> Verb: ...  # noqa: N802, D102
     @property
     def Describe(self) -> Verb: ...  # noqa: N802, D102
     @property
@@ -24,10 +26,12 @@ class TrainerServicer(Protocol):
 
 
 class TrainerStub:
-    """The three calls over a channel."""
+    """The calls over a channel."""
 
     def __init__(self, channel: grpc.Channel) -> None:
-        self.Describe, self.Train, self.Evaluate = (_call(channel, name) for name in _METHODS)
+        self.Consent, self.Describe, self.Train, self.Evaluate = (
+            _call(channel, name) for name in _METHODS
+        )
 
 
 def add_trainer(servicer: TrainerServicer, server: grpc.Server) -> None:

@@ -22,12 +22,18 @@ from common.trainer_rpc import add_trainer
 
 
 class Echo:
-    """The three verbs of common/trainer.proto."""
+    """The verbs of common/trainer.proto."""
 
     def __init__(self, site: str) -> None:
         self._site = site
 
-    def Describe(  # noqa: N802 - a name of gRPC
+    def Consent(  # noqa: N802 - a name of gRPC
+        self, asked: Iterator[wire.Asked], context: grpc.ServicerContext
+    ) -> Iterator[wire.Answered]:
+        """Answer that every request may run."""
+        yield wire.Answered(progress=wire.Progress(round=_round(next(asked))))
+
+    def Describe(  # noqa: N802
         self, asked: Iterator[wire.Asked], context: grpc.ServicerContext
     ) -> Iterator[wire.Answered]:
         """Answer as a site of ten patients."""

@@ -15,6 +15,7 @@ from client.log import LOG
 from client.remote import is_serving
 from tests.builders import PICTURES, PRIVATE, pictures_site
 
+ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0
 SGD = (*PICTURES, "training.optimizer=sgd")
 LONG = (*SGD, "training.local_steps=1000000")
@@ -51,9 +52,7 @@ def log_of(site: Path) -> str:
 def started(site: Path) -> subprocess.Popen[str]:
     """Start a trainer in a process of its own; return when it answers."""
     words = [sys.executable, "-m", "client.cli", "trainer", "--site", str(site)]
-    process = subprocess.Popen(
-        words, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     until(lambda: process.poll() is not None or is_serving(socket_of(site)))
     assert process.poll() is None, process.stderr and process.stderr.read()
     return process
@@ -75,3 +74,18 @@ def own_process(site: Path) -> Iterator[subprocess.Popen[str]]:
     finally:
         if process.poll() is None:
             ended(process, signal.SIGKILL)
+
+
+def decide(verb: str, site: Path, digest: str) -> None:
+    """Have the data officer approve or reject a study."""
+    words = [sys.executable, "-m", "client.cli", verb, digest[:16], "--site", str(site)]
+    told = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert digest in told
+
+
+def with_approvals(site: Path) -> None:
+    """Let a site's policy have no study approved beforehand."""
+    policy = site.parent / "policy.yaml"
+    values = yaml.safe_load(policy.read_text())
+    values["studies"]["approved"] = []
+    policy.write_text(yaml.safe_dump(values))

@@ -65,7 +65,7 @@ class Liar:
     def Describe(self, asked: Iterator[wire.Asked], _: object) -> Iterator[wire.Answered]:  # noqa: N802
         yield from self.parts
 
-    Train = Evaluate = Describe
+    Consent = Train = Evaluate = Describe
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from safetensors.numpy import save_file
 
@@ -35,12 +34,14 @@ from tests.client.services import (
     LONG,
     PRIVATE_ROUND,
     SGD,
+    decide,
     ended,
     hospital,
     log_of,
     own_process,
     socket_of,
     until,
+    with_approvals,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -282,42 +283,29 @@ def test_garbage_is_refused_as_a_message_and_the_trainer_goes_on(
     assert is_serving(socket_of(serves))
 
 
-def _decide(verb: str, site: Path, digest: str) -> None:
-    words = [sys.executable, "-m", "client.cli", verb, digest[:16], "--site", str(site)]
-    told = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    assert digest in told
-
-
-def _with_approvals(site: Path) -> None:
-    policy = site.parent / "policy.yaml"
-    values = yaml.safe_load(policy.read_text())
-    values["studies"]["approved"] = []
-    policy.write_text(yaml.safe_dump(values))
-
-
 def test_a_study_trains_once_it_is_approved_and_no_more_once_it_is_rejected(serves: Path) -> None:
-    _with_approvals(serves)
+    with_approvals(serves)
     digest = request_for(*SGD).study.digest
     text = f"the server runs study {digest}, this site composes study {digest}"
     refused = refusal(train(serves, *SGD))
     assert (refused.code, refused.text) == ("policy", f"{text}; it is not approved here")
-    _decide("approve", serves, digest)
+    decide("approve", serves, digest)
     assert train(serves, *SGD).weights is not None
-    _decide("reject", serves, digest)
+    decide("reject", serves, digest)
     assert refusal(train(serves, *SGD)) == refused
 
 
 def test_a_rejection_in_the_middle_of_a_round_ends_it_and_nothing_is_kept(serves: Path) -> None:
-    _with_approvals(serves)
+    with_approvals(serves)
     digest = request_for(*LONG).study.digest
     assert refusal(train(serves, *LONG)).code == "policy"
-    _decide("approve", serves, digest)
+    decide("approve", serves, digest)
     rejecting: list[Future[None]] = []
     with ThreadPoolExecutor(1) as officer:
 
         def rejects(done: int, of: int) -> bool:
             if not rejecting:
-                rejecting.append(officer.submit(_decide, "reject", serves, digest))
+                rejecting.append(officer.submit(decide, "reject", serves, digest))
             return True
 
         refused = refusal(train(serves, *LONG, on_progress=rejects))
@@ -327,7 +315,7 @@ def test_a_rejection_in_the_middle_of_a_round_ends_it_and_nothing_is_kept(serves
 
 
 def test_the_weights_of_a_study_that_nobody_approved_are_not_taken_in(serves: Path) -> None:
-    _with_approvals(serves)
+    with_approvals(serves)
     kind, text = packed_body(request_for(*SGD))
     head = wire.Asked(head=wire.Head(kind=kind, json=text, weights_bytes=MOST_BYTES))
     taken = 0
@@ -344,6 +332,17 @@ def test_the_weights_of_a_study_that_nobody_approved_are_not_taken_in(serves: Pa
     assert "not approved here" in answers[0].head.json
     # What the sockets hold, and not a gigabyte.
     assert taken < 100
+
+
+def test_consent_is_asked_without_weights(serves: Path) -> None:
+    with_approvals(serves)
+    remote = RemoteTrainer(socket_of(serves), wait_s=10.0)
+    request = request_for(*SGD)
+    refused = remote.consent(request)
+    assert refused is not None
+    assert "not approved here" in refusal(refused).text
+    decide("approve", serves, request.study.digest)
+    assert remote.consent(request) is None
 
 
 def test_a_trainer_does_not_start_where_all_may_enter_or_another_listens(serves: Path) -> None:

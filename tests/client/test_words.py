@@ -1,6 +1,8 @@
+import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import pytest
@@ -14,8 +16,10 @@ WORK = Work(run="2026-01-01_study", round=2)
 @dataclass
 class Centre:
     stop: bool = False
+    words: list[dict[str, Any]] = field(default_factory=list)
 
     def answer(self, request: httpx.Request) -> httpx.Response:
+        self.words.append(json.loads(request.content))
         return httpx.Response(200, json={"stop": self.stop})
 
 
@@ -28,7 +32,7 @@ def centre() -> Centre:
 def teller(centre: Centre) -> Iterator[Teller]:
     transport = httpx.MockTransport(centre.answer)
     with httpx.Client(base_url="https://centre", transport=transport) as client:
-        made = Teller(client, "session", logging.getLogger(__name__))
+        made = Teller(client, logging.getLogger(__name__))
         yield made
         made.close()
 
@@ -50,3 +54,14 @@ def test_a_stop_does_not_end_the_same_run_when_it_is_gone_on_with(
     teller.now(Work())
     teller.now(WORK)
     assert teller.step()
+
+
+def test_new_work_and_a_new_session_are_told_at_once(centre: Centre, teller: Teller) -> None:
+    until("the first word", lambda: len(centre.words) == 1, EVERY_S)
+    teller.now(WORK)
+    until("the work is told", lambda: centre.words[-1]["run"] == WORK.run, EVERY_S / 2)
+    teller.now(Work())
+    until("the rest is told", lambda: centre.words[-1]["run"] == "", EVERY_S / 2)
+    teller.begin_session()
+    first = centre.words[0]["session"]
+    until("the session is told", lambda: centre.words[-1]["session"] != first, EVERY_S / 2)
