@@ -6,7 +6,6 @@ client certificate, ends the process where a connection cannot be made, and slee
 between two looks. flwr is pinned.
 """
 
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,8 +49,8 @@ from flwr.supercore.run import Run
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-TIMEOUT_S = 30.0
-HEARTBEAT_S, BEATS = 10.0, 3
+LEAVE_S = 30.0
+HEARTBEAT_S, BEATS = 10.0, 2
 """The SuperLink takes a node for gone that has not been heard for two of these, and only then takes
 a new process of the same node. It accepts 10 s at least."""
 MOST_CLOCK_S = 60.0
@@ -151,7 +150,7 @@ class Fleet:
     def leave(self) -> None:
         """Tell the centre that the node goes, if it still hears."""
         self._ended.set()
-        self._heart.join(TIMEOUT_S)
+        self._heart.join(LEAVE_S)
         try:
             self._client.DeactivateNode(DeactivateNodeRequest(node_id=self._node.node_id))
         except (httpx.HTTPError, RuntimeError):
@@ -168,33 +167,31 @@ class Fleet:
 
 
 @contextmanager
-def connected(
-    address: str, tls: ssl.SSLContext, key: ec.EllipticCurvePrivateKey
-) -> Iterator[Fleet]:
+def connected(client: httpx.Client, key: ec.EllipticCurvePrivateKey) -> Iterator[Fleet]:
     """Be the node of a key at the centre while the block runs.
 
-    address: host:port. tls: trusts the federation's authority and shows the site's certificate.
+    client: of the centre's address; it shows the site's certificate.
 
     Raises:
         ConnectionLostError: the centre cannot be reached, or does not take this node.
     """
     signing = NodeAuthHttpInterceptor(key, key.public_key())
-    client = FleetHttpClient(
-        f"https://{address}",
+    speaks = FleetHttpClient(
+        str(client.base_url),
         interceptors=[RuntimeVersionHttpInterceptor(component_name="SuperNode"), signing],
-        verify=tls,
-        timeout=TIMEOUT_S,
     )
+    # One pool of connections for all that goes to the centre; Flower's own forgets one after 5 s.
+    speaks.close()
+    vars(speaks)["_client"] = client
     try:
-        with client:
-            fleet = Fleet(client, key.public_key())
-            fleet.activate()
-            try:
-                yield fleet
-            finally:
-                fleet.leave()
+        fleet = Fleet(speaks, key.public_key())
+        fleet.activate()
+        try:
+            yield fleet
+        finally:
+            fleet.leave()
     except httpx.HTTPError as error:
-        raise ConnectionLostError(in_words(error, address)) from error
+        raise ConnectionLostError(in_words(error, client.base_url.netloc.decode())) from error
 
 
 def passes(error: httpx.HTTPError) -> bool:
@@ -218,6 +215,11 @@ def in_words(error: httpx.HTTPError, address: str) -> str:
         if status in MOVING_ON:
             return f"{address} cannot take it just now (HTTP {status}): {_detail(error.response)}"
         return f"{address} answered HTTP {status}: {_detail(error.response)}"
+    if isinstance(error, httpx.RemoteProtocolError):
+        return (
+            f"{address} ended the connection without an answer, as it does where it has revoked "
+            f"this site's certificate, or ends itself ({error})"
+        )
     if isinstance(error, httpx.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return f"{address} shows a certificate that this federation's authority did not sign"
     if "CERTIFICATE_EXPIRED" in str(error).upper().replace(" ", "_"):

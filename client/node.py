@@ -45,6 +45,9 @@ SHORTEST_LOOK_S, LONGEST_LOOK_S, SHARE = 0.25, 4.0, 0.2
 """The pause before the centre is asked again for a message: a share of the time without one."""
 TELL_S = 2.0
 TIMEOUT = httpx.Timeout(30.0, write=60.0)
+KEPT = httpx.Limits(keepalive_expiry=50.0)
+"""An idle connection is kept, less long than the centre keeps it (server/daemon/listener.py): a TLS
+handshake costs the centre more than most requests."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 
 
@@ -106,8 +109,10 @@ class Node:
         tls = _tls_of(member)
         key = read_private_key(member.credentials.key_of(member.certificate))
         with (
-            connected(address, tls, key) as fleet,
-            httpx.Client(base_url=f"https://{address}", verify=tls, timeout=TIMEOUT) as client,
+            httpx.Client(
+                base_url=f"https://{address}", verify=tls, timeout=TIMEOUT, limits=KEPT
+            ) as client,
+            connected(client, key) as fleet,
         ):
             renew = watch_certificate(tls, member.credentials)
             teller = Teller(client, self.log, renew)

@@ -49,6 +49,8 @@ FLEET_PATHS = frozenset(
     )
 )
 FIRST_REQUEST_S = 20.0
+KEPT_S = 60
+"""An idle connection is kept: a handshake costs more than most requests."""
 MOST_CONNECTIONS = 1000
 MOST_WORD_BYTES = 4096
 MOST_BODY_BYTES = 4 * 2**20
@@ -219,6 +221,7 @@ def door_server(
         port=port,
         http=protocol,
         limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=KEPT_S,
         ws="none",
         lifespan="off",
         log_level="warning",

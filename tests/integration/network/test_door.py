@@ -124,10 +124,10 @@ def test_a_task_is_not_given_to_one_who_shows_no_secret(centre: Federation) -> N
 
 def test_a_site_cannot_sign_as_another(centre: Federation) -> None:
     north, south = _member(centre, "north"), _member(centre, "south")
-    address = f"127.0.0.1:{centre.port}"
     with (
+        _door(centre, _as(north, centre)) as door,
         pytest.raises(ConnectionLostError, match="does not admit"),
-        connected(address, _as(north, centre), _key(south)),
+        connected(door, _key(south)),
     ):
         pytest.fail("the centre took another site's key")
 
@@ -135,11 +135,11 @@ def test_a_site_cannot_sign_as_another(centre: Federation) -> None:
 def test_a_revoked_site_is_refused_at_once_on_an_open_connection(
     centre: Federation, newcomer: Membership
 ) -> None:
-    address, tls = f"127.0.0.1:{centre.port}", _as(newcomer, centre)
+    tls = _as(newcomer, centre)
 
     def known() -> bool:
         try:
-            with connected(address, tls, _key(newcomer)):
+            with _door(centre, tls) as door, connected(door, _key(newcomer)):
                 return True
         except ConnectionLostError:
             return False
@@ -147,7 +147,11 @@ def test_a_revoked_site_is_refused_at_once_on_an_open_connection(
     # The steward needs a moment to register a new site's key.
     until("west may connect", known, 30.0)
     word = {"session": "s"}
-    with _door(centre, tls) as door, connected(address, tls, _key(newcomer)) as node:
+    with (
+        _door(centre, tls) as door,
+        _door(centre, tls) as nodes,
+        connected(nodes, _key(newcomer)) as node,
+    ):
         assert door.post("/v1/wardround/word", json=word).status_code == 200
         assert node.receive() is None
         revoke(centre.home, "west", datetime.now(UTC), "test")
