@@ -25,6 +25,15 @@ the other grid is its own. Rounded headers of real scanners differ by up to 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
+class Acquired:
+    """How a file came, before it was resampled."""
+
+    spacing_mm: tuple[float, ...]
+    size: tuple[int, ...]
+    """Voxels along each axis."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """The samples of one file, in the order of its slices."""
 
@@ -34,6 +43,7 @@ class Case:
     """[K, 1, *size] int64 for segmentation, [K] int64 for classification."""
     spacing_mm: tuple[float, ...]
     """After resampling; of a slice three numbers, the distance of the slices last."""
+    acquired: Acquired
 
 
 def read_case(row: Row, data: DataConfig, task: TaskConfig) -> Case:
@@ -64,7 +74,10 @@ def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> 
     prepared, target, spacing_mm = prepare(data)(image.array_CS, target_1S, image.spacing_mm)
     assert target is not None
     return Case(
-        images=_samples(prepared, data), targets=_samples(target, data), spacing_mm=spacing_mm
+        images=_samples(prepared, data),
+        targets=_samples(target, data),
+        spacing_mm=spacing_mm,
+        acquired=_acquired(image),
     )
 
 
@@ -83,7 +96,12 @@ def _classification_case(row: Row, data: DataConfig, task: ClassificationConfig)
     prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
     images = _samples(prepared, data)
     index = task.classes.index(row.label)
-    return Case(images=images, targets=torch.full((len(images),), index), spacing_mm=spacing_mm)
+    return Case(
+        images=images,
+        targets=torch.full((len(images),), index),
+        spacing_mm=spacing_mm,
+        acquired=_acquired(image),
+    )
 
 
 def _image(path: Path, data: DataConfig) -> Picture:
@@ -95,6 +113,10 @@ def _image(path: Path, data: DataConfig) -> Picture:
             "leave it out, or take part in a study with data.spatial_dims=2",
         )
     return image
+
+
+def _acquired(image: Picture) -> Acquired:
+    return Acquired(spacing_mm=tuple(image.spacing_mm), size=tuple(image.array_CS.shape[1:]))
 
 
 def _samples(prepared_CS: Tensor, data: DataConfig) -> Tensor:

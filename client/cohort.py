@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from client.cases import Case, read_case
+from client.cases import Acquired, Case, read_case
 from client.manifest import Row, stated_sides
 from client.readers import BadFileError
 from common.seeding import seed as seed_of
@@ -50,6 +50,8 @@ class Samples:
     order, so that they can be stacked again along a last axis."""
     spacing_mm: tuple[tuple[float, ...], ...]
     """Of each sample, after resampling; of a slice three numbers, the distance of slices last."""
+    acquired: tuple[Acquired, ...] = ()
+    """Of each sample, how its file came; empty for samples that are of no file."""
 
     @property
     def num_patients(self) -> int:
@@ -190,6 +192,7 @@ def _samples(cases: Sequence[tuple[Row, Case]], data: DataConfig, task: TaskConf
         patients=tuple(row.patient for row, _, _ in entries),
         volumes=tuple(number for _, _, number in entries),
         spacing_mm=tuple(case.spacing_mm for _, case, _ in entries),
+        acquired=tuple(case.acquired for _, case, _ in entries),
     )
 
 

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,17 +11,15 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from client.appraisal import Appraisal, limits_of_profile
 from client.approval import Approvals
 from client.cohort import Samples
-from client.evaluation import predict
 from client.local_round import Controls, Place, local_round
 from client.log import site_log
 from client.outbox import Kept, Outbox, site_key
-from client.own_models import own_models
-from client.privacy.account import Account, ledger_of
+from client.privacy.account import Account, ledger_of, profile_noise
 from client.privacy.gate import Limits, leave
 from client.progress import OnProgress, unheard
-from client.scores import Scores, exact_scores, gain_of, noised_scores
 from client.site import Site, load_site
 from client.work import (
     MEGABYTE,
@@ -35,7 +32,6 @@ from client.work import (
 )
 from common.contract import (
     Description,
-    EvaluateReply,
     RefusalError,
     Released,
     Request,
@@ -43,7 +39,6 @@ from common.contract import (
 )
 from common.control import PREFIX, parted, with_zero_controls
 from common.schema import SettingsError
-from common.seeding import secret_generator, seed
 from common.state import Arrays, arrays_of, digest_of, state_of, tensors_of
 
 LOOK_S = 2.0
@@ -151,38 +146,23 @@ class Trainer:
         work = self._work(request)
         self._load(work, weights)
         with self._account(work) as account:
-            scores = self._scores(work, account, request, weights, on_progress)
-            others = {}
-            if request.compare and self._may_compare(work, request):
-                if account is not None:
-                    asked = self._release(work, request, weights, work.cohort.train)
-                    account.pay_own_models(f"{asked}-own")
-                federated = state_of(work.model)
-                folder, place = self.site.state_path, self._place()
-                for name, state in own_models(work, place, federated, folder, on_progress):
-                    work.model.load_state_dict(state)
-                    arrays = arrays_of(state)
-                    others[name] = self._scores(work, account, request, arrays, on_progress)
-        at = self._bootstrap_seed(work, request)
-        found = EvaluateReply(
-            site=self.site.name,
-            round=request.round,
-            seconds=time.monotonic() - began,
-            estimates=scores.estimates,
-            others={name: other.estimates for name, other in others.items()},
-            gains={name: gain_of(scores, other, work.task, at) for name, other in others.items()},
-        )
+            found = self._appraisal(work, account, request, on_progress).reply(weights)
+        found = replace(found, seconds=time.monotonic() - began)
         return leave(found, None, self._limits(work, request), self._policy)
 
-    def _may_compare(self, work: Work, request: Request) -> bool:
-        """Whether own models are trained and told of: after the last round, if the policy says so.
-
-        They are not private: what is told of them tells of single training patients.
-        """
-        asked = work.study.evaluation
-        wanted = asked is not None and (asked.own_model or asked.personal_rounds > 0)
-        last = request.round == work.study.rounds
-        return wanted and work.trains and last and self._policy.may_leave.own_models
+    def _appraisal(
+        self, work: Work, account: Account | None, request: Request, on_progress: OnProgress
+    ) -> Appraisal:
+        return Appraisal(
+            work=work,
+            request=request,
+            account=account,
+            policy=self._policy,
+            place=self._place(),
+            folder=self.site.state_path,
+            kept_local=self._kept_local(work),
+            on_progress=on_progress,
+        )
 
     def _while_agreed(self, request: Request, on_progress: OnProgress) -> OnProgress:
         looked_at = time.monotonic()
@@ -214,6 +194,7 @@ class Trainer:
         cohort = work.cohort
         patients = cohort.train.num_patients or cohort.held_out.num_patients
         noised = self._policy.may_leave.metrics_noise_multiplier > 0
+        noised = noised or profile_noise(work.study, self._policy) is not None
         unprotected = work.plan is None and work.trains
         if work.plan is None and not unprotected and not (noised and patients):
             yield None
@@ -243,6 +224,7 @@ class Trainer:
             arrays={n: (a.shape, a.dtype) for n, a in arrays_of(state).items()},
             metrics={name: (m.low, m.high) for name, m in work.task.metrics.items()},
             metrics_noise_multiplier=self._policy.may_leave.metrics_noise_multiplier,
+            **limits_of_profile(work, self._policy),
         )
 
     def _release(self, work: Work, request: Request, weights: Arrays, samples: Samples) -> str:
@@ -270,11 +252,10 @@ class Trainer:
         on_progress: OnProgress,
     ) -> Kept:
         self._load(work, weights)
-        estimates = (
-            self._scores(work, account, request, weights, on_progress).estimates
-            if request.evaluate
-            else {}
-        )
+        estimates = {}
+        if request.evaluate:
+            appraisal = self._appraisal(work, account, request, on_progress)
+            estimates = appraisal.scores(weights).estimates
         controls = self._controls(work, weights)
         outcome, own = local_round(
             work, self._place(), request.round, names.release, controls, on_progress
@@ -331,36 +312,6 @@ class Trainer:
 
     def _place(self) -> Place:
         return Place(self.site.name, site_key(self.site.state_path), self._device)
-
-    def _bootstrap_seed(self, work: Work, request: Request) -> int:
-        # One for all models of a request: paired differences need the same resamples.
-        return seed(work.study.seed, request.round, self.site.name, "bootstrap")
-
-    def _scores(
-        self,
-        work: Work,
-        account: Account | None,
-        request: Request,
-        weights: Arrays,
-        on_progress: OnProgress,
-    ) -> Scores:
-        """Return the metrics of work.model, whose weights these are, on the held-out patients."""
-        held_out = work.cohort.held_out
-        if held_out.num_patients < self._policy.cohort.least_patients_told:
-            return Scores()
-        multiplier = self._policy.may_leave.metrics_noise_multiplier
-        # What stays at the site is part of the model that is evaluated.
-        whole = {**arrays_of(self._kept_local(work)), **weights} if work.local else weights
-        release = f"{self._release(work, request, whole, held_out)}-metrics"
-        if multiplier and account is not None:
-            account.pay_metrics(release, multiplier)
-        on_batch = partial(on_progress, 0, 0)
-        probabilities = predict(work.model, held_out, work.task, self._device, on_batch)
-        if not multiplier:
-            at = self._bootstrap_seed(work, request)
-            return exact_scores(probabilities, held_out, work.task, at)
-        noise = secret_generator(site_key(self.site.state_path), release, "metrics")
-        return noised_scores(probabilities, held_out, work.task, multiplier, noise)
 
     def _refuse_broken(self, weights: dict[str, Tensor]) -> None:
         broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_PATIENTS = 10_000_000
+MOST_OF_PROFILE = 1e3
+"""No number of a profile, noise and all, is larger."""
 DIGEST_DIGITS, LONGEST_TEXT, LONGEST_NAME = 64, 1000, 200
 LOCAL, PERSONAL = "local", "personal"
 OTHERS = (LOCAL, PERSONAL)
@@ -133,6 +135,25 @@ class TrainReply:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Profile:
+    """How a site's images look: the mean of its patients, training and held-out together.
+
+    Parts and sizes: common/profile.py.
+    """
+
+    patients: int
+    noise_std: float
+    """Of the noise on each number; 0 where the site's policy asks for none."""
+    parts: dict[str, list[float]]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.patients <= MAX_PATIENTS:
+            raise ValueError(f"a profile of patients={self.patients} is not possible")
+        if not 0 <= self.noise_std <= MOST_OF_PROFILE:
+            raise ValueError(f"a profile with noise_std={self.noise_std} is not possible")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateReply:
     """The incoming model on the site's held-out patients."""
 
@@ -144,6 +165,9 @@ class EvaluateReply:
     """The site's own models (OTHERS), where the request compares."""
     gains: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     """By each of those models: the incoming model's metric minus the other's, paired by patient."""
+    profile: Profile | None = None
+    """How the site's images look, where the request compares, the study asks and the site lets it
+    leave."""
 
     def __post_init__(self) -> None:
         _check_site(self.site)

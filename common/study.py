@@ -220,7 +220,7 @@ class StrategyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """What the final model is held against at each site; these models stay where they are."""
+    """What the sites tell after the last round: of models of their own, and of their images."""
 
     own_model: bool = True
     """The site's own: the same start, network and rounds, its own data alone, without privacy."""
@@ -230,6 +230,9 @@ class EvaluationConfig:
     personal_mu: float = 0.0
     """Ditto: weight of mu/2 ||v - w||^2, which holds the personal model v to the federated w; 0:
     nothing does."""
+    profile: bool | None = None
+    """Whether the sites tell how their images look (common/profile.py), so that the distances
+    between them can be told; null: they do not."""
 
     def __post_init__(self) -> None:
         not_negative(**{"evaluation.personal_rounds": self.personal_rounds})

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from common.config import canonical, study_digest
-from common.contract import Description, Estimate, PrivacySpent
+from common.contract import Description, Estimate, PrivacySpent, Profile
 from common.study import Study
 from common.tasks.task import Metric
 from server.aggregation import named_means
@@ -88,6 +88,8 @@ class Outcome:
     """By site and model: the final model's metrics minus that model's."""
     not_compared: dict[str, str] = field(default_factory=dict)
     """By site: why it told nothing of models of its own."""
+    profiles: dict[str, Profile] = field(default_factory=dict)
+    """By site: how its images look, where it told."""
 
 
 def outcome_of(progress: Progress, final: Estimates, final_missing: dict[str, str]) -> Outcome:

@@ -24,6 +24,7 @@ from server.aggregation import named_means, refusal_of
 from server.calls import Missing, StopError
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from server.evaluation.checked import impossible
+from server.evaluation.prediction import told_by_profiles
 from server.evaluation.shift import shift_of
 from server.events import Tell
 from server.network import Federation
@@ -214,7 +215,7 @@ def _accepted(
 
 
 def _refused(run: Run, reply: TrainReply | EvaluateReply) -> str | None:
-    return impossible(reply, build_task(run.study.task).metrics)
+    return impossible(reply, run.study)
 
 
 def _part(reply: TrainReply, weights: Arrays, received_bytes: int) -> SiteRound:
@@ -323,6 +324,7 @@ def _finished(run: Run, kept: Checkpoint) -> Outcome:
         others={site: answer.others for site, answer in compared.items()},
         gains={site: answer.gains for site, answer in compared.items()},
         not_compared=apart,
+        profiles={site: of.profile for site, of in compared.items() if of.profile is not None},
     )
 
 
@@ -335,6 +337,10 @@ def _write(run: Run, kept: Checkpoint, outcome: Outcome) -> None:
     result = result_of(run.study, kept.progress, outcome, metrics)
     if run.study.evaluation is not None and outcome.final:
         name = run.study.task.headline
-        result["shift"] = shift_of(kept.progress, outcome, name, metrics[name])
+        shift = shift_of(kept.progress, outcome, name, metrics[name])
+        told = {site: estimates.get(name) for site, estimates in outcome.final.items()}
+        values = {s: e.value for s, e in told.items() if e is not None and e.value is not None}
+        more = told_by_profiles(outcome.profiles, values, run.study, metrics[name])
+        result["shift"] = {**shift, **more}
     write_json(run.folder / RESULT, result)
     run.tell("end", status=outcome.status, reason=outcome.reason)

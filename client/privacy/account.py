@@ -31,7 +31,13 @@ from common.accounting import (
 from common.contract import PrivacySpent, RefusalError
 from common.study import Study
 
-TRAINING, METRICS, OWN_MODELS = "training", "statistics", "evaluation"
+TRAINING, METRICS, OWN_MODELS, PROFILE = "training", "statistics", "evaluation", "profile"
+
+
+def profile_noise(study: Study, policy: Policy) -> float | None:
+    """Return the noise multiplier of the profile that a study has of a site; None: it has none."""
+    asked = study.evaluation is not None and study.evaluation.profile
+    return policy.may_leave.profile_noise_multiplier if asked else None
 
 
 @contextmanager
@@ -102,6 +108,9 @@ class Account:
             more += [replace(cost, steps=left)] if left > 0 else []
         multiplier = self.policy.may_leave.metrics_noise_multiplier
         told = sum(charge.purpose == METRICS for charge in own)
+        noise = profile_noise(self.study, self.policy)
+        if noise and not any(charge.purpose == PROFILE for charge in own):
+            more.append(gaussian_release(noise))
         evaluations = 1 + -(-self.study.rounds // self.study.evaluate_every)
         left = evaluations + self._own_models - told
         if multiplier and left > 0:
@@ -128,6 +137,20 @@ class Account:
             LedgerError: the ledger cannot be used or written.
         """
         self._pay(release, gaussian_release(noise_multiplier), METRICS)
+
+    def pay_profile(self, release: str, noise_multiplier: float) -> None:
+        """Write down what the profile of the images costs, unless it is paid.
+
+        noise_multiplier: 0 for an exact one, which no epsilon bounds.
+
+        Raises:
+            RefusalError: it is over a cap of the site.
+            LedgerError: the ledger cannot be used or written.
+        """
+        if noise_multiplier:
+            self._pay(release, gaussian_release(noise_multiplier), PROFILE)
+        else:
+            self.ledger.charge(release, self.digest, unprotected_release(), PROFILE)
 
     def pay_own_models(self, release: str) -> None:
         """Write down that metrics of models leave that were trained without privacy.

@@ -8,7 +8,7 @@ import builtins
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import TypeVar
 
@@ -18,17 +18,20 @@ from numpy.typing import NDArray
 from client.privacy.policy import Policy
 from common.contract import (
     MAX_PATIENTS,
+    MOST_OF_PROFILE,
     OTHERS,
     Answer,
     Description,
     Estimate,
     EvaluateReply,
     PrivacySpent,
+    Profile,
     Refusal,
     RefusalError,
     Released,
     TrainReply,
 )
+from common.profile import noise_std
 
 Arrays = Mapping[str, NDArray[np.generic]]
 Same = TypeVar("Same", int, str)
@@ -56,6 +59,7 @@ SECONDS_DECIMALS = 1
 """A finer clock would tell of single images."""
 DIGITS = 6
 """Significant digits of the numbers of an account, rounded to the side that promises less."""
+PROFILE_DECIMALS = 6
 LONGEST_TEXT = 600
 
 
@@ -77,6 +81,10 @@ class Limits:
     """Least and largest value of every metric of the task."""
     metrics_noise_multiplier: float = 0.0
     """Noise that the estimates have (client/privacy/statistics.py); 0: they are exact."""
+    profile: Mapping[str, int] = field(default_factory=dict)
+    """How many numbers each part of a profile has (common/profile.py); empty: none is asked."""
+    profile_noise_multiplier: float = 0.0
+    """Noise that a profile has (client/profile.py)."""
 
 
 def leave(answer: Answer, weights: Arrays | None, limits: Limits, policy: Policy) -> Released:
@@ -169,7 +177,32 @@ def _evaluate_reply(reply: EvaluateReply, limits: Limits, policy: Policy) -> Eva
         estimates=_estimates(reply.estimates, limits, policy),
         others=_of_own_models(reply.others, limits, policy),
         gains=_of_own_models(reply.gains, _of_gains(limits), policy),
+        profile=None if reply.profile is None else _profile(reply.profile, limits, policy),
     )
+
+
+def _profile(profile: object, limits: Limits, policy: Policy) -> Profile:
+    multiplier = policy.may_leave.profile_noise_multiplier
+    if type(profile) is not Profile or multiplier is None or not limits.profile:
+        raise RefusalError("gate", "the site held back a profile of its images")
+    patients = limits.patients_train + limits.patients_held_out
+    least = max(policy.cohort.least_patients_told, 1)
+    _demand(patients >= least, "a profile of fewer patients than its policy lets it tell")
+    enough = limits.profile_noise_multiplier >= multiplier
+    _demand(enough, "a profile with less noise than its policy asks for")
+    std = noise_std(limits.profile_noise_multiplier, len(limits.profile), patients)
+    parts = profile.parts
+    if type(parts) is not dict or {n: len(v) for n, v in parts.items()} != dict(limits.profile):
+        raise RefusalError("gate", "the site held back a profile of other parts than the study's")
+    return Profile(
+        patients=_same(profile.patients, patients),
+        noise_std=std,
+        parts={name: [_of_profile(number) for number in parts[name]] for name in limits.profile},
+    )
+
+
+def _of_profile(number: object) -> float:
+    return _number(number, -MOST_OF_PROFILE, MOST_OF_PROFILE, PROFILE_DECIMALS)
 
 
 def _of_own_models(found: object, limits: Limits, policy: Policy) -> dict[str, dict[str, Estimate]]:

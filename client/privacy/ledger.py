@@ -133,7 +133,7 @@ class Ledger:
 
         release: key of what leaves; the same key is the same bytes.
         study: digest of the study.
-        purpose: training, evaluation or statistics.
+        purpose: training, evaluation, statistics or profile.
 
         Raises:
             LedgerError: the cost is not one, the release was charged with another cost, the disk

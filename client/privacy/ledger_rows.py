@@ -19,7 +19,7 @@ from typing import Any
 from common.checks import in_range, not_negative, one_of, positive
 
 GENESIS, DATA, CHARGE = "genesis", "data", "charge"
-PURPOSES = ("training", "evaluation", "statistics")
+PURPOSES = ("training", "evaluation", "statistics", "profile")
 NO_HASH = "0" * 64
 """Stands before the first row."""
 
@@ -71,7 +71,7 @@ class Charge:
     study: str
     """Digest of the study."""
     purpose: str
-    """training, evaluation or statistics."""
+    """training, evaluation, statistics or profile."""
     noise_multiplier: float
     """Standard deviation of the noise over the largest contribution of one patient; 0: none, for
     an update that left without privacy."""

@@ -108,11 +108,17 @@ class LeavePolicy:
     own_models: bool = False
     """Whether metrics of the site's own models may leave, where a study compares. These models are
     trained without privacy, so they tell of single training patients, and no epsilon bounds it."""
+    profile_noise_multiplier: float | None = None
+    """Noise on the profile of the site's images (histograms, coarse means, features), over the most
+    that one patient moves it; 0: it is exact; null: no profile leaves."""
     train_loss_decimals: int | None = None
     """Decimals of a plain study's training loss; null: it stays."""
 
     def __post_init__(self) -> None:
         not_negative(**{"policy.may_leave.metrics_noise_multiplier": self.metrics_noise_multiplier})
+        if self.profile_noise_multiplier is not None:
+            noise = self.profile_noise_multiplier
+            not_negative(**{"policy.may_leave.profile_noise_multiplier": noise})
         decimals = {f"policy.may_leave.metrics.{n}": d for n, d in self.metrics.items()}
         if self.train_loss_decimals is not None:
             decimals["policy.may_leave.train_loss_decimals"] = self.train_loss_decimals
@@ -170,6 +176,7 @@ def open_policy() -> Policy:
             metrics={"*": ALL_DIGITS},
             metrics_noise_multiplier=0.0,
             own_models=True,
+            profile_noise_multiplier=0.0,
             train_loss_decimals=ALL_DIGITS,
         ),
     )

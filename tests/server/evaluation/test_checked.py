@@ -3,34 +3,38 @@ from typing import Any
 
 import pytest
 
-from common.contract import Estimate, EvaluateReply, TrainReply
-from common.tasks.task import Metric
+from common.contract import Estimate, EvaluateReply, Profile, TrainReply
+from common.profile import sizes_of
 from server.evaluation.checked import impossible
+from tests.builders import SLICES, study_from
 
-METRICS = {
-    "dice": Metric(higher_is_better=True, unit="", meaning="overlap"),
-    "hd95": Metric(higher_is_better=False, unit="mm", meaning="distance", high=1000.0),
-}
+STUDY = study_from(*SLICES, "evaluation=shift")
+SIZES = sizes_of(STUDY)
 
 
 def told(value: float | None, low: float | None = None, high: float | None = None) -> Estimate:
     return Estimate(value=value, low=low, high=high, n=9)
 
 
+def profile(parts: dict[str, list[float]]) -> Profile:
+    return Profile(patients=9, noise_std=0.0, parts=parts)
+
+
 GOOD = EvaluateReply(
     site="st-a",
     round=1,
     seconds=0.0,
-    estimates={"dice": told(0.8, 0.7, 0.9), "hd95": told(30.0)},
+    estimates={"dice": told(0.8, 0.7, 0.9), "hd95_mm": told(30.0)},
     others={"local": {"dice": told(None)}},
     gains={"local": {"dice": told(-0.2, -1.0, 0.1)}},
+    profile=profile({name: [0.0] * size for name, size in SIZES.items()}),
 )
 
 
 def test_what_a_metric_can_be_passes() -> None:
-    assert impossible(GOOD, METRICS) is None
+    assert impossible(GOOD, STUDY) is None
     trained = TrainReply(site="st-a", round=1, patients=1, steps=1, seconds=0.0)
-    assert impossible(replace(trained, estimates=GOOD.estimates), METRICS) is None
+    assert impossible(replace(trained, estimates=GOOD.estimates), STUDY) is None
 
 
 @pytest.mark.parametrize(
@@ -43,7 +47,9 @@ def test_what_a_metric_can_be_passes() -> None:
         ({"others": {"local": {"dice": told(2.0)}}}, "from 0 to 1"),
         ({"gains": {"local": {"dice": told(1.5)}}}, "from -1 to 1"),
         ({"gains": {"local": {"secret": told(0.5)}}}, "does not have"),
+        ({"profile": profile({"secret": [0.0]})}, "other parts"),
+        ({"profile": profile({n: [2e3] * size for n, size in SIZES.items()})}, "not possible"),
     ],
 )
 def test_what_it_cannot_be_is_told(changes: dict[str, Any], why: str) -> None:
-    assert why in str(impossible(replace(GOOD, **changes), METRICS))
+    assert why in str(impossible(replace(GOOD, **changes), STUDY))

@@ -1,0 +1,129 @@
+"""What a site tells of a model: its metrics, those of the site's own models, a profile."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from client.cohort import Samples
+from client.evaluation import predict
+from client.local_round import Place
+from client.own_models import own_models
+from client.privacy.account import Account, profile_noise
+from client.privacy.policy import Policy
+from client.profile import profile_of, rows_of
+from client.progress import OnProgress
+from client.scores import Scores, exact_scores, gain_of, noised_scores
+from client.work import Work, release_key
+from common.contract import EvaluateReply, Profile, Request
+from common.profile import sizes_of
+from common.seeding import secret_generator, seed
+from common.state import Arrays, arrays_of, state_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Appraisal:
+    """One message's questions about a model, at one site."""
+
+    work: Work
+    """Its model has the weights that came."""
+    request: Request
+    account: Account | None
+    policy: Policy
+    place: Place
+    folder: Path
+    """Where the site's own model is kept."""
+    kept_local: Mapping[str, Tensor]
+    """What of the model stays at the site."""
+    on_progress: OnProgress
+
+    def reply(self, weights: Arrays) -> EvaluateReply:
+        """Return all that the request asks; the time is not in it yet."""
+        scores, profile = self.scores(weights), self._profile(weights)
+        others = self._of_own_models(weights) if self._may_compare() else {}
+        task, at = self.work.task, self._bootstrap_seed()
+        return EvaluateReply(
+            site=self.place.site,
+            round=self.request.round,
+            seconds=0.0,
+            estimates=scores.estimates,
+            others={name: other.estimates for name, other in others.items()},
+            gains={name: gain_of(scores, other, task, at) for name, other in others.items()},
+            profile=profile,
+        )
+
+    def scores(self, weights: Arrays) -> Scores:
+        """Return the metrics of work.model, whose weights these are, on the held-out patients."""
+        work, held_out = self.work, self.work.cohort.held_out
+        if held_out.num_patients < self.policy.cohort.least_patients_told:
+            return Scores()
+        multiplier = self.policy.may_leave.metrics_noise_multiplier
+        # What stays at the site is part of the model that is evaluated.
+        whole = {**arrays_of(dict(self.kept_local)), **weights} if work.local else weights
+        release = f"{self._release(whole, held_out)}-metrics"
+        if multiplier and self.account is not None:
+            self.account.pay_metrics(release, multiplier)
+        on_batch = partial(self.on_progress, 0, 0)
+        probabilities = predict(work.model, held_out, work.task, self.place.device, on_batch)
+        if not multiplier:
+            return exact_scores(probabilities, held_out, work.task, self._bootstrap_seed())
+        noise = secret_generator(self.place.key, release, "metrics")
+        return noised_scores(probabilities, held_out, work.task, multiplier, noise)
+
+    def _of_own_models(self, weights: Arrays) -> dict[str, Scores]:
+        work, found = self.work, {}
+        if self.account is not None:
+            self.account.pay_own_models(f"{self._release(weights, work.cohort.train)}-own")
+        federated = state_of(work.model)
+        for name, state in own_models(work, self.place, federated, self.folder, self.on_progress):
+            work.model.load_state_dict(state)
+            found[name] = self.scores(arrays_of(state))
+        return found
+
+    def _profile(self, weights: Arrays) -> Profile | None:
+        """Return how the site's images look; None where nobody asks, or it may not leave."""
+        multiplier = profile_noise(self.work.study, self.policy)
+        sides = (self.work.cohort.train, self.work.cohort.held_out)
+        patients = sum(side.num_patients for side in sides)
+        enough = patients >= self.policy.cohort.least_patients_told
+        if multiplier is None or not enough or not self._at_the_end():
+            return None
+        names = [self._release(weights, side) for side in sides]
+        release = f"{'-'.join(names)}-profile"
+        if self.account is not None:
+            self.account.pay_profile(release, multiplier)
+        noise = secret_generator(self.place.key, release, "profile")
+        rows = rows_of(self.work.model, sides, self.work.study, self.place.device)
+        return profile_of(rows, multiplier, noise)
+
+    def _may_compare(self) -> bool:
+        """Whether own models are trained and told of: after the last round, if the policy says so.
+
+        They are not private: what is told of them tells of single training patients.
+        """
+        asked = self.work.study.evaluation
+        wanted = asked is not None and (asked.own_model or asked.personal_rounds > 0)
+        told = self.policy.may_leave.own_models
+        return wanted and self.work.trains and self._at_the_end() and told
+
+    def _at_the_end(self) -> bool:
+        return self.request.compare and self.request.round == self.work.study.rounds
+
+    def _release(self, weights: Arrays, samples: Samples) -> str:
+        place = self.place
+        return release_key(self.work, self.request.round, weights, samples, place.device, place.key)
+
+    def _bootstrap_seed(self) -> int:
+        # One for all models of a request: paired differences need the same resamples.
+        return seed(self.work.study.seed, self.request.round, self.place.site, "bootstrap")
+
+
+def limits_of_profile(work: Work, policy: Policy) -> dict[str, Any]:
+    """Return what the gate is to know of a profile; empty where none may leave."""
+    multiplier = profile_noise(work.study, policy)
+    if multiplier is None:
+        return {}
+    return {"profile": sizes_of(work.study), "profile_noise_multiplier": multiplier}

@@ -1,0 +1,193 @@
+"""How a site's images look, as one bounded vector a patient: a row of its profile.
+
+What the parts are is in common/profile.py. Shape suffixes: N images, C channels, F features.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from client.cases import Acquired
+from client.cohort import Samples
+from client.evaluation import BATCH
+from client.privacy.statistics import noised
+from common.contract import Profile
+from common.profile import (
+    ACQUISITION,
+    APPEARANCE,
+    AXES,
+    BINS,
+    BLOCK_LIMIT,
+    BLOCKS,
+    FEATURE_NUMBERS,
+    FEATURES,
+    FOREGROUND_EDGES,
+    INTENSITY,
+    MOMENTS,
+    RANGES,
+    STRATA,
+    noise_std,
+    strata_of,
+)
+from common.seeding import seed
+from common.study import Study
+
+Row = Mapping[str, NDArray[np.float64]]
+"""A patient's parts, each of length 1 at most."""
+LOG2_SPACING, LOG2_SIZE = 8.0, 16.0
+"""Voxels of 2^8 mm and 2^16 of them are the largest that are told apart."""
+
+
+def profile_of(rows: Sequence[Row], noise_multiplier: float, noise: torch.Generator) -> Profile:
+    """Return the mean of the patients' rows with Gaussian noise (Dwork and Roth, 2014, App. A).
+
+    It costs common.accounting.gaussian_release(noise_multiplier). noise: secret, and started anew
+    for each release.
+    """
+    means = {name: np.mean([row[name] for row in rows], axis=0) for name in rows[0]}
+    std = noise_std(noise_multiplier, len(means), len(rows))
+    told = noised(means, std, noise) if std else means
+    return Profile(
+        patients=len(rows),
+        noise_std=std,
+        parts={name: values.tolist() for name, values in sorted(told.items())},
+    )
+
+
+def rows_of(
+    model: nn.Module, sides: Sequence[Samples], study: Study, device: torch.device
+) -> list[Row]:
+    """Return each patient's row, sorted by patient; patients are of one side alone."""
+    rows: dict[str, Row] = {}
+    for samples in sides:
+        if not len(samples.images):
+            continue
+        features_NF = _projected(_features(model, samples.images, device), study)
+        for patient, indices in samples.patient_indices().items():
+            rows[patient] = _row(samples, indices, features_NF[indices], study)
+    return [rows[patient] for patient in sorted(rows)]
+
+
+def _row(samples: Samples, indices: list[int], features_NF: Tensor, study: Study) -> Row:
+    images, targets = samples.images[indices], samples.targets[indices]
+    strata = _strata(targets, study)
+    place = _cut(features_NF.double().mean(0).numpy())
+    acquired = [samples.acquired[index] for index in indices]
+    return {
+        INTENSITY: _intensity(images, study),
+        APPEARANCE: _appearance(images, study),
+        ACQUISITION: np.mean([_acquisition(one) for one in acquired], axis=0),
+        STRATA: strata,
+        FEATURES: np.outer(strata, place).ravel(),
+        MOMENTS: np.outer(place, place).ravel(),
+    }
+
+
+def _intensity(images: Tensor, study: Study) -> NDArray[np.float64]:
+    low, high = RANGES[study.data.normalise]
+    inside = images.double().nan_to_num(low, high, low).clamp(low, high)
+    counts = torch.histc(inside, BINS, low, high)
+    return np.asarray((counts / counts.sum()).numpy(), dtype=np.float64)
+
+
+def _appearance(images: Tensor, study: Study) -> NDArray[np.float64]:
+    dims = study.data.spatial_dims
+    pool: Any = F.adaptive_avg_pool2d if dims == 2 else F.adaptive_avg_pool3d
+    blocks = pool(images.double(), BLOCKS[dims]).mean((0, 1)).flatten().numpy()
+    return _cut(blocks / (BLOCK_LIMIT * math.sqrt(blocks.size)))
+
+
+def _acquisition(acquired: Acquired) -> NDArray[np.float64]:
+    """Return log2 of voxel size and matrix, at 1 at most over all of them."""
+    numbers = np.zeros(2 * AXES)
+    spacing = np.log2(np.asarray(acquired.spacing_mm[:AXES])) / LOG2_SPACING
+    size = np.log2(np.asarray(acquired.size[:AXES], dtype=np.float64)) / LOG2_SIZE
+    numbers[: len(spacing)] = spacing
+    numbers[AXES : AXES + len(size)] = size
+    bounded: NDArray[np.float64] = np.clip(numbers, -1, 1) / math.sqrt(len(numbers))
+    return bounded
+
+
+def _strata(targets: Tensor, study: Study) -> NDArray[np.float64]:
+    """Return the patient's share in each stratum: its images' classes, or its foreground."""
+    strata = strata_of(study)
+    if targets.ndim == 1:
+        counts = np.bincount(targets.numpy(), minlength=strata)
+        return np.asarray(counts / counts.sum(), dtype=np.float64)
+    share = float((targets > 0).double().mean())
+    place = int(np.searchsorted(FOREGROUND_EDGES, share))
+    chosen: NDArray[np.float64] = np.eye(strata)[place]
+    return chosen
+
+
+def _features(model: nn.Module, images: Tensor, device: torch.device) -> Tensor:
+    """Return [N, F]: mean and spread over the places of the layer that has the fewest.
+
+    That is the bottleneck of a U-Net and the last map of a classifier. A network without maps gives
+    what its last linear layer reads.
+    """
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str, of_input: bool) -> Any:  # noqa: ANN401 - a hook of PyTorch
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            seen[name] = (inputs[0] if of_input else output).detach()
+
+        return hook
+
+    maps = (_ConvNd, _NormBase, nn.GroupNorm)
+    hooks = [
+        module.register_forward_hook(keep(name, isinstance(module, nn.Linear)))
+        for name, module in model.named_modules()
+        if isinstance(module, (*maps, nn.Linear))
+    ]
+    model.eval()
+    found = []
+    try:
+        with torch.inference_mode():
+            for some in torch.split(images, BATCH):
+                seen.clear()
+                model(some.to(device))
+                found.append(_pooled(list(seen.values())).float().cpu())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.cat(found)
+
+
+def _pooled(outputs: Sequence[Tensor]) -> Tensor:
+    maps = [output.flatten(2) for output in outputs if output.ndim > 2]
+    if not maps:
+        return outputs[-1].flatten(1)
+    fewest = min(one.shape[2] for one in maps)
+    chosen = [one for one in maps if one.shape[2] == fewest][-1]
+    return torch.cat([chosen.mean(2), chosen.std(2, correction=0)], 1)
+
+
+def _projected(features_NF: Tensor, study: Study) -> Tensor:
+    """Return [N, FEATURE_NUMBERS] of length 1 at most: the features' direction, seen from a few.
+
+    The same directions at every site; what is not finite counts as 0, so that weights made to
+    overflow on some patients tell nothing of them.
+    """
+    draws = torch.Generator().manual_seed(seed(study.seed, "profile"))
+    count = features_NF.shape[1]
+    wide = max(count, FEATURE_NUMBERS)
+    directions, _ = torch.linalg.qr(torch.randn(wide, FEATURE_NUMBERS, generator=draws))
+    known = torch.where(features_NF.isfinite().all(1, keepdim=True), features_NF, 0.0)
+    seen: Tensor = F.normalize(known, dim=1) @ directions[:count]
+    return seen
+
+
+def _cut(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the vector, shortened to length 1 if it is longer; 0 if it is not finite."""
+    if not np.isfinite(values).all():
+        return np.zeros_like(values)
+    return values / max(1.0, float(np.linalg.norm(values)))

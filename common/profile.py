@@ -1,0 +1,72 @@
+"""What a site may tell of how its images look: the parts of a profile, and their sizes.
+
+A profile is the mean over the patients of one vector each, in parts of length 1 at most:
+
+    intensity   shares of the voxels by intensity
+    appearance  the image in coarse blocks, so that where things are bright is seen
+    acquisition voxel size and matrix as the file came
+    strata      in which stratum of the labels the patient is
+    features    by stratum, the patient's place in the model's feature space
+    moments     products of the features' pairs
+"""
+
+import math
+from collections.abc import Mapping
+
+from common.contract import MOST_OF_PROFILE, Profile
+from common.study import Study
+from common.tasks.classification import ClassificationConfig
+
+INTENSITY, APPEARANCE, ACQUISITION = "intensity", "appearance", "acquisition"
+STRATA, FEATURES, MOMENTS = "strata", "features", "moments"
+BINS = 16
+RANGES = {"zscore": (-3.0, 5.0), "minmax": (0.0, 1.0)}
+"""By data.normalise: first and last edge of the intensities' bins; what is beyond counts there."""
+BLOCKS = {2: 6, 3: 4}
+"""Blocks of the image along each axis, by spatial dimensions."""
+BLOCK_LIMIT = 2.0
+"""Root mean square of a patient's blocks at which its part is cut, in units of the intensity."""
+AXES = 3
+FEATURE_NUMBERS = 8
+FOREGROUND_EDGES = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05)
+"""Shares of foreground between the strata of a segmentation; none at all is a stratum too."""
+
+
+def sizes_of(study: Study) -> Mapping[str, int]:
+    """Return how many numbers each part of a study's profiles has."""
+    strata = strata_of(study)
+    return {
+        INTENSITY: BINS,
+        APPEARANCE: BLOCKS[study.data.spatial_dims] ** study.data.spatial_dims,
+        ACQUISITION: 2 * AXES,
+        STRATA: strata,
+        FEATURES: strata * FEATURE_NUMBERS,
+        MOMENTS: FEATURE_NUMBERS**2,
+    }
+
+
+def strata_of(study: Study) -> int:
+    """Return the number of strata: classes, or ranges of the share of foreground."""
+    if isinstance(study.task, ClassificationConfig):
+        return len(study.task.classes)
+    return len(FOREGROUND_EDGES) + 1
+
+
+def noise_std(noise_multiplier: float, parts: int, patients: int) -> float:
+    """Return the standard deviation of the noise on each number of a profile.
+
+    Each part of a patient's vector has length 1 at most, so the totals of two sets of equally many
+    patients, one of them another, differ by 2 sqrt(parts) at most.
+    """
+    return noise_multiplier * 2 * math.sqrt(parts) / patients
+
+
+def impossible_profile(profile: Profile, sizes: Mapping[str, int]) -> str | None:
+    """Return what in a profile cannot be, or None."""
+    found = {name: len(numbers) for name, numbers in profile.parts.items()}
+    if found != dict(sizes):
+        return "it tells a profile of other parts than the study's"
+    for numbers in profile.parts.values():
+        if not all(abs(number) <= MOST_OF_PROFILE for number in numbers):
+            return "it tells a number of a profile that is not possible"
+    return None

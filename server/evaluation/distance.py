@@ -1,0 +1,169 @@
+"""How far apart the sites' images are, from what their profiles tell (common/profile.py).
+
+Every distance is 0 for equal profiles. Noise on a profile makes things look further apart than they
+are: from a squared distance what noise adds to it on average is subtracted. Legend of shapes: K
+strata, F features.
+"""
+
+from collections.abc import Callable, Mapping
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.contract import Profile
+from common.profile import (
+    ACQUISITION,
+    APPEARANCE,
+    BINS,
+    BLOCK_LIMIT,
+    FEATURE_NUMBERS,
+    FEATURES,
+    INTENSITY,
+    MOMENTS,
+    RANGES,
+    STRATA,
+)
+from common.study import Study
+
+Vector = NDArray[np.float64]
+Distances = dict[str, dict[str, dict[str, float]]]
+"""By measure, site and site."""
+LEAST_SHARE = 0.05
+"""A stratum with a smaller share of either site's patients says nothing of its mean."""
+
+
+class Parts(NamedTuple):
+    """A shift of the features' mean, as two vectors that add up to it."""
+
+    label_F: Vector
+    """Because other strata are more frequent."""
+    covariate_F: Vector
+    """Because patients of the same stratum look different."""
+
+
+def distances_of(profiles: Mapping[str, Profile], study: Study) -> Distances:
+    """Return every measure between every two sites, both ways."""
+    low, high = RANGES[study.data.normalise]
+    measures: dict[str, Callable[[Profile, Profile], float]] = {
+        "intensity": lambda a, b: (high - low) / BINS * wasserstein(a, b),
+        "appearance": lambda a, b: BLOCK_LIMIT * apart(a, b, APPEARANCE),
+        "acquisition": lambda a, b: apart(a, b, ACQUISITION),
+        "frechet": frechet,
+        "mmd": mmd,
+        "label_shift": lambda a, b: float(np.linalg.norm(parts_of(a, b).label_F)),
+        "covariate_shift": lambda a, b: float(np.linalg.norm(parts_of(a, b).covariate_F)),
+    }
+    found: Distances = {name: {site: {} for site in profiles} for name in measures}
+    for first, second in combinations(sorted(profiles), 2):
+        for name, measure in measures.items():
+            value = measure(profiles[first], profiles[second])
+            found[name][first][second] = found[name][second][first] = value
+    return found
+
+
+def apart(a: Profile, b: Profile, part: str) -> float:
+    """Return the Euclidean distance of one part."""
+    return _root(_square(a, b, part))
+
+
+def wasserstein(a: Profile, b: Profile) -> float:
+    """Return the Wasserstein-1 distance of the intensities, in bins.
+
+    The area between the distribution functions (Vallender, Theory Probab. Appl. 1974).
+    """
+    first, second = (np.cumsum(shares(profile.parts[INTENSITY])) for profile in (a, b))
+    return float(np.abs(first - second).sum())
+
+
+def shares(numbers: list[float]) -> Vector:
+    """Return the nearest shares, none below 0 and 1 in all.
+
+    The projection onto the simplex (Duchi et al., ICML 2008, Fig. 1).
+    """
+    values = np.asarray(numbers, dtype=np.float64)
+    falling = np.sort(values)[::-1]
+    excess = (np.cumsum(falling) - 1) / np.arange(1, len(values) + 1)
+    kept = np.flatnonzero(falling > excess)[-1]
+    nearest: Vector = np.maximum(values - excess[kept], 0.0)
+    return nearest
+
+
+def frechet(a: Profile, b: Profile) -> float:
+    """Return |m - n|^2 + tr(A + B - 2 (A B)^1/2) of the features, as normal distributions.
+
+    Dowson and Landau, J. Multivariate Analysis 1982, Eq. 4; of means m, n and covariances A, B.
+    """
+    (mean_a, cov_a), (mean_b, cov_b) = _normal(a), _normal(b)
+    root = _matrix_root(cov_a)
+    crossed = np.trace(_matrix_root(root @ cov_b @ root))
+    spread = float(np.trace(cov_a) + np.trace(cov_b) - 2 * crossed)
+    means = float(np.sum((mean_a - mean_b) ** 2)) - _noise_of_means(a, b)
+    return max(means + spread, 0.0)
+
+
+def mmd(a: Profile, b: Profile) -> float:
+    """Return the maximum mean discrepancy of the features with the kernel (x.y + 1)^2.
+
+    Gretton et al., JMLR 2012, Eq. 1: of this kernel it stands on means and second moments alone.
+    """
+    means = np.sum((_mean(a) - _mean(b)) ** 2) - _noise_of_means(a, b)
+    return _root(2 * float(means) + _square(a, b, MOMENTS))
+
+
+def parts_of(a: Profile, b: Profile) -> Parts:
+    """Return the shift of the features' mean from a to b, told apart by the strata.
+
+    With shares p_k and means m_k of the strata, the sum over k of p_k m_k changes by the sum of
+    (change of p_k) x (mean m_k) and of (mean p_k) x (change of m_k), and by nothing else (Kitagawa,
+    JASA 1955). A stratum that one of them hardly has counts for the label.
+    """
+    share_a, share_b = shares(a.parts[STRATA]), shares(b.parts[STRATA])
+    joint_a, joint_b = _joint(a), _joint(b)
+    both = (share_a >= LEAST_SHARE) & (share_b >= LEAST_SHARE)
+    change_KF = joint_b - joint_a
+    mean_a = joint_a / np.where(both, share_a, 1.0)[:, None]
+    mean_b = joint_b / np.where(both, share_b, 1.0)[:, None]
+    covariate_KF = ((share_a + share_b) / 2)[:, None] * (mean_b - mean_a)
+    covariate_F = np.sum(covariate_KF[both], axis=0)
+    return Parts(label_F=change_KF.sum(0) - covariate_F, covariate_F=covariate_F)
+
+
+def _square(a: Profile, b: Profile, part: str) -> float:
+    """Return the squared distance of a part, less what noise adds to it on average."""
+    difference = np.asarray(a.parts[part]) - np.asarray(b.parts[part])
+    return float(np.sum(difference**2)) - len(difference) * (a.noise_std**2 + b.noise_std**2)
+
+
+def _noise_of_means(a: Profile, b: Profile) -> float:
+    return float(sum(p.noise_std**2 * len(p.parts[FEATURES]) for p in (a, b)))
+
+
+def _joint(profile: Profile) -> Vector:
+    """Return [K, F]: a stratum's share times its mean."""
+    return np.asarray(profile.parts[FEATURES], dtype=np.float64).reshape(-1, FEATURE_NUMBERS)
+
+
+def _mean(profile: Profile) -> Vector:
+    mean_F: Vector = _joint(profile).sum(0)
+    return mean_F
+
+
+def _normal(profile: Profile) -> tuple[Vector, Vector]:
+    """Return mean and covariance of the features; what noise made impossible is put right."""
+    mean_F = _mean(profile)
+    moments_FF = np.asarray(profile.parts[MOMENTS]).reshape(FEATURE_NUMBERS, FEATURE_NUMBERS)
+    covariance_FF = (moments_FF + moments_FF.T) / 2 - np.outer(mean_F, mean_F)
+    values, vectors = np.linalg.eigh(covariance_FF)
+    return mean_F, (vectors * np.maximum(values, 0.0)) @ vectors.T
+
+
+def _matrix_root(matrix_FF: Vector) -> Vector:
+    values, vectors = np.linalg.eigh((matrix_FF + matrix_FF.T) / 2)
+    root: Vector = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    return root
+
+
+def _root(square: float) -> float:
+    return float(np.sqrt(max(square, 0.0)))
