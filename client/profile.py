@@ -42,6 +42,8 @@ from common.study import Study
 
 Row = Mapping[str, NDArray[np.float64]]
 """A patient's parts, each of length 1 at most."""
+FEATURE_PLACES = 4
+"""Blocks of the features' map along each axis."""
 LOG2_SPACING, LOG2_SIZE = 8.0, 16.0
 """Voxels of 2^8 mm and 2^16 of them are the largest that are told apart."""
 
@@ -80,6 +82,7 @@ def _row(samples: Samples, indices: list[int], features_NF: Tensor, study: Study
     images, targets = samples.images[indices], samples.targets[indices]
     strata = _strata(targets, study)
     place = _cut(features_NF.double().mean(0).numpy())
+    with_one = np.concatenate([[1.0], place])
     acquired = [samples.acquired[index] for index in indices]
     return {
         INTENSITY: _intensity(images, study),
@@ -87,7 +90,7 @@ def _row(samples: Samples, indices: list[int], features_NF: Tensor, study: Study
         ACQUISITION: np.mean([_acquisition(one) for one in acquired], axis=0),
         STRATA: strata,
         FEATURES: np.outer(strata, place).ravel(),
-        MOMENTS: np.outer(place, place).ravel(),
+        MOMENTS: np.outer(with_one, with_one).ravel() / 2,
     }
 
 
@@ -129,10 +132,11 @@ def _strata(targets: Tensor, study: Study) -> NDArray[np.float64]:
 
 
 def _features(model: nn.Module, images: Tensor, device: torch.device) -> Tensor:
-    """Return [N, F]: mean and spread over the places of the layer that has the fewest.
+    """Return [N, F]: the layer that has the fewest places, in coarse blocks.
 
-    That is the bottleneck of a U-Net and the last map of a classifier. A network without maps gives
-    what its last linear layer reads.
+    Where a feature is tells scanners apart that its mean does not: a norm evens means out. The
+    layer is the bottleneck of a U-Net and the last map of a classifier. A network without maps
+    gives what its last linear layer reads.
     """
     seen: dict[str, Tensor] = {}
 
@@ -163,26 +167,30 @@ def _features(model: nn.Module, images: Tensor, device: torch.device) -> Tensor:
 
 
 def _pooled(outputs: Sequence[Tensor]) -> Tensor:
-    maps = [output.flatten(2) for output in outputs if output.ndim > 2]
+    maps = [output for output in outputs if output.ndim > 2]
     if not maps:
         return outputs[-1].flatten(1)
-    fewest = min(one.shape[2] for one in maps)
-    chosen = [one for one in maps if one.shape[2] == fewest][-1]
-    return torch.cat([chosen.mean(2), chosen.std(2, correction=0)], 1)
+    fewest = min(one[0, 0].numel() for one in maps)
+    chosen = [one for one in maps if one[0, 0].numel() == fewest][-1]
+    pool: Any = {3: F.adaptive_avg_pool1d, 4: F.adaptive_avg_pool2d, 5: F.adaptive_avg_pool3d}
+    pooled: Tensor = pool[chosen.ndim](chosen, FEATURE_PLACES).flatten(1)
+    return pooled
 
 
 def _projected(features_NF: Tensor, study: Study) -> Tensor:
-    """Return [N, FEATURE_NUMBERS] of length 1 at most: the features' direction, seen from a few.
+    """Return [N, FEATURE_NUMBERS]: the features' direction, seen from a few others.
 
-    The same directions at every site; what is not finite counts as 0, so that weights made to
-    overflow on some patients tell nothing of them.
+    The same few at every site. Of all length they see little, so it is scaled up: most images are
+    shorter than 1 then. What is not finite counts as 0, so that weights made to overflow on some
+    patients tell nothing of them.
     """
     draws = torch.Generator().manual_seed(seed(study.seed, "profile"))
     count = features_NF.shape[1]
     wide = max(count, FEATURE_NUMBERS)
     directions, _ = torch.linalg.qr(torch.randn(wide, FEATURE_NUMBERS, generator=draws))
     known = torch.where(features_NF.isfinite().all(1, keepdim=True), features_NF, 0.0)
-    seen: Tensor = F.normalize(known, dim=1) @ directions[:count]
+    scale = math.sqrt(wide / FEATURE_NUMBERS) / 2
+    seen: Tensor = scale * F.normalize(known, dim=1) @ directions[:count]
     return seen
 
 

@@ -7,7 +7,7 @@ A profile is the mean over the patients of one vector each, in parts of length 1
     acquisition voxel size and matrix as the file came
     strata      in which stratum of the labels the patient is
     features    by stratum, the patient's place in the model's feature space
-    moments     products of the features' pairs
+    moments     products of pairs of features, and of each with 1: their means
 """
 
 import math
@@ -28,7 +28,7 @@ BLOCK_LIMIT = 2.0
 """Root mean square of a patient's blocks at which its part is cut, in units of the intensity."""
 AXES = 3
 FEATURE_NUMBERS = 8
-FOREGROUND_EDGES = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05)
+FOREGROUND_EDGES = (0.0, 0.005, 0.02)
 """Shares of foreground between the strata of a segmentation; none at all is a stratum too."""
 
 
@@ -41,7 +41,7 @@ def sizes_of(study: Study) -> Mapping[str, int]:
         ACQUISITION: 2 * AXES,
         STRATA: strata,
         FEATURES: strata * FEATURE_NUMBERS,
-        MOMENTS: FEATURE_NUMBERS**2,
+        MOMENTS: (1 + FEATURE_NUMBERS) ** 2,
     }
 
 

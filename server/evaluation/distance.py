@@ -99,17 +99,21 @@ def frechet(a: Profile, b: Profile) -> float:
     root = _matrix_root(cov_a)
     crossed = np.trace(_matrix_root(root @ cov_b @ root))
     spread = float(np.trace(cov_a) + np.trace(cov_b) - 2 * crossed)
-    means = float(np.sum((mean_a - mean_b) ** 2)) - _noise_of_means(a, b)
+    # A mean is twice the middle of two numbers that noise is on.
+    noise = 2 * FEATURE_NUMBERS * (a.noise_std**2 + b.noise_std**2)
+    means = float(np.sum((mean_a - mean_b) ** 2)) - noise
     return max(means + spread, 0.0)
 
 
 def mmd(a: Profile, b: Profile) -> float:
     """Return the maximum mean discrepancy of the features with the kernel (x.y + 1)^2.
 
-    Gretton et al., JMLR 2012, Eq. 1: of this kernel it stands on means and second moments alone.
+    Gretton et al., JMLR 2012, Eq. 1: of this kernel it is how far apart the moments are.
     """
-    means = np.sum((_mean(a) - _mean(b)) ** 2) - _noise_of_means(a, b)
-    return _root(2 * float(means) + _square(a, b, MOMENTS))
+    difference = _moments(a) - _moments(b)
+    # Symmetric, so noise is on so many different numbers, and halved off the diagonal.
+    count = len(difference) * (len(difference) + 1) / 2
+    return _root(float(np.sum(difference**2)) - 4 * count * (a.noise_std**2 + b.noise_std**2))
 
 
 def parts_of(a: Profile, b: Profile) -> Parts:
@@ -136,26 +140,24 @@ def _square(a: Profile, b: Profile, part: str) -> float:
     return float(np.sum(difference**2)) - len(difference) * (a.noise_std**2 + b.noise_std**2)
 
 
-def _noise_of_means(a: Profile, b: Profile) -> float:
-    return float(sum(p.noise_std**2 * len(p.parts[FEATURES]) for p in (a, b)))
-
-
 def _joint(profile: Profile) -> Vector:
     """Return [K, F]: a stratum's share times its mean."""
     return np.asarray(profile.parts[FEATURES], dtype=np.float64).reshape(-1, FEATURE_NUMBERS)
 
 
-def _mean(profile: Profile) -> Vector:
-    mean_F: Vector = _joint(profile).sum(0)
-    return mean_F
+def _moments(profile: Profile) -> Vector:
+    """Return [1 + F, 1 + F]: the means of 1, of the features, and of their products."""
+    moments = 2 * np.asarray(profile.parts[MOMENTS], dtype=np.float64)
+    square = moments.reshape(1 + FEATURE_NUMBERS, 1 + FEATURE_NUMBERS)
+    symmetric: Vector = (square + square.T) / 2
+    return symmetric
 
 
 def _normal(profile: Profile) -> tuple[Vector, Vector]:
     """Return mean and covariance of the features; what noise made impossible is put right."""
-    mean_F = _mean(profile)
-    moments_FF = np.asarray(profile.parts[MOMENTS]).reshape(FEATURE_NUMBERS, FEATURE_NUMBERS)
-    covariance_FF = (moments_FF + moments_FF.T) / 2 - np.outer(mean_F, mean_F)
-    values, vectors = np.linalg.eigh(covariance_FF)
+    moments = _moments(profile)
+    mean_F = moments[0, 1:]
+    values, vectors = np.linalg.eigh(moments[1:, 1:] - np.outer(mean_F, mean_F))
     return mean_F, (vectors * np.maximum(values, 0.0)) @ vectors.T
 
 

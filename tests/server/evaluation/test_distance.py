@@ -29,7 +29,7 @@ SEEDS = st.integers(0, 10_000)
 
 
 def patients_of(seed: int, count: int = 30, away: float = 0.0) -> dict[str, NDArray[np.float64]]:
-    """Return patients as arrays: features [N, F] of length 1 at most, strata [N, K], bins [N, B]."""
+    """Return patients: features [N, F] of length 1 at most, strata [N, K], bins [N, B]."""
     draws = np.random.default_rng(seed)
     features = draws.normal(away, 1.0, (count, FEATURE_NUMBERS))
     features /= np.maximum(1.0, np.linalg.norm(features, axis=1, keepdims=True))
@@ -44,7 +44,8 @@ def profile_of(patients: dict[str, NDArray[np.float64]], noise_std: float = 0.0)
     parts["intensity"] = patients["bins"].mean(0)
     parts["strata"] = strata.mean(0)
     parts["features"] = joint.ravel()
-    parts["moments"] = (features.T @ features / len(features)).ravel()
+    with_one = np.concatenate([np.ones((len(features), 1)), features], axis=1)
+    parts["moments"] = (with_one.T @ with_one / len(features) / 2).ravel()
     return Profile(
         patients=len(features),
         noise_std=noise_std,
@@ -136,7 +137,7 @@ def test_noise_is_not_taken_for_distance(seed: int) -> None:
     }
     for name, measure in measures.items():
         squares = [measure() ** 2 for _ in range(60)]
-        blind = {"appearance": SIZES["appearance"], "mmd": SIZES["moments"]}[name] * 2 * std**2
+        blind = {"appearance": 36, "mmd": 4 * 45}[name] * 2 * std**2
         assert np.mean(squares) < 0.5 * blind
 
 
