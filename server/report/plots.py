@@ -12,6 +12,7 @@ from markupsafe import escape
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from server.report.apart import Place
 from server.report.reading import (
     Result,
     before,
@@ -147,6 +148,39 @@ def site_intervals(result: Result) -> Chart | None:
         axes.grid(axis="x", color=_FAINT, linewidth=0.4)
         axes.set_xlabel(headline)
         return Chart(_svg(figure, "intervals", f"{headline} by site with intervals"), tuple(keys))
+
+
+def site_map(sites: Sequence[Place]) -> Chart | None:
+    """Draw the sites as far apart as their images are; a fuller mark is a larger drop."""
+    if not sites:
+        return None
+    drops = [max(site.drop or 0.0, 0.0) for site in sites]
+    most = max(drops) or 1.0
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4.4, 3.2), layout="constrained")
+        axes = figure.subplots()
+        # Names to the left and to the right in turn: sites that are alike lie close to each other.
+        for index, (site, drop) in enumerate(sorted(zip(sites, drops, strict=True), key=_height)):
+            side, away = (("left", 9), ("right", -9))[index % 2]
+            axes.plot([site.x], [site.y], "o", color=_MEAN, markersize=11, alpha=drop / most)
+            axes.plot([site.x], [site.y], "o", color=_MEAN, markersize=11, fillstyle="none")
+            axes.annotate(
+                _short(site.site),
+                (site.x, site.y),
+                (away, 0),
+                textcoords="offset points",
+                ha=side,
+                va="center",
+            )
+        axes.set_aspect("equal", "datalim")
+        axes.margins(0.25)
+        axes.grid(color=_FAINT, linewidth=0.4)
+        keys = (Key(f"fuller: a larger drop, {most:.3f} at most", _VARIABLES[_MEAN], width=6),)
+        return Chart(_svg(figure, "map", "sites as far apart as their images are"), keys)
+
+
+def _height(placed: tuple[Place, float]) -> float:
+    return placed[0].y
 
 
 def _bars(axes: Any, values: Sequence[Mapping[str, Any]]) -> None:  # noqa: ANN401 - matplotlib

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from server.report import joining, pictures, plots, tables, words
+from server.report import apart, joining, pictures, plots, tables, words
 from server.report.pictures import Example
 from server.report.reading import estimate, estimates, is_private, site_names
 
@@ -52,6 +52,10 @@ def render_report(result: Mapping[str, Any], examples: Sequence[Example]) -> str
         answers=joining.answers(result),
         answer=joining.summary_sentence(result) if result.get("shift") else "",
         matrix=joining.matrix_rows(result),
+        site_map=plots.site_map(apart.places(result)),
+        apart=apart.tables(result),
+        predicted=apart.prediction_sentence(result),
+        prediction=_prediction(result),
         missing=tables.missing_rows(result),
         sites=tables.site_rows(result),
         metrics=_all_metrics(result),
@@ -85,6 +89,10 @@ def _environment() -> Environment:
         "chart": lambda chart: Markup(chart.svg),
     }
     return environment
+
+
+def _prediction(result: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    return ((result.get("shift") or {}).get("prediction") or {}).get("sites") or {}
 
 
 def _all_metrics(result: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:

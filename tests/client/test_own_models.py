@@ -25,7 +25,7 @@ from tests.builders import (
     study_from,
 )
 
-COMPARED = (*PICTURES, "evaluation=shift", "rounds=2")
+COMPARED = (*PICTURES, "evaluation=shift", "evaluation.profile=null", "rounds=2")
 NONE_OF_ITS_OWN = (*COMPARED, "evaluation.own_model=false", "evaluation.personal_rounds=0")
 
 

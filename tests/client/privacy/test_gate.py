@@ -25,11 +25,13 @@ from common.contract import (
     Estimate,
     EvaluateReply,
     PrivacySpent,
+    Profile,
     Refusal,
     RefusalError,
     Released,
     TrainReply,
 )
+from common.profile import noise_std
 
 ROOT = Path(__file__).parents[3]
 METRICS = {"dice": (0.0, 1.0), "hd95_mm": (0.0, 1000.0), "auroc": (0.0, 1.0)}
@@ -480,6 +482,8 @@ def test_the_trainers_service_sends_nothing_but_what_was_released() -> None:
     }
     assert parts == {
         "wire.Progress(done=done, of=of, round=round_number)",
+        # What was asked, back as it came.
+        "wire.Progress(round=request.round)",
         "wire.Head(kind=kind, json=text)",
         "wire.Head(kind=kind, json=text, weights_bytes=length)",
         "piece",
@@ -487,6 +491,45 @@ def test_the_trainers_service_sends_nothing_but_what_was_released() -> None:
     (answer,) = [n for n in ast.walk(tree) if getattr(n, "name", None) == "_answer"]
     assert isinstance(answer, ast.FunctionDef)
     assert ast.unparse(answer.args) == "released: Released"
+
+
+PROFILED = replace(LIMITS, profile={"x": 2}, profile_noise_multiplier=2.0)
+WITH_PROFILE = replace(EXACT, may_leave=replace(EXACT.may_leave, profile_noise_multiplier=2.0))
+PATIENTS = LIMITS.patients_train + LIMITS.patients_held_out
+TOLD = replace(FOUND, profile=Profile(patients=PATIENTS, noise_std=0.0, parts={"x": [0.5, 1 / 3]}))
+
+
+def test_a_profile_leaves_rounded_and_with_the_noise_that_it_has() -> None:
+    body = leave(TOLD, None, PROFILED, WITH_PROFILE).body
+    assert isinstance(body, EvaluateReply)
+    assert body.profile is not None
+    assert body.profile.parts == {"x": [0.5, 0.333333]}
+    assert body.profile.noise_std == noise_std(2.0, 1, PATIENTS)
+
+
+@pytest.mark.parametrize(
+    ("limits", "policy"),
+    [
+        (LIMITS, WITH_PROFILE),
+        (PROFILED, EXACT),
+        (PROFILED, Policy()),
+        (replace(PROFILED, profile={"x": 3}), WITH_PROFILE),
+        (replace(PROFILED, profile={"y": 2}), WITH_PROFILE),
+        (replace(PROFILED, profile_noise_multiplier=1.9), WITH_PROFILE),
+        (replace(PROFILED, patients_held_out=PATIENTS + 1), WITH_PROFILE),
+    ],
+)
+def test_a_profile_that_may_not_leave_stays(limits: Limits, policy: Policy) -> None:
+    strict = replace(policy, may_leave=replace(policy.may_leave, metrics={}))
+    with pytest.raises(RefusalError, match="held back"):
+        leave(replace(TOLD, estimates={}), None, limits, strict)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 2e3, "secret", [0.5], True])
+def test_a_number_of_a_profile_that_is_none_refuses_the_answer(bad: Any) -> None:
+    broken = Profile(patients=PATIENTS, noise_std=0.0, parts={"x": [0.5, bad]})
+    with pytest.raises(RefusalError, match="held back"):
+        leave(replace(TOLD, profile=broken), None, PROFILED, WITH_PROFILE)
 
 
 def test_every_code_of_a_refusal_is_one_that_the_gate_knows() -> None:

@@ -1,0 +1,95 @@
+"""The report's map: how far apart the sites' images are, and where the model does worse."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from server.report.reading import Result
+from server.report.words import number
+
+_ABOUT = {
+    "intensity": "how bright the voxels are (Wasserstein, in units of the normalised image)",
+    "appearance": "the mean image in coarse blocks (in units of the normalised image)",
+    "acquisition": "voxel size and matrix of the files",
+    "frechet": "Fréchet distance in the model's feature space",
+    "mmd": "maximum mean discrepancy in the model's feature space",
+    "label_shift": "of the shift of the features: what other cases make",
+    "covariate_shift": "of the shift of the features: what other looks of the same cases make",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A site on the map."""
+
+    site: str
+    x: float
+    y: float
+    drop: float | None
+    """By how much the model is worse there than the mean of the others."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One measure between every two sites."""
+
+    measure: str
+    about: str
+    rows: list[tuple[str, list[float | None]]]
+    """By site, to every site in the same order; None to itself."""
+
+
+def tables(result: Result) -> list[Table]:
+    """Return a table a measure; none where the sites told nothing of their images."""
+    distance = (result.get("shift") or {}).get("distance") or {}
+    return [
+        Table(
+            measure,
+            _ABOUT[measure],
+            [(site, [distance[measure][site].get(other) for other in sites]) for site in sites],
+        )
+        for measure in _ABOUT
+        if measure in distance and (sites := sorted(distance[measure]))
+    ]
+
+
+def places(result: Result) -> list[Place]:
+    """Return the sites in the plane, nearly as far apart as the measure says.
+
+    Classical multidimensional scaling (Torgerson, Psychometrika 1952).
+    """
+    shift = result.get("shift") or {}
+    if len((shift.get("distance") or {}).get("appearance", {})) < 3:
+        return []
+    of = shift["distance"][shift["prediction"]["measure"]]
+    sites = sorted(of)
+    square = np.array([[of[a].get(b, 0.0) ** 2 for b in sites] for a in sites])
+    centring = np.eye(len(sites)) - 1 / len(sites)
+    values, vectors = np.linalg.eigh(-centring @ square @ centring / 2)
+    plane = vectors[:, -1:-3:-1] * np.sqrt(np.maximum(values[-1:-3:-1], 0.0))
+    # An axis has no direction of its own: the site furthest out is to the right, and above.
+    furthest = np.abs(plane).argmax(0)
+    plane = plane * np.where(plane[furthest, [0, 1]] < 0, -1.0, 1.0)
+    drops: Mapping[str, Any] = shift["prediction"].get("sites") or {}
+    return [
+        Place(site, float(x), float(y), drops.get(site, {}).get("drop"))
+        for site, (x, y) in zip(sites, plane, strict=True)
+    ]
+
+
+def prediction_sentence(result: Result) -> str:
+    """Return how well distance tells where the model does worse; empty where nothing is known."""
+    told = (result.get("shift") or {}).get("prediction") or {}
+    sites = told.get("sites") or {}
+    if not sites:
+        return ""
+    better = told["mean_error"] < told["mean_error_without"]
+    return (
+        f"A straight line through the other sites predicts each site's drop from its distance to "
+        f"them: {told['covered']} of {len(sites)} lie in their 95 % interval. It is off by "
+        f"{number(told['mean_error'])} on average; the mean of the others' drops, which knows no "
+        f"distance, by {number(told['mean_error_without'])}. So distance "
+        f"{'tells' if better else 'does not tell'} here where the model does worse."
+    )

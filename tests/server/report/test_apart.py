@@ -1,0 +1,78 @@
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.report.apart import places, prediction_sentence, tables
+from server.report.render import render_report
+from tests.server.report.conftest import Make
+
+PLANE = st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=3, max_size=7, unique=True)
+
+
+def shift_of(points: list[tuple[float, float]]) -> dict[str, Any]:
+    sites = [f"site-{i}" for i in range(len(points))]
+    of: dict[str, dict[str, float]] = {site: {} for site in sites}
+    for (a, p), (b, q) in combinations(zip(sites, points, strict=True), 2):
+        of[a][b] = of[b][a] = float(np.hypot(p[0] - q[0], p[1] - q[1]))
+    numbers = {"distance": 0.1, "drop": 0.2, "predicted": 0.15, "low": 0.0, "high": 0.3}
+    return {
+        "distance": {"appearance": of, "mmd": of},
+        "noise": dict.fromkeys(sites, 0.0),
+        "prediction": {
+            "measure": "appearance",
+            "sites": {site: dict(numbers) for site in sites},
+            "covered": len(sites),
+            "mean_error": 0.05,
+            "mean_error_without": 0.08,
+        },
+    }
+
+
+@given(PLANE)
+def test_sites_of_a_plane_lie_on_the_map_as_far_apart_as_they_are(
+    points: list[tuple[float, float]],
+) -> None:
+    shift = shift_of(points)
+    found = {place.site: (place.x, place.y) for place in places({"shift": shift})}
+    for a, b in combinations(found, 2):
+        drawn = np.hypot(found[a][0] - found[b][0], found[a][1] - found[b][1])
+        assert drawn == pytest.approx(shift["distance"]["appearance"][a][b], abs=1e-6)
+
+
+def test_a_run_without_distances_has_no_map() -> None:
+    assert places({}) == tables({"shift": {}}) == []
+    assert prediction_sentence({"shift": {}}) == ""
+
+
+def test_two_sites_are_no_map_but_a_table() -> None:
+    result = {"shift": shift_of([(0.0, 0.0), (0.3, 0.4)])}
+    assert places(result) == []
+    (first, _) = tables(result)
+    assert first.rows[0] == ("site-0", [None, pytest.approx(0.5)])
+
+
+def test_the_sentence_says_whether_distance_tells() -> None:
+    shift = shift_of([(0.0, 0.0), (0.3, 0.4), (1.0, 0.0)])
+    assert "3 of 3 lie in" in prediction_sentence({"shift": shift})
+    assert "distance tells here" in prediction_sentence({"shift": shift})
+    shift["prediction"]["mean_error"] = 0.5
+    assert "does not tell" in prediction_sentence({"shift": shift})
+
+
+def test_the_page_has_the_map_and_every_distance(make: Make) -> None:
+    result = make()
+    assert "How far apart are the sites?" not in render_report(result, [])
+    result["shift"] = {
+        **shift_of([(0.0, 0.0), (0.3, 0.4), (1.0, 0.0)]),
+        "metric": "dice",
+        "matrix": {"federated": {}},
+        "benefit": {},
+        "summary": {"federated": {"worst_site": None, "worst": None, "mean": None}},
+    }
+    page = render_report(result, [])
+    for text in ("How far apart are the sites?", "3 of 3 lie in", "Mmd", "sites as far apart"):
+        assert text in page
