@@ -44,6 +44,7 @@ Row = Mapping[str, NDArray[np.float64]]
 """A patient's parts, each of length 1 at most."""
 FEATURE_PLACES = 4
 """Blocks of the features' map along each axis."""
+LAGS, SMALLEST_DIFFERENCE = (1, 2, 4, 8), 1e-3
 LOG2_SPACING, LOG2_SIZE = 8.0, 16.0
 """Voxels of 2^8 mm and 2^16 of them are the largest that are told apart."""
 
@@ -76,6 +77,35 @@ def rows_of(
         for patient, indices in samples.patient_indices().items():
             rows[patient] = _row(samples, indices, features_NF[indices], study)
     return [rows[patient] for patient in sorted(rows)]
+
+
+def looks_of(sides: Sequence[Samples], study: Study) -> dict[str, NDArray[np.float64]]:
+    """Return one vector a patient that needs no model: intensities, coarse blocks, texture.
+
+    Nothing bounds it, and it stays at the site.
+    """
+    found = {}
+    for samples in sides:
+        for patient, indices in samples.patient_indices().items():
+            images = samples.images[indices]
+            parts = (_intensity(images, study), _appearance(images, study), _texture(images))
+            found[patient] = np.concatenate(parts)
+    return found
+
+
+def _texture(images: Tensor) -> NDArray[np.float64]:
+    """Return how much voxels differ at several distances along each axis, as logarithms.
+
+    Noise and sharpness of a scanner show here, and neither in blocks nor in histograms.
+    """
+    axes = range(2, images.ndim)
+    away = [
+        float((images.narrow(axis, lag, kept) - images.narrow(axis, 0, kept)).abs().mean())
+        for axis in axes
+        for lag in LAGS
+        if (kept := images.shape[axis] - lag) > 0
+    ]
+    return np.log(np.asarray(away) + SMALLEST_DIFFERENCE)
 
 
 def _row(samples: Samples, indices: list[int], features_NF: Tensor, study: Study) -> Row:

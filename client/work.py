@@ -188,13 +188,13 @@ def composed(overrides: tuple[str, ...]) -> Study:
 
 def cohort_of(manifest: Path, overrides: tuple[str, ...]) -> Cohort:
     """Return the site's data; read once a process as long as its files and rows are the same."""
-    rows = _rows(manifest)
+    rows = rows_at(manifest)
     return _read_cohort(_Listed(rows, _stamp(rows)), overrides)
 
 
 def data_set_at(manifest: Path) -> DataSet:
     """Return what the ledger knows the site's data by; as fresh as the cohort."""
-    rows = _rows(manifest)
+    rows = rows_at(manifest)
     return _read_data_set(_Listed(rows, _stamp(rows)))
 
 
@@ -206,7 +206,8 @@ class _Listed:
     stamp: str
 
 
-def _rows(manifest: Path) -> list[Row]:
+def rows_at(manifest: Path) -> list[Row]:
+    """Return the rows of a manifest, or of a folder in one of the two layouts."""
     return read_folder(manifest) if manifest.is_dir() else read_manifest(manifest)
 
 

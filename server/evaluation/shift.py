@@ -10,11 +10,14 @@ from dataclasses import asdict
 from statistics import mean, pstdev
 from typing import Any
 
+import numpy as np
+from scipy.stats import rankdata
+
 from common.contract import LOCAL, OTHERS, Estimate
 from common.tasks.task import Metric
 from server.records import Estimates, Outcome, Progress
 
-FEDERATED = "federated"
+FEDERATED, POOLED = "federated", "pooled"
 HELPED, HARMED, UNDECIDED, UNKNOWN = "helped", "harmed", "undecided", "unknown"
 OK, SUPPRESSED, FAILED, REFUSED = "ok", "suppressed", "failed", "refused"
 Cell = dict[str, Any]
@@ -34,6 +37,7 @@ def shift_of(progress: Progress, outcome: Outcome, name: str, metric: Metric) ->
         "matrix": matrix,
         "benefit": {site: benefit_of(outcome.gains.get(site, {}), name, metric) for site in sites},
         "summary": {model: summary_of(cells, metric) for model, cells in matrix.items()},
+        "concordance": concordance(matrix),
     }
 
 
@@ -68,7 +72,45 @@ def with_models(
     for model, found in rows.items():
         matrix[model] = {site: _told(found.get(site, {}).get(name)) for site in shift["benefit"]}
         summary[model] = summary_of(matrix[model], metric)
-    return {**shift, "matrix": matrix, "summary": summary}
+    gaps = _gaps_to_pooled(summary, metric)
+    return {
+        **shift,
+        "matrix": matrix,
+        "summary": {model: {**of, "gap_to_pooled": gaps[model]} for model, of in summary.items()},
+        "concordance": concordance(matrix),
+    }
+
+
+def _gaps_to_pooled(
+    summary: Mapping[str, Mapping[str, Any]], metric: Metric
+) -> dict[str, float | None]:
+    """Return by how much each model's mean is better than that of all data put together."""
+    sign = 1.0 if metric.higher_is_better else -1.0
+    best = summary.get(POOLED, {}).get("mean")
+    known = {model: of["mean"] for model, of in summary.items()}
+    return {
+        model: None if best is None or value is None else sign * (value - best)
+        for model, value in known.items()
+    }
+
+
+def concordance(matrix: Mapping[str, Mapping[str, Cell]]) -> float | None:
+    """Return how far the sites agree on which model is better: 1 if all rank them alike, 0 if not.
+
+    Kendall's W (Kendall and Babington Smith, Ann. Math. Stat. 1939, with their correction for ties)
+    over the sites where every model has a value; None for fewer than two sites or models.
+    """
+    sites = [s for s in next(iter(matrix.values()), {}) if all(s in of for of in matrix.values())]
+    known = [s for s in sites if all(of[s]["status"] == OK for of in matrix.values())]
+    if len(known) < 2 or len(matrix) < 2:
+        return None
+    ranks_SM = np.array([rankdata([of[s]["value"] for of in matrix.values()]) for s in known])
+    count, models = ranks_SM.shape
+    alike = [np.unique(ranks_M, return_counts=True)[1] for ranks_M in ranks_SM]
+    tied = sum(float(np.sum(counts**3 - counts)) for counts in alike)
+    sums_M = ranks_SM.sum(0)
+    most = count**2 * (models**3 - models) - count * tied
+    return float(12 * np.sum((sums_M - sums_M.mean()) ** 2) / most) if most else None
 
 
 def _told(estimate: Estimate | None) -> Cell:

@@ -1,12 +1,15 @@
 from dataclasses import replace
+from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from common.contract import Description, Estimate
 from common.tasks.task import Metric
-from server.evaluation.shift import benefit_of, shift_of, summary_of, with_models
+from server.evaluation.shift import benefit_of, concordance, shift_of, summary_of, with_models
 from server.records import Outcome, Progress
 
 DICE = Metric(higher_is_better=True, unit="", meaning="overlap")
@@ -139,3 +142,39 @@ def test_more_models_are_added_at_the_same_sites() -> None:
     assert more["summary"]["pooled"]["mean"] == 0.9
     assert more["benefit"] == shift["benefit"]
     assert "pooled" not in shift["matrix"]
+
+
+def matrix_of(*rows: list[float | None]) -> dict[str, dict[str, dict[str, object]]]:
+    return {
+        f"model-{i}": {
+            site: {"value": value, "status": "ok" if value is not None else "failed"}
+            for site, value in zip(SITES, row, strict=True)
+        }
+        for i, row in enumerate(rows)
+    }
+
+
+def test_sites_that_rank_models_alike_agree_wholly_and_opposite_ones_not_at_all() -> None:
+    low, high = [0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8]
+    assert concordance(matrix_of(low, high)) == pytest.approx(1.0)
+    assert concordance(matrix_of([0.1, 0.9, 0.1, 0.9], [0.5] * 4)) == pytest.approx(0.0)
+    assert concordance(matrix_of(low)) is None
+    assert concordance(matrix_of([0.1, None, None, None], [0.2, 0.3, 0.4, 0.5])) is None
+
+
+@given(st.lists(st.permutations([0.1, 0.2, 0.3, 0.4, 0.5]), min_size=4, max_size=4))
+def test_concordance_is_the_mean_rank_correlation_of_the_sites(sites: list[list[float]]) -> None:
+    rows = [list(values) for values in zip(*sites, strict=True)]
+    pairs = [spearmanr(a, b).statistic for a, b in combinations(sites, 2)]
+    # W = ((n - 1) r + 1) / n, with r the mean of Spearman's correlations over the pairs.
+    assert concordance(matrix_of(*rows)) == pytest.approx((3 * np.mean(pairs) + 1) / 4)
+
+
+def test_the_gap_to_pooled_is_of_the_means_and_turned() -> None:
+    shift = shift_of(Progress(roster=ABOUT), OUTCOME, "dice", DICE)
+    pooled = {"pooled": {site: {"dice": told(0.9)} for site in SITES}}
+    found = with_models(shift, pooled, DICE)["summary"]
+    assert found["federated"]["gap_to_pooled"] == pytest.approx(0.7 - 0.9)
+    assert found["pooled"]["gap_to_pooled"] == 0
+    turned = with_models(shift, pooled, DISTANCE)["summary"]
+    assert turned["federated"]["gap_to_pooled"] == pytest.approx(0.9 - 0.7)

@@ -1,0 +1,71 @@
+"""Whether a site's new patients still look like those that a study began with.
+
+A replaced scanner, or another protocol on the old one, shows in how images look long before anybody
+has outlines to try the model on. Nothing of it leaves the site.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from client.change import Watch, watched
+from client.manifest import Row
+from client.profile import looks_of
+from client.work import cohort_of, composed, rows_at
+from common.seeding import seed
+
+COLUMN = "date"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """The new patients in the order in which they came."""
+
+    patients: list[str]
+    dates: list[date]
+    before: int
+    """Patients of the reference."""
+    watch: Watch
+
+
+def watch_site(
+    manifest: Path, overrides: Sequence[str], since: date, false_alarm_rate: float
+) -> Watched:
+    """Hold the patients from a day on against those before it, as a study prepares images.
+
+    Raises:
+        ValueError: a patient has no date that can be read, or there are too few on one side.
+    """
+    settings = tuple(overrides)
+    days = dates_of(rows_at(manifest))
+    cohort, study = cohort_of(manifest, settings), composed(settings)
+    looks = looks_of([cohort.train, cohort.held_out], study)
+    order = sorted(looks, key=lambda patient: (days[patient], patient))
+    old, new = ([p for p in order if (days[p] >= since) == later] for later in (False, True))
+    width = len(next(iter(looks.values())))
+    known, seen = (np.array([looks[p] for p in part]).reshape(-1, width) for part in (old, new))
+    watch = watched(known, seen, false_alarm_rate, seed(study.seed, "watch"))
+    return Watched(patients=new, dates=[days[p] for p in new], before=len(old), watch=watch)
+
+
+def dates_of(rows: Sequence[Row]) -> dict[str, date]:
+    """Return the day of each patient's first image.
+
+    Raises:
+        ValueError: a row has no date, or none that can be read.
+    """
+    found: dict[str, date] = {}
+    for row in rows:
+        text = row.covariates.get(COLUMN, "")
+        try:
+            day = date.fromisoformat(text)
+        except ValueError as error:
+            raise ValueError(
+                f"{row.image}: its {COLUMN} {text!r} is no day; give the manifest a column "
+                f"{COLUMN} with the day of each image, as 2026-03-31"
+            ) from error
+        found[row.patient] = min(day, found.get(row.patient, day))
+    return found
