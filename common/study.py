@@ -26,7 +26,9 @@ class DataConfig:
     fit: str = "pad_or_crop"
     """How an image reaches `size`: pad_or_crop about the centre, or resize."""
     normalise: str = "zscore"
-    """zscore: mean 0, standard deviation 1 per image and channel; minmax: 0 to 1."""
+    """zscore: mean 0, standard deviation 1 per image and channel; minmax: 0 to 1; rank: the values'
+    ranks as those of a normal distribution, so that scanners that only stretch intensities give the
+    same image."""
     augment: str = "none"
     """Random part in training: none, flip (left-right), or full (flips, affine, intensity)."""
     held_out: float = 0.2
@@ -38,7 +40,7 @@ class DataConfig:
         one_of((2, 3), **{"data.spatial_dims": self.spatial_dims})
         one_of((1, 3), **{"data.channels": self.channels})
         one_of(("pad_or_crop", "resize"), **{"data.fit": self.fit})
-        one_of(("zscore", "minmax"), **{"data.normalise": self.normalise})
+        one_of(("zscore", "minmax", "rank"), **{"data.normalise": self.normalise})
         one_of(("none", "flip", "full"), **{"data.augment": self.augment})
         one_of(("stop", "skip"), **{"data.on_bad_file": self.on_bad_file})
         in_range(0.0, 1.0, **{"data.held_out": self.held_out})

@@ -129,7 +129,7 @@ def test_a_volume_of_a_2d_study_keeps_its_slices_and_is_normalised_as_one() -> N
     assert image[..., 6].std() > 3 * image[..., 0].std()
 
 
-@pytest.mark.parametrize("how", ["zscore", "minmax"])
+@pytest.mark.parametrize("how", ["zscore", "minmax", "rank"])
 def test_normalising_undoes_gain_and_offset_of_a_scanner(how: str) -> None:
     run = prepare(config([9, 9], normalise=how))
     plain, _, _ = run(picture(2, 9, 9), None, (1.0, 1.0))
@@ -137,7 +137,7 @@ def test_normalising_undoes_gain_and_offset_of_a_scanner(how: str) -> None:
     torch.testing.assert_close(plain, gained, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("how", ["zscore", "minmax"])
+@pytest.mark.parametrize("how", ["zscore", "minmax", "rank"])
 @pytest.mark.parametrize("value", [0.0, 0.1, 1.7e6, -3.0])
 def test_a_channel_without_contrast_becomes_zero(how: str, value: float) -> None:
     flat = np.full((2, 9, 7), value, np.float32)
@@ -147,6 +147,33 @@ def test_a_channel_without_contrast_becomes_zero(how: str, value: float) -> None
         assert not image.any()
     assert not image[0].any()
     assert torch.isfinite(image).all()
+
+
+@given(st.integers(0, 1000), st.floats(0.2, 5.0), st.booleans())
+def test_ranked_images_do_not_tell_how_a_scanner_stretches_intensities(
+    seed: int, power: float, saturates: bool
+) -> None:
+    run = prepare(config([9, 9], normalise="rank"))
+    plain = picture(1, 9, 9, seed=seed).astype(np.float64)
+    stretched = np.sign(plain) * np.abs(plain) ** power
+    if saturates:
+        stretched = np.arctan(stretched)
+    first, second = (run(image, None, (1.0, 1.0))[0] for image in (plain, stretched))
+    torch.testing.assert_close(first, second)
+
+
+def test_ranked_values_are_those_of_a_normal_distribution_and_equal_ones_stay_equal() -> None:
+    image = picture(1, 40, 40)
+    image[0, :5] = image.min() - 1
+    made, _, _ = prepare(config([40, 40], normalise="rank"))(image, None, (1.0, 1.0))
+    low = made[0, 0, 0]
+    assert bool((made[0, :5] == low).all())
+    rest = made[0, 5:].flatten().sort().values
+    shares = (torch.arange(201, 1601) / 1601).double()
+    torch.testing.assert_close(rest.double(), torch.special.ndtri(shares), atol=1e-4, rtol=0)
+    assert float(low) == pytest.approx(
+        float(torch.special.ndtri(torch.tensor(100.5 / 1601))), abs=1e-4
+    )
 
 
 def test_minmax_is_from_0_to_1() -> None:
