@@ -1,5 +1,6 @@
 """What a site tells of a model: its metrics, those of the site's own models, a profile."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -39,10 +40,13 @@ class Appraisal:
     kept_local: Mapping[str, Tensor]
     """What of the model stays at the site."""
     on_progress: OnProgress
+    log: logging.Logger
 
     def reply(self, weights: Arrays) -> EvaluateReply:
         """Return all that the request asks; the time is not in it yet."""
         scores, profile = self.scores(weights), self._profile(weights)
+        if self.request.round == self.work.study.rounds and not self.request.compare:
+            self._write_page()
         others = self._of_own_models(weights) if self._may_compare() else {}
         task, at = self.work.task, self._bootstrap_seed()
         return EvaluateReply(
@@ -72,6 +76,25 @@ class Appraisal:
             return exact_scores(probabilities, held_out, work.task, self._bootstrap_seed())
         noise = secret_generator(self.place.key, release, "metrics")
         return noised_scores(probabilities, held_out, work.task, multiplier, noise)
+
+    def _write_page(self) -> None:
+        """Write the site's own page; a page that cannot be drawn costs nobody the figures."""
+        work = self.work
+        if not work.cohort.held_out.num_patients:
+            return
+        try:
+            # Loads matplotlib, which no round needs.
+            from client.page import write_page
+
+            path = write_page(
+                self.folder,
+                self.place.site,
+                work,
+                predict(work.model, work.cohort.held_out, work.task, self.place.device),
+            )
+            self.log.info("the worst held-out patients of the final model: %s", path)
+        except Exception:
+            self.log.exception("the site's own page was not written")
 
     def _of_own_models(self, weights: Arrays) -> dict[str, Scores]:
         work, found = self.work, {}

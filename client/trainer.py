@@ -162,6 +162,7 @@ class Trainer:
             folder=self.site.state_path,
             kept_local=self._kept_local(work),
             on_progress=on_progress,
+            log=self._log,
         )
 
     def _while_agreed(self, request: Request, on_progress: OnProgress) -> OnProgress:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.files import write_atomic
-from server.report.pictures import Example
+from common.pictures import Example
 from server.report.render import render_report
 
 REPORT = "report.html"

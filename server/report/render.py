@@ -7,8 +7,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from server.report import apart, joining, pictures, plots, tables, words
-from server.report.pictures import Example
+from common import pictures
+from common.pictures import Example
+from server.report import apart, joining, plots, tables, words
 from server.report.reading import estimate, estimates, is_private, site_names
 
 __all__ = ["Example", "render_report"]

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from server.report.pictures import Example, Picture, draw
+from common.pictures import Example, Picture, draw
 
 
 def square(size: int, low: int, high: int) -> NDArray[np.int64]:

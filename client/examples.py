@@ -1,0 +1,52 @@
+"""Held-out images with what is true and what a model says of them, to be drawn."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+from torch import Tensor
+
+from client.cohort import Samples
+from common.pictures import Example
+from common.tasks.config import TaskConfig
+
+
+def most_foreground(targets: Tensor) -> int:
+    """Return the sample with the largest foreground; the first one of a classification."""
+    return int((targets > 0).flatten(1).sum(1).argmax()) if targets.ndim > 1 else 0
+
+
+def example_of(
+    site: str, samples: Samples, place: int, probabilities: Tensor, task: TaskConfig
+) -> Example:
+    """Return one sample as a picture; of a volume the slice with the most foreground.
+
+    probabilities: [K, ...] of that sample.
+    """
+    image_CS, target = samples.images[place], samples.targets[place]
+    # A scan's second axis runs up (to the front of the patient), a page's runs down.
+    flip = len(samples.spacing_mm[place]) == 3
+    if target.ndim == 0:
+        classes: list[str] = getattr(task, "classes", [])
+        said = f"{classes[int(probabilities.argmax())]} ({float(probabilities.max()):.2f})"
+        return Example(
+            site=site,
+            caption=f"truth {classes[int(target)]}, model {said}",
+            image_XY=_plane(image_CS.mean(0), image_CS.mean(0), flip),
+            truth_XY=None,
+            prediction_XY=None,
+        )
+    return Example(
+        site=site,
+        caption="held-out patient",
+        image_XY=_plane(image_CS.mean(0), target[0], flip),
+        truth_XY=_plane(target[0], target[0], flip),
+        prediction_XY=_plane(probabilities.argmax(0), target[0], flip),
+    )
+
+
+def _plane(image: Tensor, target_S: Tensor, flip: bool) -> NDArray[Any]:
+    """Return the picture, or the slice of a volume with the most foreground."""
+    if image.ndim == 3:
+        image = image[..., int((target_S > 0).flatten(0, 1).sum(0).argmax())]
+    plane: NDArray[Any] = image.numpy()
+    return plane[:, ::-1] if flip else plane

@@ -1,0 +1,106 @@
+"""A site's own page of a study: its worst held-out patients, which nobody else ever sees.
+
+One HTML file without scripts that loads nothing from anywhere; it holds images, so its owner alone
+may read it, and it stays in the site's state folder.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from torch import Tensor
+
+from client.evaluation import patient_rows
+from client.examples import example_of, most_foreground
+from client.work import Work
+from common.pictures import draw
+from common.secret_files import private_folder, replace_file
+from common.tasks.task import Metric, Sums, Task
+
+FOLDER, TEMPLATE = "pages", "page.html.jinja"
+SHOWN = 12
+"""Worst patients that are drawn."""
+
+
+@dataclass(frozen=True)
+class PatientLine:
+    """One held-out patient."""
+
+    patient: str
+    values: Mapping[str, float | None]
+
+
+def write_page(state: Path, site: str, work: Work, probabilities: Tensor) -> Path:
+    """Write the page of the study's final model; return the file.
+
+    probabilities: [N, K, ...] of the held-out samples, of one patient or more.
+    """
+    samples, study = work.cohort.held_out, work.study
+    lines = worst_first(patient_rows(probabilities, samples, work.task), work.task)
+    indices = samples.patient_indices()
+    examples = []
+    for line in lines[:SHOWN]:
+        own = indices[line.patient]
+        place = own[most_foreground(samples.targets[torch.tensor(own)])]
+        examples.append(example_of(line.patient, samples, place, probabilities[place], study.task))
+    page = (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            site=site,
+            study=study,
+            digest=work.digest,
+            metrics=work.task.metrics,
+            headline=study.task.headline,
+            lines=lines,
+            pictures=draw(examples),
+        )
+    )
+    private_folder(state / FOLDER)
+    path = state / FOLDER / f"{work.digest[:16]}.html"
+    replace_file(path, page.encode())
+    return path
+
+
+def worst_first(rows: Mapping[str, Sums], task: Task) -> list[PatientLine]:
+    """Return each patient's own metrics, by the headline; those without one come last."""
+    lines = [
+        PatientLine(
+            patient,
+            {n: v if math.isfinite(v) else None for n, v in task.score(sums).items()},
+        )
+        for patient, sums in rows.items()
+    ]
+    name = _ranked_by(lines, task)
+    metric = task.metrics[name]
+
+    def badness(line: PatientLine) -> tuple[bool, float, str]:
+        value = line.values[name]
+        return value is None, _signed(metric, value or 0.0), line.patient
+
+    return sorted(lines, key=badness)
+
+
+def _ranked_by(lines: list[PatientLine], task: Task) -> str:
+    """Return the headline, or the first metric that single patients have, as AUROC is none."""
+    names = [task.config.headline, *task.metrics]
+    return next(
+        (name for name in names if any(line.values[name] is not None for line in lines)), names[0]
+    )
+
+
+def _signed(metric: Metric, value: float) -> float:
+    return value if metric.higher_is_better else -value
+
+
+def _environment() -> Environment:
+    return Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=FileSystemLoader(Path(__file__).parent),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
