@@ -1,5 +1,6 @@
 """What a site tells of a model: its metrics, those of the site's own models, a profile."""
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from client.work import Work, release_key
 from common.contract import EvaluateReply, Profile, Request
 from common.profile import sizes_of
 from common.seeding import secret_generator, seed
-from common.state import Arrays, arrays_of, state_of
+from common.state import Arrays, arrays_of, digest_of, state_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,7 @@ class Appraisal:
             self._write_page()
         others = self._of_own_models(weights) if self._may_compare() else {}
         task, at = self.work.task, self._bootstrap_seed()
+        charged = profile is not None and profile.noise_std > 0 and self.account is not None
         return EvaluateReply(
             site=self.place.site,
             round=self.request.round,
@@ -57,6 +59,7 @@ class Appraisal:
             others={name: other.estimates for name, other in others.items()},
             gains={name: gain_of(scores, other, task, at) for name, other in others.items()},
             profile=profile,
+            privacy=self.account.spent() if charged and self.account is not None else None,
         )
 
     def scores(self, weights: Arrays) -> Scores:
@@ -67,7 +70,9 @@ class Appraisal:
         multiplier = self.policy.may_leave.metrics_noise_multiplier
         # What stays at the site is part of the model that is evaluated.
         whole = {**arrays_of(dict(self.kept_local)), **weights} if work.local else weights
-        release = f"{self._release(whole, held_out)}-metrics"
+        # Distances in mm stand on the voxels' size too.
+        sizes = hashlib.sha256(repr(held_out.spacing_mm).encode()).hexdigest()
+        release = f"{self._release(whole, held_out)}-{sizes}-metrics"
         if multiplier and self.account is not None:
             self.account.pay_metrics(release, multiplier)
         on_batch = partial(self.on_progress, 0, 0)
@@ -109,17 +114,19 @@ class Appraisal:
     def _profile(self, weights: Arrays) -> Profile | None:
         """Return how the site's images look; None where nobody asks, or it may not leave."""
         multiplier = profile_noise(self.work.study, self.policy)
-        sides = (self.work.cohort.train, self.work.cohort.held_out)
-        patients = sum(side.num_patients for side in sides)
-        enough = patients >= self.policy.cohort.least_patients_told
-        if multiplier is None or not enough or not self._at_the_end():
+        cohort, least = self.work.cohort, self.policy.cohort.least_patients_told
+        sides = [s for s in (cohort.train, cohort.held_out) if s.num_patients >= max(least, 1)]
+        if multiplier is None or not sides or not self._at_the_end():
             return None
-        names = [self._release(weights, side) for side in sides]
-        release = f"{'-'.join(names)}-profile"
+        on_batch = partial(self.on_progress, 0, 0)
+        rows = rows_of(self.work.model, sides, self.work.study, self.place.device, on_batch)
+        # Named by the rows themselves: whatever they come from, two totals never have one noise.
+        named = [digest_of(row) for row in rows]
+        known = hashlib.sha256("".join(named).encode()).hexdigest()
+        release = f"{self._release(weights, cohort.train)}-{known}-profile"
         if self.account is not None:
             self.account.pay_profile(release, multiplier)
         noise = secret_generator(self.place.key, release, "profile")
-        rows = rows_of(self.work.model, sides, self.work.study, self.place.device)
         return profile_of(rows, multiplier, noise)
 
     def _may_compare(self) -> bool:

@@ -4,7 +4,7 @@ What the parts are is in common/profile.py. Shape suffixes: N images, C channels
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,14 +66,21 @@ def profile_of(rows: Sequence[Row], noise_multiplier: float, noise: torch.Genera
 
 
 def rows_of(
-    model: nn.Module, sides: Sequence[Samples], study: Study, device: torch.device
+    model: nn.Module,
+    sides: Sequence[Samples],
+    study: Study,
+    device: torch.device,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> list[Row]:
-    """Return each patient's row, sorted by patient; patients are of one side alone."""
+    """Return each patient's row, sorted by patient; patients are of one side alone.
+
+    on_batch: called after each batch of images; it may raise.
+    """
     rows: dict[str, Row] = {}
     for samples in sides:
         if not len(samples.images):
             continue
-        features_NF = _projected(_features(model, samples.images, device), study)
+        features_NF = _features(model, samples.images, study, device, on_batch)
         for patient, indices in samples.patient_indices().items():
             rows[patient] = _row(samples, indices, features_NF[indices], study)
     return [rows[patient] for patient in sorted(rows)]
@@ -161,8 +168,14 @@ def _strata(targets: Tensor, study: Study) -> NDArray[np.float64]:
     return chosen
 
 
-def _features(model: nn.Module, images: Tensor, device: torch.device) -> Tensor:
-    """Return [N, F]: the layer that has the fewest places, in coarse blocks.
+def _features(
+    model: nn.Module,
+    images: Tensor,
+    study: Study,
+    device: torch.device,
+    on_batch: Callable[[], None],
+) -> Tensor:
+    """Return [N, FEATURE_NUMBERS] of the layer that has the fewest places, in coarse blocks.
 
     Where a feature is tells scanners apart that its mean does not: a norm evens means out. The
     layer is the bottleneck of a U-Net and the last map of a classifier. A network without maps
@@ -189,7 +202,8 @@ def _features(model: nn.Module, images: Tensor, device: torch.device) -> Tensor:
             for some in torch.split(images, BATCH):
                 seen.clear()
                 model(some.to(device))
-                found.append(_pooled(list(seen.values())).float().cpu())
+                found.append(_projected(_pooled(list(seen.values())).float().cpu(), study))
+                on_batch()
     finally:
         for hook in hooks:
             hook.remove()

@@ -33,6 +33,7 @@ def study_words(proposal: Proposal, policy: Policy) -> dict[str, str]:
         "privacy": _privacy(study, policy),
         "costs": _costs(study, policy),
         "own models": _own_models(study, policy),
+        "profile": _profile(study, policy),
         "sites": _sites(study),
     }
 
@@ -79,7 +80,7 @@ def _costs(study: Study, policy: Policy) -> str:
         training = f"epsilon {study.privacy.target_epsilon:g} a patient at most for its training"
     else:
         training = "as many patients as train here decide"
-    return f"{training}; this site's policy ends it at {cap:g}, its metrics included"
+    return f"{training}; this site's policy ends it at {cap:g}, metrics and profile included"
 
 
 def _own_models(study: Study, policy: Policy) -> str:
@@ -90,6 +91,20 @@ def _own_models(study: Study, policy: Policy) -> str:
     return (
         "two are trained here WITHOUT privacy and stay; their metrics leave, and no number bounds "
         "what these tell of a patient"
+    )
+
+
+def _profile(study: Study, policy: Policy) -> str:
+    if study.evaluation is None or not study.evaluation.profile:
+        return "none is asked for"
+    noise = policy.may_leave.profile_noise_multiplier
+    if noise is None:
+        return "how your images look is asked for; this site's policy tells nothing of it"
+    if not noise:
+        return "how your images look leaves EXACTLY; no number bounds what it tells of a patient"
+    return (
+        f"how your images look leaves once, at the end, with noise {noise:g}; its epsilon comes on "
+        "top of the training's"
     )
 
 

@@ -19,6 +19,7 @@ from client.log import site_log
 from client.outbox import Kept, Outbox, site_key
 from client.privacy.account import Account, ledger_of, profile_noise
 from client.privacy.gate import Limits, leave
+from client.privacy.policy import check_study
 from client.progress import OnProgress, unheard
 from client.site import Site, load_site
 from client.work import (
@@ -64,8 +65,10 @@ class Trainer:
         self._log = site_log(Path(site.folder))
 
     def consent(self, request: Request) -> None:
-        """Raise RefusalError unless the data officer lets the request's study run now."""
-        agreed_study(request.study, self._policy, Approvals(self.site.state_path))
+        """Raise RefusalError unless data officer and policy let the request's study run now."""
+        approvals = Approvals(self.site.state_path)
+        study, _ = agreed_study(request.study, self._policy, approvals)
+        check_study(self._policy, study, patients_train=0)
 
     def describe(self, request: Request) -> Released:
         """Read and check everything, and return what the server may know before the first round.

@@ -168,6 +168,8 @@ class EvaluateReply:
     profile: Profile | None = None
     """How the site's images look, where the request compares, the study asks and the site lets it
     leave."""
+    privacy: PrivacySpent | None = None
+    """The account after a profile, which is of training patients too."""
 
     def __post_init__(self) -> None:
         _check_site(self.site)

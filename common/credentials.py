@@ -102,13 +102,13 @@ class Credentials:
         """
         certificate, pair_pem = self._read_pair()
         # OpenSSL reads files only. One in memory holds the very bytes that were found to fit.
-        with os.fdopen(os.memfd_create("pair"), "wb") as file:
-            file.write(pair_pem)
-            file.flush()
-            try:
+        try:
+            with os.fdopen(os.memfd_create("pair"), "wb") as file:
+                file.write(pair_pem)
+                file.flush()
                 context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
-            except OSError as error:
-                raise CertificateError(f"{self.certificate}: {error}") from error
+        except OSError as error:
+            raise CertificateError(f"{self.certificate}: {error}") from error
         return certificate
 
     def _read_pair(self) -> tuple[x509.Certificate, bytes]:

@@ -11,9 +11,9 @@ A profile is the mean over the patients of one vector each, in parts of length 1
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from common.contract import MOST_OF_PROFILE, Profile
+from common.contract import Description, Profile
 from common.study import Study
 
 INTENSITY, APPEARANCE, ACQUISITION = "intensity", "appearance", "acquisition"
@@ -27,6 +27,8 @@ BLOCK_LIMIT = 2.0
 """Root mean square of a patient's blocks at which its part is cut, in units of the intensity."""
 AXES = 3
 FEATURE_NUMBERS = 8
+MOST_NOISE_STD, SIGMAS = 1.0, 8.0
+"""A profile's numbers are 1 at most, without noise; noise is hardly ever so many deviations."""
 FOREGROUND_EDGES = (0.0, 0.005, 0.02)
 """Shares of foreground between the strata of a segmentation; none at all is a stratum too."""
 
@@ -61,12 +63,28 @@ def noise_std(noise_multiplier: float, parts: int, patients: int) -> float:
     return noise_multiplier * 2 * math.sqrt(parts) / patients
 
 
-def impossible_profile(profile: Profile, sizes: Mapping[str, int]) -> str | None:
-    """Return what in a profile cannot be, or None."""
+def told_patients(sides: Sequence[int], least: int) -> int:
+    """Return how many patients a profile is of: a side of fewer than `least` is not told of."""
+    return sum(count for count in sides if count >= least)
+
+
+def impossible_profile(
+    profile: Profile, sizes: Mapping[str, int], about: Description
+) -> str | None:
+    """Return what in a profile cannot be, or None.
+
+    about: what its site told of itself. A profile so noised that it tells nothing is one that
+    cannot be used: it would make every site look equal to it.
+    """
     found = {name: len(numbers) for name, numbers in profile.parts.items()}
     if found != dict(sizes):
         return "it tells a profile of other parts than the study's"
+    if profile.patients != about.patients_train + about.patients_held_out:
+        return "it tells a profile of other patients than it has"
+    if profile.noise_std > MOST_NOISE_STD:
+        return f"its profile has a noise of {profile.noise_std:g}, more than there is to tell"
+    most = 1 + SIGMAS * profile.noise_std
     for numbers in profile.parts.values():
-        if not all(abs(number) <= MOST_OF_PROFILE for number in numbers):
+        if not all(abs(number) <= most for number in numbers):
             return "it tells a number of a profile that is not possible"
     return None

@@ -10,11 +10,19 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from common.config import study_digest
-from common.contract import Description, EvaluateReply, PrivacySpent, StudyReference, TrainReply
+from common.contract import (
+    Description,
+    EvaluateReply,
+    PrivacySpent,
+    Profile,
+    StudyReference,
+    TrainReply,
+)
 from common.control import parted, with_zero_controls
 from common.files import write_json
 from common.framed_files import layout_of
 from common.models.registry import build_model, local_names
+from common.profile import impossible_profile, sizes_of
 from common.seeding import seed
 from common.state import Arrays, State, state_of
 from common.study import Study
@@ -319,13 +327,33 @@ def _finished(run: Run, kept: Checkpoint) -> Outcome:
     run.tell("comparison", sites=sorted(final))
     apart: dict[str, str] = {}
     compared = _evaluations(run, sorted(final), run.study.rounds, model, apart, compare=True)
+    spent = {site: of.privacy for site, of in compared.items() if of.privacy is not None}
+    progress = replace(progress, spent={**progress.spent, **spent})
+    save_checkpoint(run.folder, replace(kept, model=model, progress=progress))
     return replace(
         outcome,
         others={site: answer.others for site, answer in compared.items()},
         gains={site: answer.gains for site, answer in compared.items()},
         not_compared=apart,
-        profiles={site: of.profile for site, of in compared.items() if of.profile is not None},
+        profiles=_profiles(run, compared, kept.progress.roster),
     )
+
+
+def _profiles(
+    run: Run, answers: Mapping[str, EvaluateReply], roster: Mapping[str, Description]
+) -> dict[str, Profile]:
+    """Return the profiles that can be; one that cannot costs its own site its place on the map."""
+    asked = run.study.evaluation is not None and run.study.evaluation.profile
+    found = {}
+    for site, answer in answers.items():
+        if answer.profile is None or not asked:
+            continue
+        why = impossible_profile(answer.profile, sizes_of(run.study), roster[site])
+        if why is None:
+            found[site] = answer.profile
+        else:
+            run.tell("profile refused", site=site, why=why)
+    return found
 
 
 def _write(run: Run, kept: Checkpoint, outcome: Outcome) -> None:

@@ -27,6 +27,7 @@ from common.contract import (
     Estimate,
     EvaluateReply,
     PrivacySpent,
+    Profile,
     Released,
     Request,
     StudyReference,
@@ -195,10 +196,12 @@ def numbers_app(
     work: Work = shifted,
     train: Callable[[str, Message, Request], Message | None] = lambda *_: None,
     query: Callable[[str, Message], Message | None] = lambda *_: None,
+    profile: Callable[[str, int], Profile | None] = lambda *_: None,
 ) -> ClientApp:
     """Return a ClientApp whose sites (name: training patients) answer with `work`.
 
-    train, query: what a site answers instead, or None for the ordinary answer.
+    train, query: what a site answers instead, or None for the ordinary answer. profile: what it
+    tells of so many images.
     """
     app = ClientApp()
     names = list(patients)
@@ -232,8 +235,13 @@ def numbers_app(
     @app.evaluate()
     def judge(message: Message, context: Context) -> Message:
         asked = unpack_request(message.content)
+        name = name_of(context)
         body = EvaluateReply(
-            site=name_of(context), round=asked.round, seconds=0.0, estimates=estimate(0.5)
+            site=name,
+            round=asked.round,
+            seconds=0.0,
+            estimates=estimate(0.5),
+            profile=profile(name, patients[name] + 2) if asked.compare else None,
         )
         return reply(packed(body), message)
 

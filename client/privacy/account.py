@@ -161,10 +161,14 @@ class Account:
         self.ledger.charge(release, self.digest, unprotected_release(), OWN_MODELS)
 
     def spent(self) -> PrivacySpent | None:
-        """Return what the study has spent of its training patients; None if none trained here."""
+        """Return what the study has spent of its training patients; None if none trained here.
+
+        What left without privacy (own models' metrics) is not in the study's epsilon, which it
+        would make infinite; it is in that of the patients' life.
+        """
         if self.plan is None:
             return None
-        charges = self._charges(self.digest)
+        charges = [c for c in self._charges(self.digest) if c.noise_multiplier > 0]
         rounds = sum(charge.purpose == TRAINING for charge in charges)
         image = self.plan.image_cost
         life = self._of_life(self._charges(None), [])
@@ -203,7 +207,8 @@ class Account:
         target = self.study.privacy.target_epsilon
         if target is None or purpose != TRAINING:
             return
-        # Of the training alone: the patients that metrics are told of are others.
+        # Of the training alone, which the noise was found for. Metrics are of other patients, and a
+        # profile comes on top: what is told as spent has it.
         own = [c for c in charges if c.study == self.digest and c.purpose == TRAINING]
         after = epsilon_of([*steps_of(own), cost], self.delta)
         if after > target:

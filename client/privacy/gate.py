@@ -31,7 +31,7 @@ from common.contract import (
     Released,
     TrainReply,
 )
-from common.profile import noise_std
+from common.profile import noise_std, told_patients
 
 Arrays = Mapping[str, NDArray[np.generic]]
 Same = TypeVar("Same", int, str)
@@ -178,6 +178,7 @@ def _evaluate_reply(reply: EvaluateReply, limits: Limits, policy: Policy) -> Eva
         others=_of_own_models(reply.others, limits, policy),
         gains=_of_own_models(reply.gains, _of_gains(limits), policy),
         profile=None if reply.profile is None else _profile(reply.profile, limits, policy),
+        privacy=None if reply.privacy is None else _spent(reply.privacy),
     )
 
 
@@ -185,9 +186,9 @@ def _profile(profile: object, limits: Limits, policy: Policy) -> Profile:
     multiplier = policy.may_leave.profile_noise_multiplier
     if type(profile) is not Profile or multiplier is None or not limits.profile:
         raise RefusalError("gate", "the site held back a profile of its images")
-    patients = limits.patients_train + limits.patients_held_out
-    least = max(policy.cohort.least_patients_told, 1)
-    _demand(patients >= least, "a profile of fewer patients than its policy lets it tell")
+    sides = (limits.patients_train, limits.patients_held_out)
+    patients = told_patients(sides, policy.cohort.least_patients_told)
+    _demand(patients > 0, "a profile of fewer patients than its policy lets it tell")
     enough = limits.profile_noise_multiplier >= multiplier
     _demand(enough, "a profile with less noise than its policy asks for")
     std = noise_std(limits.profile_noise_multiplier, len(limits.profile), patients)

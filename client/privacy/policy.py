@@ -145,6 +145,15 @@ class Policy:
     may_leave: LeavePolicy = field(default_factory=LeavePolicy)
     """What may leave."""
 
+    def __post_init__(self) -> None:
+        caps = (self.privacy.max_epsilon_study, self.privacy.max_epsilon_life)
+        if self.may_leave.profile_noise_multiplier == 0 and any(map(math.isfinite, caps)):
+            raise ValueError(
+                "policy.may_leave.profile_noise_multiplier=0 lets an exact profile leave, which no "
+                f"epsilon bounds, but policy.privacy has caps of {caps[0]:g} and {caps[1]:g}; give "
+                "a noise, 2.0 say, or null"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spending:

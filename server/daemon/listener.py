@@ -10,6 +10,7 @@ import json
 import ssl
 from base64 import b64decode
 from binascii import Error as Base64Error
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,7 +52,7 @@ FLEET_PATHS = frozenset(
 FIRST_REQUEST_S = 20.0
 KEPT_S = 60
 """An idle connection is kept: a handshake costs more than most requests."""
-MOST_CONNECTIONS = 1000
+MOST_CONNECTIONS, MOST_OF_A_SITE = 1000, 16
 MOST_WORD_BYTES = 4096
 MOST_BODY_BYTES = 4 * 2**20
 """Of a message; weights lie beside it."""
@@ -74,6 +75,9 @@ class PeerProtocol(H11Protocol):
     """
 
     registry: Registry
+    open: Counter[int]
+    """Connections of each certificate."""
+    _serial: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Read the peer's certificate once; TLS has verified its chain and its dates."""
@@ -82,6 +86,11 @@ class PeerProtocol(H11Protocol):
         raw = tls.getpeercert(binary_form=True) if tls is not None else None
         peer, app = _peer_of(raw) if raw else None, self.app
         if peer is None or self.registry.site_of(peer.serial, peer.public_key_der) is None:
+            transport.close()
+            return
+        self._serial = peer.serial
+        self.open[peer.serial] += 1
+        if self.open[peer.serial] > MOST_OF_A_SITE:
             transport.close()
             return
         asked = False
@@ -99,6 +108,13 @@ class PeerProtocol(H11Protocol):
                 transport.close()
 
         self.loop.call_later(FIRST_REQUEST_S, close_unasked)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count the connection no more."""
+        super().connection_lost(exc)
+        if self._serial is not None:
+            self.open[self._serial] -= 1
+            self._serial = None
 
 
 def _peer_of(certificate_der: bytes) -> Peer:
@@ -214,7 +230,7 @@ def door_server(
     door: App, registry: Registry, host: str, port: int, context: ssl.SSLContext
 ) -> uvicorn.Server:
     """Return the public server; it has not been started."""
-    protocol = type("PeerProtocol", (PeerProtocol,), {"registry": registry})
+    protocol = type("PeerProtocol", (PeerProtocol,), {"registry": registry, "open": Counter()})
     config = uvicorn.Config(
         door,
         host=host,

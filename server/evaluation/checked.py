@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from common.contract import OTHERS, Estimate, EvaluateReply, TrainReply
-from common.profile import impossible_profile, sizes_of
 from common.study import Study
 from common.tasks.registry import build_task
 
@@ -11,7 +10,7 @@ ROUNDING = 1e-9
 
 
 def impossible(reply: TrainReply | EvaluateReply, study: Study) -> str | None:
-    """Return what in a reply's estimates or profile cannot be, or None."""
+    """Return what in a reply's estimates cannot be, or None."""
     metrics = build_task(study.task).metrics
     ranges = {name: (metric.low, metric.high) for name, metric in metrics.items()}
     found = _first(reply.estimates, ranges)
@@ -22,8 +21,6 @@ def impossible(reply: TrainReply | EvaluateReply, study: Study) -> str | None:
                 return "it tells of a model that no site has"
             for estimates in told.values():
                 found = found or _first(estimates, allowed)
-        if reply.profile is not None:
-            found = found or impossible_profile(reply.profile, sizes_of(study))
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from common.contract import Profile
+from common.contract import MAX_PATIENTS, Profile
 from common.profile import APPEARANCE, BLOCK_LIMIT
 from common.study import Study
 from common.tasks.task import Metric
@@ -19,6 +19,9 @@ from server.evaluation.distance import apart, distances_of
 LEAST_SITES = 3
 """Sites that a line with an interval needs."""
 COVERAGE = 0.95
+FLOOR_DRAWS = 25
+LEAST_SPREAD = 1e-6
+"""Of the distances: below it they differ by rounding."""
 MEASURE = APPEARANCE
 """The distance that drops are predicted from: in simulation it orders scanners best."""
 
@@ -41,16 +44,12 @@ def told_by_profiles(
     """
     if len(profiles) < 2:
         return {}
-    to_others = {
-        site: BLOCK_LIMIT
-        * apart(profiles[site], mixture_of([p for s, p in profiles.items() if s != site]), MEASURE)
-        for site in profiles
-    }
-    drops = drops_of({site: values[site] for site in profiles if site in values}, metric)
+    known = {site: value for site, value in sorted(values.items()) if site in profiles}
     return {
         "distance": distances_of(profiles, study),
+        "floor": floors_of(list(profiles.values()), study),
         "noise": {site: profile.noise_std for site, profile in sorted(profiles.items())},
-        "prediction": {"measure": MEASURE, **scored(to_others, drops)},
+        "prediction": {"measure": MEASURE, **scored(profiles, known, metric)},
     }
 
 
@@ -64,7 +63,7 @@ def predicted_drop(distances: Sequence[float], drops: Sequence[float], new: floa
         ValueError: fewer than three sites, or all at one distance.
     """
     x, y = np.asarray(distances, dtype=np.float64), np.asarray(drops, dtype=np.float64)
-    if len(x) < LEAST_SITES or np.ptp(x) == 0:
+    if len(x) < LEAST_SITES or np.ptp(x) <= LEAST_SPREAD * max(float(np.abs(x).max()), 1.0):
         raise ValueError(f"{len(x)} sites at {len(set(x.tolist()))} distances give no line")
     centre, spread = float(x.mean()), float(np.sum((x - x.mean()) ** 2))
     slope = float(np.sum((x - centre) * (y - y.mean()))) / spread
@@ -76,14 +75,17 @@ def predicted_drop(distances: Sequence[float], drops: Sequence[float], new: floa
     return Predicted(value, value - half, value + half)
 
 
-def drops_of(values: Mapping[str, float], metric: Metric) -> dict[str, float]:
-    """Return by how much each site is worse than the mean of all others; below 0: better."""
+def drop_of(site: str, values: Mapping[str, float], metric: Metric) -> float:
+    """Return by how much a site is worse than the mean of all others; below 0: better."""
+    others = [value for name, value in values.items() if name != site]
     sign = 1.0 if metric.higher_is_better else -1.0
-    found = {}
-    for site, value in values.items() if len(values) > 1 else ():
-        others = [other for name, other in values.items() if name != site]
-        found[site] = sign * (float(np.mean(others)) - value)
-    return found
+    return sign * (float(np.mean(others)) - values[site])
+
+
+def far_from_others(site: str, profiles: Mapping[str, Profile]) -> float:
+    """Return how far a site is from all the others' patients together."""
+    others = mixture_of([profile for name, profile in profiles.items() if name != site])
+    return BLOCK_LIMIT * apart(profiles[site], others, MEASURE)
 
 
 def mixture_of(profiles: Sequence[Profile]) -> Profile:
@@ -97,37 +99,66 @@ def mixture_of(profiles: Sequence[Profile]) -> Profile:
         for name in profiles[0].parts
     }
     noise = [w * p.noise_std for w, p in zip(weights, profiles, strict=True)]
-    return Profile(patients=patients, noise_std=float(np.linalg.norm(noise)), parts=parts)
+    told = min(patients, MAX_PATIENTS)
+    return Profile(patients=told, noise_std=float(np.linalg.norm(noise)), parts=parts)
 
 
-def scored(distances: Mapping[str, float], drops: Mapping[str, float]) -> dict[str, Any]:
+def scored(
+    profiles: Mapping[str, Profile], values: Mapping[str, float], metric: Metric
+) -> dict[str, Any]:
     """Return each site's drop as the others predict it, and how well that went.
 
-    covered: sites whose drop is in its interval. mean_error: mean of |predicted - drop|;
-    mean_error_without: of the same without distances, by the mean of the others' drops.
+    The line for a site is made as if it did not exist: of the others' drops against each other,
+    over their distances from each other. covered: sites whose drop is in its interval. mean_error:
+    mean of |predicted - drop|; mean_error_without: of the same with no drop predicted at all.
     """
+    told = {site: profiles[site] for site in values}
     sites: dict[str, dict[str, float]] = {}
-    without = []
-    for site in sorted(drops):
-        known = [name for name in sorted(drops) if name != site]
-        far, fell = [distances[name] for name in known], [drops[name] for name in known]
+    for site in values:
+        known = {name: value for name, value in values.items() if name != site}
+        theirs = {name: told[name] for name in known}
+        if len(known) < LEAST_SITES:
+            continue
+        distances = [far_from_others(name, theirs) for name in known]
+        drops = [drop_of(name, known, metric) for name in known]
+        distance, drop = far_from_others(site, told), drop_of(site, values, metric)
         try:
-            told = predicted_drop(far, fell, distances[site])
+            line = predicted_drop(distances, drops, distance)
         except ValueError:
             continue
-        sites[site] = {"distance": distances[site], "drop": drops[site], **_named(told)}
-        without.append(abs(float(np.mean(fell)) - drops[site]))
+        sites[site] = {
+            "distance": distance,
+            "drop": drop,
+            "predicted": line.drop,
+            "low": line.low,
+            "high": line.high,
+        }
     if not sites:
         return {"sites": {}, "covered": 0, "mean_error": None, "mean_error_without": None}
-    covered = sum(of["low"] <= of["drop"] <= of["high"] for of in sites.values())
     errors = [abs(of["predicted"] - of["drop"]) for of in sites.values()]
     return {
         "sites": sites,
-        "covered": covered,
+        "covered": sum(of["low"] <= of["drop"] <= of["high"] for of in sites.values()),
         "mean_error": float(np.mean(errors)),
-        "mean_error_without": float(np.mean(without)),
+        "mean_error_without": float(np.mean([abs(of["drop"]) for of in sites.values()])),
     }
 
 
-def _named(told: Predicted) -> dict[str, float]:
-    return {"predicted": told.drop, "low": told.low, "high": told.high}
+def floors_of(profiles: Sequence[Profile], study: Study) -> dict[str, float]:
+    """Return what each measure would show between two equal sites, through noise alone.
+
+    A parametric bootstrap: the mean of all profiles twice, each time with new noise of the sites'
+    middle size; the median over the draws.
+    """
+    mean, std = mixture_of(profiles), float(np.median([p.noise_std for p in profiles]))
+    draws = np.random.default_rng(0)
+
+    def noised() -> Profile:
+        parts = {
+            name: (np.asarray(numbers) + draws.normal(0, std, len(numbers))).tolist()
+            for name, numbers in mean.parts.items()
+        }
+        return Profile(patients=mean.patients, noise_std=std, parts=parts)
+
+    found = [distances_of({"a": noised(), "b": noised()}, study) for _ in range(FLOOR_DRAWS)]
+    return {name: float(np.median([of[name]["a"]["b"] for of in found])) for name in found[0]}

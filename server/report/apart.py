@@ -39,6 +39,8 @@ class Table:
     about: str
     rows: list[tuple[str, list[float | None]]]
     """By site, to every site in the same order; None to itself."""
+    floor: float
+    """What equal sites would show, through noise alone."""
 
 
 def tables(result: Result) -> list[Table]:
@@ -49,6 +51,7 @@ def tables(result: Result) -> list[Table]:
             measure,
             _ABOUT[measure],
             [(site, [distance[measure][site].get(other) for other in sites]) for site in sites],
+            result["shift"]["floor"][measure],
         )
         for measure in _ABOUT
         if measure in distance and (sites := sorted(distance[measure]))
@@ -89,7 +92,7 @@ def prediction_sentence(result: Result) -> str:
     return (
         f"A straight line through the other sites predicts each site's drop from its distance to "
         f"them: {told['covered']} of {len(sites)} lie in their 95 % interval. It is off by "
-        f"{number(told['mean_error'])} on average; the mean of the others' drops, which knows no "
-        f"distance, by {number(told['mean_error_without'])}. So distance "
+        f"{number(told['mean_error'])} on average; to expect no drop anywhere is off by "
+        f"{number(told['mean_error_without'])}. So distance "
         f"{'tells' if better else 'does not tell'} here where the model does worse."
     )

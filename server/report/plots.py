@@ -175,8 +175,10 @@ def site_map(sites: Sequence[Place]) -> Chart | None:
         axes.set_aspect("equal", "datalim")
         axes.margins(0.25)
         axes.grid(color=_FAINT, linewidth=0.4)
-        keys = (Key(f"fuller: a larger drop, {most:.3f} at most", _VARIABLES[_MEAN], width=6),)
-        return Chart(_svg(figure, "map", "sites as far apart as their images are"), keys)
+        known = any(site.drop is not None for site in sites)
+        key = Key(f"fuller: a larger drop, {max(drops):.3f} at most", _VARIABLES[_MEAN], width=6)
+        about = "sites as far apart as their images are"
+        return Chart(_svg(figure, "map", about), (key,) if known else ())
 
 
 def _height(placed: tuple[Place, float]) -> float:

@@ -8,7 +8,7 @@ import pytest
 from client.privacy.policy import LeavePolicy, Policy, open_policy
 from client.trainer import Trainer, trainer_at
 from common.accounting import unprotected_release
-from common.contract import EvaluateReply, Profile, RefusalError, Request
+from common.contract import EvaluateReply, Profile, RefusalError, Request, TrainReply
 from common.profile import noise_std, sizes_of
 from tests.builders import (
     PICTURES,
@@ -88,6 +88,53 @@ def test_of_too_few_patients_none_is_told(tmp_path: Path) -> None:
     few = replace(trainer._policy.cohort, least_patients_told=TRAINED + HELD_OUT + 1)
     trainer._policy = replace(trainer._policy, cohort=few)
     assert told(trainer, asked()) is None
+
+
+def test_a_side_of_too_few_patients_is_left_out(tmp_path: Path) -> None:
+    trainer = trainer_with(tmp_path / "a", 3.0)
+    few = replace(trainer._policy.cohort, least_patients_told=HELD_OUT + 1)
+    trainer._policy = replace(trainer._policy, cohort=few)
+    found = told(trainer, asked())
+    assert found is not None
+    assert found.patients == TRAINED
+
+
+def test_an_exact_profile_and_a_cap_contradict_each_other() -> None:
+    with pytest.raises(ValueError, match="profile_noise_multiplier=0 lets an exact profile leave"):
+        replace(Policy(), may_leave=LeavePolicy(profile_noise_multiplier=0.0))
+
+
+def test_what_was_spent_is_told_with_the_profile_and_has_it(tmp_path: Path) -> None:
+    private = (*PROFILED, "privacy.mechanism=dp_sgd", "privacy.noise_multiplier=1.0")
+    trainer = trainer_with(tmp_path / "a", 3.0)
+    request = replace(request_for(*private, round_number=2, evaluate=True), compare=True)
+    trained = trainer.train(request, initial_weights(*private)).body
+    after = trainer.evaluate(request, initial_weights(*private)).body
+    assert isinstance(trained, TrainReply)
+    assert isinstance(after, EvaluateReply)
+    assert trained.privacy is not None
+    assert after.privacy is not None
+    assert after.privacy.epsilon > trained.privacy.epsilon
+
+
+def test_what_the_site_keeps_and_how_files_came_are_in_the_noises_name(tmp_path: Path) -> None:
+    # The same weights are sent, but other rows come of them: they must not meet the same noise.
+    kept = (*PROFILED, "model.local=['*.bias']")
+    trainer = trainer_with(tmp_path / "a", 3.0)
+    request = replace(request_for(*kept, round_number=2, evaluate=True), compare=True)
+    weights = initial_weights(*kept)
+    profiles = []
+    for _ in range(2):
+        body = trainer.evaluate(request, weights).body
+        assert isinstance(body, EvaluateReply)
+        assert body.profile is not None
+        profiles.append(body.profile)
+        trainer.train(request, weights)
+    first, second = profiles
+    assert first.parts["features"] != second.parts["features"]
+    # What did not change has other noise too.
+    assert first.parts["intensity"] != second.parts["intensity"]
+    assert [c.noise_multiplier for c in charges_at(tmp_path / "a")].count(3.0) == 2
 
 
 def test_a_profile_over_a_cap_is_refused_before_the_study_begins(tmp_path: Path) -> None:

@@ -397,7 +397,9 @@ def test_an_evaluation_can_be_stopped_within_a_batch(tmp_path: Path) -> None:
 
 
 def test_a_study_over_the_cap_is_refused_before_its_first_round(tmp_path: Path) -> None:
-    capped = replace(open_policy(), privacy=PrivacyPolicy(max_epsilon_study=1.0, max_delta=1.0))
+    silent = replace(open_policy().may_leave, profile_noise_multiplier=None)
+    caps = PrivacyPolicy(max_epsilon_study=1.0, max_delta=1.0)
+    capped = replace(open_policy(), privacy=caps, may_leave=silent)
     trainer = with_policy(pictures_site(tmp_path / "a"), capped)
     overrides = (*SGD, *PRIVATE)
     with pytest.raises(RefusalError, match="over this site's cap of 1"):

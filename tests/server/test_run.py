@@ -10,9 +10,10 @@ import torch
 from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 
-from common.contract import Description, Estimate, Refusal, Request
+from common.contract import Description, Estimate, Profile, Refusal, Request
 from common.files import read_json
 from common.messages import reply, unpack_weights
+from common.profile import sizes_of
 from common.schema import SettingsError
 from common.study import Study
 from common.tensor_files import read_tensors
@@ -253,6 +254,38 @@ def test_a_metric_that_cannot_be_costs_its_site_alone(tmp_path: Path) -> None:
     assert run(tmp_path, app, "rounds=3").status == "partial"
     result = read_json(tmp_path / RESULT)
     assert "not from 0 to 1" in result["rounds"][1]["missing"]["st-b"]
+
+
+def test_a_profile_that_cannot_be_costs_its_site_its_place_on_the_map_alone(
+    tmp_path: Path,
+) -> None:
+    sizes = sizes_of(study_from(*PICTURES))
+
+    def told(site: str, patients: int) -> Profile:
+        parts = {name: [0.1] * size for name, size in sizes.items()}
+        return Profile(
+            patients=10_000_000 if site == "st-b" else patients, noise_std=0.0, parts=parts
+        )
+
+    app = numbers_app(PATIENTS, profile=told)
+    assert run(tmp_path, app, "evaluation=shift").status == "completed"
+    shift = read_json(tmp_path / RESULT)["shift"]
+    assert set(shift["distance"]["appearance"]) == {"st-a", "st-c"}
+    assert shift["distance"]["appearance"]["st-a"]["st-c"] == 0
+    events = [json.loads(line) for line in (tmp_path / EVENTS).read_text().splitlines()]
+    (refused,) = [event for event in events if event["event"] == "profile refused"]
+    assert (refused["site"], refused["why"]) == (
+        "st-b",
+        "it tells a profile of other patients than it has",
+    )
+
+
+def test_a_profile_that_nobody_asked_for_is_not_kept(tmp_path: Path) -> None:
+    sizes = sizes_of(study_from(*PICTURES))
+    parts = {name: [0.1] * size for name, size in sizes.items()}
+    app = numbers_app(PATIENTS, profile=lambda _, n: Profile(patients=n, noise_std=0, parts=parts))
+    run(tmp_path, app, "evaluation=shift", "evaluation.profile=null")
+    assert "distance" not in read_json(tmp_path / RESULT)["shift"]
 
 
 def test_a_site_that_is_to_be_tested_evaluates_and_never_trains(tmp_path: Path) -> None:

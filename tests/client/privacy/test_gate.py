@@ -517,6 +517,7 @@ def test_a_profile_leaves_rounded_and_with_the_noise_that_it_has() -> None:
         (replace(PROFILED, profile={"y": 2}), WITH_PROFILE),
         (replace(PROFILED, profile_noise_multiplier=1.9), WITH_PROFILE),
         (replace(PROFILED, patients_held_out=PATIENTS + 1), WITH_PROFILE),
+        (replace(PROFILED, patients_held_out=9), WITH_PROFILE),
     ],
 )
 def test_a_profile_that_may_not_leave_stays(limits: Limits, policy: Policy) -> None:

@@ -1,5 +1,6 @@
 """What the centre's doors let in, tried from outside on a server that runs."""
 
+import socket
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from client.enrolment import Membership, enroll, join, membership
 from client.fleet import ConnectionLostError, connected
 from common.certificates import read_private_key
+from server.daemon.listener import MOST_OF_A_SITE
 from server.federation.enrolment import admit, revoke
 from server.federation.home import FederationSettings, make_home
 from simulation.chaos.federation import Federation
@@ -130,6 +132,31 @@ def test_a_site_cannot_sign_as_another(centre: Federation) -> None:
         connected(door, _key(south)),
     ):
         pytest.fail("the centre took another site's key")
+
+
+def test_a_site_holds_so_many_connections_at_most(centre: Federation) -> None:
+    tls = _as(_member(centre, "north"), centre)
+    held: list[ssl.SSLSocket] = []
+    try:
+        for _ in range(MOST_OF_A_SITE + 4):
+            plain = socket.create_connection(("127.0.0.1", centre.port), 10.0)
+            held.append(tls.wrap_socket(plain, server_hostname="127.0.0.1"))
+        last = held[-1]
+        last.settimeout(5.0)
+        # Closed without a word, where one that is let in would wait for its request.
+        assert last.recv(1) == b""
+    finally:
+        for connection in held:
+            connection.close()
+
+    def let_in() -> bool:
+        with _door(centre, tls) as door:
+            try:
+                return door.post("/v1/wardround/word", json={"session": "s"}).status_code == 200
+            except REFUSED:
+                return False
+
+    until("closed connections count no more", let_in, 30.0)
 
 
 def test_a_revoked_site_is_refused_at_once_on_an_open_connection(

@@ -3,21 +3,15 @@ from typing import Any
 
 import pytest
 
-from common.contract import Estimate, EvaluateReply, Profile, TrainReply
-from common.profile import sizes_of
+from common.contract import Estimate, EvaluateReply, TrainReply
 from server.evaluation.checked import impossible
 from tests.builders import SLICES, study_from
 
 STUDY = study_from(*SLICES, "evaluation=shift")
-SIZES = sizes_of(STUDY)
 
 
 def told(value: float | None, low: float | None = None, high: float | None = None) -> Estimate:
     return Estimate(value=value, low=low, high=high, n=9)
-
-
-def profile(parts: dict[str, list[float]]) -> Profile:
-    return Profile(patients=9, noise_std=0.0, parts=parts)
 
 
 GOOD = EvaluateReply(
@@ -27,7 +21,6 @@ GOOD = EvaluateReply(
     estimates={"dice": told(0.8, 0.7, 0.9), "hd95_mm": told(30.0)},
     others={"local": {"dice": told(None)}},
     gains={"local": {"dice": told(-0.2, -1.0, 0.1)}},
-    profile=profile({name: [0.0] * size for name, size in SIZES.items()}),
 )
 
 
@@ -47,8 +40,6 @@ def test_what_a_metric_can_be_passes() -> None:
         ({"others": {"local": {"dice": told(2.0)}}}, "from 0 to 1"),
         ({"gains": {"local": {"dice": told(1.5)}}}, "from -1 to 1"),
         ({"gains": {"local": {"secret": told(0.5)}}}, "does not have"),
-        ({"profile": profile({"secret": [0.0]})}, "other parts"),
-        ({"profile": profile({n: [2e3] * size for n, size in SIZES.items()})}, "not possible"),
     ],
 )
 def test_what_it_cannot_be_is_told(changes: dict[str, Any], why: str) -> None:

@@ -4,10 +4,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from common.contract import Profile
+from common.contract import MAX_PATIENTS, Profile
+from common.profile import sizes_of
 from common.tasks.task import Metric
-from server.evaluation.prediction import drops_of, mixture_of, predicted_drop, scored
+from server.evaluation.prediction import (
+    drop_of,
+    far_from_others,
+    floors_of,
+    mixture_of,
+    predicted_drop,
+    scored,
+    told_by_profiles,
+)
+from tests.builders import SLICES, study_from
 
+STUDY = study_from(*SLICES)
 DICE = Metric(True, "", "overlap")
 
 
@@ -40,9 +51,8 @@ def test_too_few_sites_give_no_line(distances: list[float]) -> None:
 
 def test_a_drop_is_against_the_mean_of_the_others() -> None:
     values = {"a": 0.8, "b": 0.6, "c": 0.1}
-    assert drops_of(values, DICE)["c"] == pytest.approx(0.6)
-    assert drops_of(values, Metric(False, "mm", "distance"))["c"] == pytest.approx(-0.6)
-    assert drops_of({"a": 0.8}, DICE) == {}
+    assert drop_of("c", values, DICE) == pytest.approx(0.6)
+    assert drop_of("c", values, Metric(False, "mm", "distance")) == pytest.approx(-0.6)
 
 
 def test_a_mixture_is_the_profile_of_all_patients() -> None:
@@ -54,12 +64,46 @@ def test_a_mixture_is_the_profile_of_all_patients() -> None:
     assert both.noise_std == pytest.approx(np.hypot(0.25 * 0.3, 0.75 * 0.1))
 
 
-def test_each_site_is_predicted_by_a_line_that_does_not_know_it() -> None:
-    distances = {f"s{i}": i / 10 for i in range(6)}
-    drops = {site: 0.2 * far for site, far in distances.items()}
-    drops["s5"] = 9.0
-    told = scored(distances, drops)
-    assert told["sites"]["s5"]["predicted"] == pytest.approx(0.1)
-    assert not told["sites"]["s5"]["low"] <= 9.0 <= told["sites"]["s5"]["high"]
-    assert told["covered"] < 6
-    assert scored({"a": 0.1}, {"a": 0.2})["sites"] == {}
+def at(brightness: float, noise_std: float = 0.0, patients: int = 10) -> Profile:
+    sizes = sizes_of(STUDY)
+    parts = {name: [0.0] * size for name, size in sizes.items()}
+    parts["appearance"] = [brightness] * sizes["appearance"]
+    parts["strata"] = [1.0] + [0.0] * (sizes["strata"] - 1)
+    parts["intensity"] = [1.0] + [0.0] * (sizes["intensity"] - 1)
+    return Profile(patients=patients, noise_std=noise_std, parts=parts)
+
+
+PROFILES = {f"s{i}": at(place) for i, place in enumerate([0.0, 0.01, 0.02, 0.05, 0.09, 0.2])}
+VALUES = {"s0": 0.8, "s1": 0.81, "s2": 0.79, "s3": 0.77, "s4": 0.7, "s5": 0.5}
+
+
+def test_a_sites_line_is_made_as_if_it_did_not_exist() -> None:
+    told = scored(PROFILES, VALUES, DICE)["sites"]["s5"]
+    known = [name for name in PROFILES if name != "s5"]
+    profiles, values = ({n: of[n] for n in known} for of in (PROFILES, VALUES))
+    far = [far_from_others(name, profiles) for name in known]
+    line = stats.linregress(far, [drop_of(name, values, DICE) for name in known])
+    assert told["predicted"] == pytest.approx(line.intercept + line.slope * told["distance"])
+    changed = scored(PROFILES, {**VALUES, "s5": 0.1}, DICE)["sites"]["s5"]
+    assert changed["predicted"] == told["predicted"]
+    assert changed["drop"] > told["drop"]
+
+
+def test_without_a_line_nothing_is_told() -> None:
+    few = {name: PROFILES[name] for name in ("s0", "s1", "s2")}
+    assert scored(few, {name: VALUES[name] for name in few}, DICE)["sites"] == {}
+    equal = {name: at(0.1) for name in VALUES}
+    assert scored(equal, VALUES, DICE)["sites"] == {}
+
+
+def test_the_largest_cohorts_that_can_be_told_have_a_mixture() -> None:
+    huge = {name: at(0.1, patients=MAX_PATIENTS) for name in ("a", "b", "c")}
+    assert told_by_profiles(huge, VALUES, STUDY, DICE)["prediction"]["sites"] == {}
+
+
+def test_equal_sites_show_the_floor_through_noise_alone() -> None:
+    silent = floors_of(list(PROFILES.values()), STUDY)
+    assert set(silent.values()) == {0.0}
+    noisy = floors_of([at(0.1, noise_std=0.05)] * 4, STUDY)
+    assert noisy["intensity"] > 0.1
+    assert noisy["frechet"] > 0

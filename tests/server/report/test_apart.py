@@ -22,6 +22,7 @@ def shift_of(points: list[tuple[float, float]]) -> dict[str, Any]:
     return {
         "distance": {"appearance": of, "mmd": of},
         "noise": dict.fromkeys(sites, 0.0),
+        "floor": {"appearance": 0.0, "mmd": 0.0},
         "prediction": {
             "measure": "appearance",
             "sites": {site: dict(numbers) for site in sites},
