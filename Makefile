@@ -42,8 +42,13 @@ images-check: $(VENV)/images/.done
 	$(VENV)/images/bin/hadolint docker/*.Dockerfile
 	$(VENV)/images/bin/check-jsonschema --builtin-schema vendor.compose-spec \
 		docker/base.yaml docker/compose.yaml docker/compose.site.yaml
-	! docker compose version >/dev/null 2>&1 || \
-		docker compose -f docker/compose.yaml --env-file docker/.env.example config --quiet
+	# Neither needs an engine; Debian's docker-compose is the older of the two.
+	for compose in "docker compose" docker-compose; do \
+		! $$compose version >/dev/null 2>&1 || { \
+			$$compose -f docker/compose.yaml --env-file docker/.env.example config --quiet && \
+			SITE=/etc/wardround DATA=/srv/study \
+				$$compose -f docker/compose.site.yaml config --quiet; } || exit 1; \
+	done
 
 $(VENV)/images/.done: Makefile
 	test -x $(VENV)/images/bin/python || $(PYTHON) -m venv $(VENV)/images

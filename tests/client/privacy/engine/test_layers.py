@@ -260,7 +260,19 @@ def test_no_batch_gradient_of_the_weights_is_made() -> None:
     assert all(p.grad is None for p in network.parameters())
 
 
-def test_under_mixed_precision_the_gradients_are_those_of_mixed_precision() -> None:
+@pytest.mark.parametrize("standardised", [False, True])
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+        ),
+    ],
+)
+def test_under_mixed_precision_the_gradients_are_those_of_mixed_precision(
+    device: str, standardised: bool
+) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1),
@@ -271,10 +283,11 @@ def test_under_mixed_precision_the_gradients_are_those_of_mixed_precision() -> N
         nn.Flatten(),
         nn.Linear(64, 3),
     )
-    images = random(4, 1, 8, 8)
+    network = (standardise(network) if standardised else network).to(device)
+    images = random(4, 1, 8, 8).to(device)
 
     def loss(inputs: Tensor) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(device, dtype=torch.bfloat16):
             outputs = network(inputs)
         return torch.sin(outputs.float()).sum(1).mean()
 
