@@ -87,16 +87,15 @@ class Appraisal:
         work = self.work
         if not work.cohort.held_out.num_patients:
             return
+        on_batch = partial(self.on_progress, 0, 0)
+        probabilities = predict(
+            work.model, work.cohort.held_out, work.task, self.place.device, on_batch
+        )
         try:
             # Loads matplotlib, which no round needs.
             from client.page import write_page
 
-            path = write_page(
-                self.folder,
-                self.place.site,
-                work,
-                predict(work.model, work.cohort.held_out, work.task, self.place.device),
-            )
+            path = write_page(self.folder, self.place.site, work, probabilities)
             self.log.info("the worst held-out patients of the final model: %s", path)
         except Exception:
             self.log.exception("the site's own page was not written")
