@@ -74,7 +74,9 @@ def load_site(path: Path) -> Site:
     try:
         values = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path} cannot be read as a site's settings: {error}") from error
+        raise SettingsError(
+            f"{path} cannot be read as a site's settings: {error}; name another with --site"
+        ) from error
     if not isinstance(values, dict):
         raise SettingsError(f"{path} holds no settings; a site's has name and manifest at least")
     return typed({**values, "folder": str(path.resolve().parent)}, Site, "site")

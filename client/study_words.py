@@ -80,7 +80,11 @@ def _costs(study: Study, policy: Policy) -> str:
         training = f"epsilon {study.privacy.target_epsilon:g} a patient at most for its training"
     else:
         training = "as many patients as train here decide"
-    return f"{training}; this site's policy ends it at {cap:g}, metrics and profile included"
+    told = f"{training}; this site's policy ends it at {cap:g}, metrics and profile included"
+    target, noised = study.privacy.target_epsilon, policy.may_leave.metrics_noise_multiplier > 0
+    if noised and target is not None and target >= cap:
+        return f"{told}, so it will be REFUSED: ask for a privacy.target_epsilon well under {cap:g}"
+    return told
 
 
 def _own_models(study: Study, policy: Policy) -> str:

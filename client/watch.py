@@ -59,13 +59,18 @@ def dates_of(rows: Sequence[Row]) -> dict[str, date]:
     """
     found: dict[str, date] = {}
     for row in rows:
-        text = row.covariates.get(COLUMN, "")
+        text = row.covariates.get(COLUMN)
+        if text is None:
+            raise ValueError(
+                f"the manifest has no column {COLUMN}, or an empty cell for {row.image}; give it "
+                "the day of each image, as 2026-03-31"
+            )
         try:
             day = date.fromisoformat(text)
         except ValueError as error:
             raise ValueError(
-                f"{row.image}: its {COLUMN} {text!r} is no day; give the manifest a column "
-                f"{COLUMN} with the day of each image, as 2026-03-31"
+                f"{row.image}: its {COLUMN} {text!r} in the manifest is no day; give the day of "
+                "the image, as 2026-03-31"
             ) from error
         found[row.patient] = min(day, found.get(row.patient, day))
     return found

@@ -39,6 +39,7 @@ class Progress:
         )
         self._rounds = self._bars.add_task("making the hospitals", total=None)
         self._waiting: list[str] = []
+        self._absent: dict[str, str] = {}
 
     @contextmanager
     def watching(self, folder: Path) -> Iterator[None]:
@@ -86,6 +87,16 @@ class Progress:
         self._bars.update(
             self._rounds, total=event["rounds"], completed=event["done"], description="sites join"
         )
+
+    def _on_waiting(self, event: dict[str, Any]) -> None:
+        # It comes every few seconds; a person reads it once, and again when it changes.
+        for site, why in sorted(event["absent"].items()):
+            if self._absent.get(site) != why:
+                self._say(f"waiting for {escape(site)}: {escape(why)}")
+        self._absent = dict(event["absent"])
+
+    def _on_profile_refused(self, event: dict[str, Any]) -> None:
+        self._say(f"not on the map: {escape(event['site'])}: {escape(event['why'])}")
 
     def _on_enrolled(self, event: dict[str, Any]) -> None:
         self._say(f"{len(event['sites'])} sites: {', '.join(event['sites'])}")

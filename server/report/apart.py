@@ -10,13 +10,13 @@ from server.report.reading import Result
 from server.report.words import number
 
 _ABOUT = {
-    "intensity": "how bright the voxels are (Wasserstein, in units of the normalised image)",
-    "appearance": "the mean image in coarse blocks (in units of the normalised image)",
-    "acquisition": "voxel size and matrix of the files",
-    "frechet": "Fréchet distance in the model's feature space",
-    "mmd": "maximum mean discrepancy in the model's feature space",
-    "label_shift": "of the shift of the features: what other cases make",
-    "covariate_shift": "of the shift of the features: what other looks of the same cases make",
+    "intensity": "how bright the images are (Wasserstein; 1 is a standard deviation of an image)",
+    "appearance": "where they are bright, in coarse blocks (1 is a standard deviation of an image)",
+    "acquisition": "voxel size and matrix of the files (logarithms, without a unit)",
+    "frechet": "how differently the model sees them (Fréchet distance, without a unit)",
+    "mmd": "how differently the model sees them (maximum mean discrepancy, without a unit)",
+    "label_shift": "what of it comes of other cases, as more lesions (features, without a unit)",
+    "covariate_shift": "what of it comes of other images of like cases (features, without a unit)",
 }
 
 

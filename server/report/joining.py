@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from server.report.reading import Result
+from server.report.reading import Result, higher_is_better
 from server.report.words import NOT_DEFINED, number
 
+LEAST_GAIN = 0.01
+"""Of the mean over the untrained model, below which a study has taught its model nothing."""
 _ABOUT = {
     "federated": "the model of this study",
     "local": "each site's own model, at home",
@@ -103,7 +105,22 @@ def summary_sentence(result: Result) -> str:
     return (
         f"Of {len(verdicts)} hospitals: {counts}. The model does worst at {about['worst_site']}: "
         f"a {shift['metric']} of {number(about['worst'])}, where the mean is "
-        f"{number(about['mean'])}."
+        f"{number(about['mean'])}.{_hardly_learned(result, about['mean'])}"
+    )
+
+
+def _hardly_learned(result: Result, mean: float) -> str:
+    """Return a warning where the model is what it was before any training: no verdict means much."""
+    name = result["shift"]["metric"]
+    before = ((result.get("initial") or {}).get("mean") or {}).get(name)
+    if before is None:
+        return ""
+    gained = mean - before if higher_is_better(result, name) else before - mean
+    if gained >= LEAST_GAIN:
+        return ""
+    return (
+        f" But it has hardly learned anything: untrained it had {number(before)}. Whom it helps says "
+        "little then."
     )
 
 

@@ -68,6 +68,13 @@ def test_the_summary_names_the_worst_site(result: dict[str, Any]) -> None:
     )
 
 
+def test_a_model_that_learned_nothing_is_told_as_such(result: dict[str, Any]) -> None:
+    result["initial"] = {"mean": {"dice": 0.1}}
+    assert "hardly" not in summary_sentence(result)
+    result["initial"] = {"mean": {"dice": 0.645}}
+    assert "hardly learned anything: untrained it had 0.645" in summary_sentence(result)
+
+
 def test_the_federated_model_is_the_first_row_and_the_best_cell_the_darkest(
     result: dict[str, Any],
 ) -> None:
