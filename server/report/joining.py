@@ -110,7 +110,7 @@ def summary_sentence(result: Result) -> str:
 
 
 def _hardly_learned(result: Result, mean: float) -> str:
-    """Return a warning where the model is what it was before any training: no verdict means much."""
+    """Return a warning where the model is what it was untrained, so that no verdict means much."""
     name = result["shift"]["metric"]
     before = ((result.get("initial") or {}).get("mean") or {}).get(name)
     if before is None:
@@ -119,8 +119,8 @@ def _hardly_learned(result: Result, mean: float) -> str:
     if gained >= LEAST_GAIN:
         return ""
     return (
-        f" But it has hardly learned anything: untrained it had {number(before)}. Whom it helps says "
-        "little then."
+        f" But it has hardly learned anything: untrained it had {number(before)}. Whom it helps "
+        "says little then."
     )
 
 
