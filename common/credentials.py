@@ -123,8 +123,9 @@ class Credentials:
                 return certificate, certificate_pem(certificate) + private_pem(key)
             except CertificateError as error:
                 # A change of the pair shows in the certificate, and the key follows at once: what
-                # fails twice with the same certificate was not merely caught in a change.
-                if content == failed_with:
+                # fails twice with one certificate, there before and after, was caught in no change.
+                still = self.certificate.read_bytes() if self.certificate.exists() else b""
+                if content == failed_with == still:
                     raise CertificateError(f"{self.certificate}: {error}") from error
                 failed_with = content
 
