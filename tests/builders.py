@@ -19,6 +19,7 @@ from PIL import Image
 from client.cohort import Samples
 from client.privacy.ledger import ledgers_in
 from client.privacy.policy import open_policy
+from client.trainer import Trainer
 from common.accounting import PrivateSteps
 from common.config import load_study, study_digest
 from common.contract import (
@@ -64,12 +65,27 @@ def study_from(*overrides: str) -> Study:
     return load_study(overrides)
 
 
-def request_for(*overrides: str, round_number: int = 1, evaluate: bool = False) -> Request:
+def request_for(
+    *overrides: str, round_number: int = 1, evaluate: bool = False, compare: bool = False
+) -> Request:
     """Return what a server of the study asks."""
     reference = StudyReference(
         overrides=list(overrides), digest=study_digest(study_from(*overrides))
     )
-    return Request(study=reference, round=round_number, evaluate=evaluate)
+    return Request(study=reference, round=round_number, evaluate=evaluate, compare=compare)
+
+
+def after_the_rounds(*overrides: str) -> Request:
+    """Return what a server asks when the rounds of the study, two, are over."""
+    return request_for(*overrides, round_number=2, evaluate=True, compare=True)
+
+
+def compared_by(trainer: Trainer, *overrides: str) -> EvaluateReply:
+    """Return what a site tells then."""
+    released = trainer.evaluate(after_the_rounds(*overrides), initial_weights(*overrides))
+    assert released.weights is None
+    assert isinstance(released.body, EvaluateReply)
+    return released.body
 
 
 def initial_weights(*overrides: str) -> Arrays:

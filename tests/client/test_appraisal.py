@@ -12,6 +12,7 @@ from common.contract import EvaluateReply, Profile, RefusalError, Request, Train
 from common.profile import noise_std, sizes_of
 from tests.builders import (
     PICTURES,
+    after_the_rounds,
     charges_at,
     initial_weights,
     pictures_site,
@@ -37,11 +38,6 @@ def trainer_with(folder: Path, multiplier: float | None) -> Trainer:
     return trainer
 
 
-def asked(round_number: int = 2, compare: bool = True) -> Request:
-    request = request_for(*PROFILED, round_number=round_number, evaluate=True)
-    return replace(request, compare=compare)
-
-
 def told(trainer: Trainer, request: Request) -> Profile | None:
     body = trainer.evaluate(request, initial_weights(*PROFILED)).body
     assert isinstance(body, EvaluateReply)
@@ -50,13 +46,13 @@ def told(trainer: Trainer, request: Request) -> Profile | None:
 
 def test_by_default_no_profile_leaves(tmp_path: Path) -> None:
     assert Policy().may_leave.profile_noise_multiplier is None
-    assert told(trainer_with(tmp_path / "a", None), asked()) is None
+    assert told(trainer_with(tmp_path / "a", None), after_the_rounds(*PROFILED)) is None
     assert not charges_at(tmp_path / "a")
 
 
 def test_a_noised_profile_is_charged_once_and_the_same_when_asked_again(tmp_path: Path) -> None:
     trainer = trainer_with(tmp_path / "a", 3.0)
-    first, again = (told(trainer, asked()) for _ in range(2))
+    first, again = (told(trainer, after_the_rounds(*PROFILED)) for _ in range(2))
     assert first is not None
     assert first == again
     assert first.patients == TRAINED + HELD_OUT
@@ -65,21 +61,24 @@ def test_a_noised_profile_is_charged_once_and_the_same_when_asked_again(tmp_path
     assert {name: len(numbers) for name, numbers in first.parts.items()} == dict(sizes)
     (charge,) = charges_at(tmp_path / "a")
     assert (charge.noise_multiplier, charge.sample_rate, charge.steps) == (3.0, 1.0, 1)
-    other = told(trainer_with(tmp_path / "b", 3.0), asked())
+    other = told(trainer_with(tmp_path / "b", 3.0), after_the_rounds(*PROFILED))
     assert other is not None
     assert other.parts != first.parts
 
 
 def test_an_exact_profile_stands_in_the_ledger_as_unprotected(tmp_path: Path) -> None:
-    found = told(trainer_with(tmp_path / "a", 0.0), asked())
+    found = told(trainer_with(tmp_path / "a", 0.0), after_the_rounds(*PROFILED))
     assert found is not None
     assert found.noise_std == 0
     assert charges_at(tmp_path / "a") == [unprotected_release()]
 
 
-@pytest.mark.parametrize("request_", [asked(round_number=1), asked(compare=False)])
-def test_it_is_told_after_the_last_round_alone(tmp_path: Path, request_: Request) -> None:
-    assert told(trainer_with(tmp_path / "a", 3.0), request_) is None
+@pytest.mark.parametrize("change", [{"round": 1}, {"compare": False}])
+def test_it_is_told_after_the_last_round_alone(tmp_path: Path, change: dict[str, int]) -> None:
+    assert (
+        told(trainer_with(tmp_path / "a", 3.0), replace(after_the_rounds(*PROFILED), **change))
+        is None
+    )
     assert not charges_at(tmp_path / "a")
 
 
@@ -87,14 +86,14 @@ def test_of_too_few_patients_none_is_told(tmp_path: Path) -> None:
     trainer = trainer_with(tmp_path / "a", 3.0)
     few = replace(trainer._policy.cohort, least_patients_told=TRAINED + HELD_OUT + 1)
     trainer._policy = replace(trainer._policy, cohort=few)
-    assert told(trainer, asked()) is None
+    assert told(trainer, after_the_rounds(*PROFILED)) is None
 
 
 def test_a_side_of_too_few_patients_is_left_out(tmp_path: Path) -> None:
     trainer = trainer_with(tmp_path / "a", 3.0)
     few = replace(trainer._policy.cohort, least_patients_told=HELD_OUT + 1)
     trainer._policy = replace(trainer._policy, cohort=few)
-    found = told(trainer, asked())
+    found = told(trainer, after_the_rounds(*PROFILED))
     assert found is not None
     assert found.patients == TRAINED
 
@@ -107,7 +106,7 @@ def test_an_exact_profile_and_a_cap_contradict_each_other() -> None:
 def test_what_was_spent_is_told_with_the_profile_and_has_it(tmp_path: Path) -> None:
     private = (*PROFILED, "privacy.mechanism=dp_sgd", "privacy.noise_multiplier=1.0")
     trainer = trainer_with(tmp_path / "a", 3.0)
-    request = replace(request_for(*private, round_number=2, evaluate=True), compare=True)
+    request = after_the_rounds(*private)
     trained = trainer.train(request, initial_weights(*private)).body
     after = trainer.evaluate(request, initial_weights(*private)).body
     assert isinstance(trained, TrainReply)
@@ -121,7 +120,7 @@ def test_what_the_site_keeps_and_how_files_came_are_in_the_noises_name(tmp_path:
     # The same weights are sent, but other rows come of them: they must not meet the same noise.
     kept = (*PROFILED, "model.local=['*.bias']")
     trainer = trainer_with(tmp_path / "a", 3.0)
-    request = replace(request_for(*kept, round_number=2, evaluate=True), compare=True)
+    request = after_the_rounds(*kept)
     weights = initial_weights(*kept)
     profiles = []
     for _ in range(2):

@@ -2,6 +2,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import httpx
@@ -65,3 +66,10 @@ def test_new_work_and_a_new_session_are_told_at_once(centre: Centre, teller: Tel
     teller.begin_session()
     first = centre.words[0]["session"]
     until("the session is told", lambda: centre.words[-1]["session"] != first, EVERY_S / 2)
+    said = [(word["run"], word["session"] == first) for word in centre.words]
+    assert [word for word, _ in groupby(said)] == [
+        ("", True),
+        (WORK.run, True),
+        ("", True),
+        ("", False),
+    ]
