@@ -256,15 +256,15 @@ class Trainer:
         on_progress: OnProgress,
     ) -> Kept:
         self._load(work, weights)
-        estimates = {}
-        if request.evaluate:
-            appraisal = self._appraisal(work, account, request, on_progress)
-            estimates = appraisal.scores(weights).estimates
+        appraisal = self._appraisal(work, account, request, on_progress)
+        estimates = appraisal.scores(weights).estimates if request.evaluate else {}
         controls = self._controls(work, weights)
         outcome, own = local_round(
             work, self._place(), request.round, names.release, controls, on_progress
         )
         state = state_of(work.model)
+        wanted = request.evaluate and work.study.strategy.generalisation_step is not None
+        trained = appraisal.scores(arrays_of(state)).estimates if wanted else {}
         reply = TrainReply(
             site=self.site.name,
             round=request.round,
@@ -273,6 +273,7 @@ class Trainer:
             seconds=round(time.monotonic() - began, 3),
             train_loss=outcome.mean_loss,
             estimates=estimates,
+            trained=trained,
         )
         kept = Kept(
             asked=names.asked,

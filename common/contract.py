@@ -126,6 +126,8 @@ class TrainReply:
     """Mean over the steps; None with differential privacy, whose budget does not cover it."""
     estimates: dict[str, Estimate] = field(default_factory=dict)
     """The incoming model on the held-out patients; empty where not asked or none held out."""
+    trained: dict[str, Estimate] = field(default_factory=dict)
+    """The model that the round made of it at the site; empty unless the study weights by it."""
     privacy: PrivacySpent | None = None
 
     def __post_init__(self) -> None:

@@ -203,6 +203,9 @@ class StrategyConfig:
     fairness_q: float | None = None
     """q-FFL: a site's weight is multiplied by how far the incoming model is from the best there, to
     the power q; null: it is not."""
+    generalisation_step: float | None = None
+    """FedDG-GA: share of the weights that moves, in the first round, to the sites where averaging
+    costs most; null: the weights are weight_by's."""
     tested: list[str] | None = None
     """Sites that are asked to evaluate the model and never to train it; null: none."""
 
@@ -216,6 +219,15 @@ class StrategyConfig:
         positive(**{"strategy.stall_timeout_s": self.stall_timeout_s})
         if self.fairness_q is not None:
             positive(**{"strategy.fairness_q": self.fairness_q})
+        if self.generalisation_step is not None:
+            in_range(0.0, 1.0, **{"strategy.generalisation_step": self.generalisation_step})
+            positive(**{"strategy.generalisation_step": self.generalisation_step})
+            if self.fairness_q is not None:
+                raise ValueError(
+                    f"strategy.generalisation_step={self.generalisation_step:g} and "
+                    f"strategy.fairness_q={self.fairness_q:g} both set the sites' weights; set one "
+                    "of them to null"
+                )
         if self.averaged_rounds is not None:
             positive(**{"strategy.averaged_rounds": self.averaged_rounds})
 
@@ -267,11 +279,12 @@ class Study:
         positive(rounds=self.rounds, evaluate_every=self.evaluate_every)
         if self.strategy.control_variates:
             self._check_control_variates()
-        if self.strategy.fairness_q is not None and self.evaluate_every != 1:
-            raise ValueError(
-                f"evaluate_every={self.evaluate_every} leaves rounds without metrics, by which "
-                "strategy.fairness_q weights the sites; set evaluate_every to 1"
-            )
+        for name in ("fairness_q", "generalisation_step"):
+            if getattr(self.strategy, name) is not None and self.evaluate_every != 1:
+                raise ValueError(
+                    f"evaluate_every={self.evaluate_every} leaves rounds without metrics, by which "
+                    f"strategy.{name} weights the sites; set evaluate_every to 1"
+                )
         if self.privacy.private and self.training.grad_clip_norm is not None:
             raise ValueError(
                 f"training.grad_clip_norm={self.training.grad_clip_norm} has no effect with "

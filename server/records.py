@@ -38,6 +38,10 @@ class SiteRound:
     before: dict[str, Estimate]
     """The round's incoming model on the site's held-out patients; empty where not asked."""
     privacy: PrivacySpent | None
+    weight: float
+    """What the update counted for in the mean."""
+    after: dict[str, Estimate] = field(default_factory=dict)
+    """The site's own update there; empty unless the study weights by it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -170,7 +170,7 @@ def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | No
     parts: dict[str, SiteRound] = {}
     missing: dict[str, str] = {}
     spent = dict(kept.progress.spent)
-    updates = _accepted(run, number, kept.model, evaluate, cohort, parts, missing, spent)
+    updates = _accepted(run, number, kept, evaluate, cohort, parts, missing, spent)
     combined = run.strategy.combine(updates)
     if len(parts) < run.study.strategy.quorum or combined is None:
         raise QuorumError(_quorum_text(run, number, parts, missing), spent)
@@ -195,14 +195,23 @@ def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | No
 def _accepted(
     run: Run,
     number: int,
-    model: State,
+    kept: Checkpoint,
     evaluate: bool,
     cohort: Sequence[str],
     parts: dict[str, SiteRound],
     missing: dict[str, str],
     spent: dict[str, PrivacySpent],
 ) -> Iterator[tuple[Arrays, float]]:
+    model = kept.model
     sent = sum(tensor.nbytes for tensor in model.values())
+    name = run.study.task.headline
+    metric = build_task(run.study.task).metrics[name]
+    shares = run.strategy.shares(
+        {site: kept.progress.roster[site].patients_train for site in cohort},
+        kept.progress.rounds,
+        run.study.rounds,
+        (name, metric),
+    )
     for site, reply, weights in run.federation.train(
         cohort, number, model, evaluate, run.study.strategy
     ):
@@ -216,17 +225,17 @@ def _accepted(
             missing[site] = reply.reason
             run.tell("missing", site=site, round=number, why=reply.reason)
             continue
-        parts[site] = _part(reply, weights, sent)
-        name = run.study.task.headline
-        metric = build_task(run.study.task).metrics[name]
-        yield weights, run.strategy.weight(reply.patients, reply.estimates.get(name), metric)
+        told = reply.estimates.get(name)
+        weight = run.strategy.weight(reply.patients, told, metric, shares.get(site))
+        parts[site] = _part(reply, weights, sent, weight)
+        yield weights, weight
 
 
 def _refused(run: Run, reply: TrainReply | EvaluateReply) -> str | None:
     return impossible(reply, run.study)
 
 
-def _part(reply: TrainReply, weights: Arrays, received_bytes: int) -> SiteRound:
+def _part(reply: TrainReply, weights: Arrays, received_bytes: int, weight: float) -> SiteRound:
     return SiteRound(
         seconds=reply.seconds,
         bytes_sent=sum(math.prod(shape) * d.itemsize for shape, d in layout_of(weights).values()),
@@ -235,6 +244,8 @@ def _part(reply: TrainReply, weights: Arrays, received_bytes: int) -> SiteRound:
         train_loss=reply.train_loss,
         before=reply.estimates,
         privacy=reply.privacy,
+        after=reply.trained,
+        weight=weight,
     )
 
 

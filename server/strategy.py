@@ -1,7 +1,8 @@
 """The one Strategy: sampling, combiner and server optimiser; an algorithm is a YAML file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -11,11 +12,16 @@ from common.state import Arrays, State
 from common.study import StrategyConfig
 from common.tasks.task import Metric
 from server.aggregation import weight_of, weighted_mean
+from server.generalisation import adjusted, step_of
 from server.optimizers import Moments, server_step
+from server.records import RoundRecord
 from server.sampling import cohort_of_round
 
 UNTOLD, LEAST = 0.5, 1e-3
 """Distances of a site that tells no metric, and of one whose model could not be better."""
+
+Headline = tuple[str, Metric]
+"""The metric that the sites are weighted by, and its name."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +37,40 @@ class Strategy:
         """Return the sites asked to train in the round."""
         return cohort_of_round(sites, self.config.fraction, self.seed, round_number)
 
-    def weight(self, patients: int, estimate: Estimate | None, metric: Metric) -> float:
-        """Return what a site's update counts for.
+    def shares(
+        self,
+        patients: Mapping[str, int],
+        rounds: Sequence[RoundRecord],
+        of: int,
+        headline: Headline,
+    ) -> dict[str, float]:
+        """Return each site's share with generalisation_step, after these rounds of so many.
+
+        patients: of training, by site. The shares are adjusted after each round by how much worse
+        the incoming model was than the update before it, with the metric's distance in the place of
+        the loss. They serve from the next round on: a round's updates are summed as they come, so
+        its own gaps come too late for it. Empty where the study does not ask.
+        """
+        first = self.config.generalisation_step
+        if first is None:
+            return {}
+        bases = {s: weight_of(count, self.config.weight_by) for s, count in patients.items()}
+        shares = adjusted(bases, {}, 0.0)
+        for earlier, later in pairwise(rounds):
+            step = step_of(first, later.round, of)
+            shares = adjusted(shares, gaps_of(earlier, later, headline), step)
+        return shares
+
+    def weight(
+        self, patients: int, estimate: Estimate | None, metric: Metric, share: float | None = None
+    ) -> float:
+        """Return what a site's update counts for: its patients, or its share where it has one.
 
         estimate: the headline metric of the incoming model at the site. With fairness_q the weight
         is p_k F_k^q, the gradient's of sum_k p_k / (q + 1) F_k^(q + 1) (Li et al., ICLR 2020,
         Eq. 2), with the metric's distance from its best value, over its range, in the place of F_k.
         """
-        base = weight_of(patients, self.config.weight_by)
+        base = weight_of(patients, self.config.weight_by) if share is None else share
         q = self.config.fairness_q
         return base if q is None else base * _distance(estimate, metric) ** q
 
@@ -71,6 +103,20 @@ class Strategy:
         count = min(self.config.averaged_rounds or 0, rounds)
         means = {n: (total / count).to(model[n].dtype) for n, total in sums.items()}
         return {**model, **means}
+
+
+def gaps_of(
+    earlier: RoundRecord, later: RoundRecord, headline: Headline
+) -> dict[str, float | None]:
+    """Return by site how much worse the model that came into `later` is than the update before."""
+    name, metric = headline
+    gaps: dict[str, float | None] = {}
+    for site, part in later.sites.items():
+        own = earlier.sites[site].after.get(name) if site in earlier.sites else None
+        ours = part.before.get(name)
+        told = own is not None and ours is not None and None not in (own.value, ours.value)
+        gaps[site] = _distance(ours, metric) - _distance(own, metric) if told else None
+    return gaps
 
 
 def _distance(estimate: Estimate | None, metric: Metric) -> float:

@@ -112,6 +112,8 @@ class Account:
         if noise and not any(charge.purpose == PROFILE for charge in own):
             more.append(gaussian_release(noise))
         evaluations = 1 + -(-self.study.rounds // self.study.evaluate_every)
+        if self.study.strategy.generalisation_step is not None:
+            evaluations += self.study.rounds
         left = evaluations + self._own_models - told
         if multiplier and left > 0:
             more.append(replace(gaussian_release(multiplier), steps=left))

@@ -165,6 +165,7 @@ def _train_reply(reply: TrainReply, limits: Limits, policy: Policy) -> TrainRepl
         seconds=_number(reply.seconds, 0.0, MOST_SECONDS, SECONDS_DECIMALS),
         train_loss=_loss(reply, private, policy),
         estimates=_estimates(reply.estimates, limits, policy),
+        trained=_estimates(reply.trained, limits, policy),
         privacy=None if reply.privacy is None else _spent(reply.privacy),
     )
 

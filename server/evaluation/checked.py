@@ -14,13 +14,14 @@ def impossible(reply: TrainReply | EvaluateReply, study: Study) -> str | None:
     metrics = build_task(study.task).metrics
     ranges = {name: (metric.low, metric.high) for name, metric in metrics.items()}
     found = _first(reply.estimates, ranges)
-    if isinstance(reply, EvaluateReply):
-        spans = {name: (low - high, high - low) for name, (low, high) in ranges.items()}
-        for told, allowed in ((reply.others, ranges), (reply.gains, spans)):
-            if not set(told) <= set(OTHERS):
-                return "it tells of a model that no site has"
-            for estimates in told.values():
-                found = found or _first(estimates, allowed)
+    if isinstance(reply, TrainReply):
+        return found or _first(reply.trained, ranges)
+    spans = {name: (low - high, high - low) for name, (low, high) in ranges.items()}
+    for told, allowed in ((reply.others, ranges), (reply.gains, spans)):
+        if not set(told) <= set(OTHERS):
+            return "it tells of a model that no site has"
+        for estimates in told.values():
+            found = found or _first(estimates, allowed)
     return found
 
 

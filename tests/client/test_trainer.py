@@ -361,6 +361,27 @@ def test_noised_metrics_are_charged_once_and_told_the_same_again(tmp_path: Path)
     ]
 
 
+def test_a_study_that_weights_by_it_hears_how_good_the_update_is_where_it_was_made(
+    tmp_path: Path,
+) -> None:
+    adjusted = (*SGD, "strategy=feddg_ga", "training.lr=0.5")
+    leaves = LeavePolicy(metrics={"auroc": 2}, metrics_noise_multiplier=3.0)
+    path = pictures_site(tmp_path / "a", train=8, test=12)
+    asked = request_for(*adjusted, evaluate=True)
+    body, update = bodies(trainer_at(path).train(asked, initial_weights(*adjusted)))
+    assert body.trained != body.estimates
+    assert body.trained == trainer_at(path).evaluate(asked, update).body.estimates
+    noised = with_policy(
+        pictures_site(tmp_path / "b", train=8, test=12), replace(open_policy(), may_leave=leaves)
+    )
+    noised.train(asked, initial_weights(*adjusted))
+    metrics = PrivateSteps(noise_multiplier=3.0, sample_rate=1.0, steps=1)
+    assert charges_at(tmp_path / "b").count(metrics) == 2
+    assert not bodies(noised.train(request_for(*SGD, evaluate=True), initial_weights(*SGD)))[
+        0
+    ].trained
+
+
 def test_a_site_without_a_policy_file_refuses_what_it_has_not_approved(tmp_path: Path) -> None:
     path = pictures_site(tmp_path / "a", train=20, test=10)
     path.write_text(path.read_text().replace("policy: policy.yaml\n", ""))

@@ -21,6 +21,7 @@ PART = SiteRound(
     train_loss=None,
     before={"dice": Estimate(value=0.1 + 0.2, low=None, high=1.0, n=4)},
     privacy=SPENT,
+    weight=3.0,
 )
 RECORD = RoundRecord(
     round=1,

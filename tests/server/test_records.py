@@ -36,6 +36,7 @@ def part(epsilon: float | None = None) -> SiteRound:
         train_loss=None,
         before={},
         privacy=None if epsilon is None else spent(epsilon=epsilon),
+        weight=1.0,
     )
 
 

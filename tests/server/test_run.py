@@ -355,3 +355,29 @@ def test_batch_normalisation_stays_at_home_with_the_policy_local() -> None:
     stays = set(initial_network(study).state_dict()) - set(initial(study))
     assert len(stays) == 10
     assert all(".adn.N." in name for name in stays)
+
+
+def test_a_site_that_averaging_costs_most_comes_to_count_for_more(tmp_path: Path) -> None:
+    # The model that comes in has 0.5 everywhere; what st-b makes of it has more at st-b.
+    def work(site: str, message: Message, asked: Request) -> Message:
+        own = {"auroc": Estimate(value=0.9 if site == "st-b" else 0.5, low=None, high=None, n=2)}
+        body = trained(site, asked.round, PATIENTS[site], evaluated=True)
+        weights = shifted(site, asked.round, dict(unpack_weights(message.content)))
+        return reply(packed(replace(body, trained=own), weights), message)
+
+    outcome = run(tmp_path, numbers_app(PATIENTS, train=work), "strategy=feddg_ga", "rounds=4")
+    assert outcome.status == "completed"
+    rounds = read_json(tmp_path / RESULT)["rounds"]
+    weights = [{site: part["weight"] for site, part in of["sites"].items()} for of in rounds]
+    by_patients = pytest.approx({site: count / 6 for site, count in PATIENTS.items()})
+    # A gap is known when the model has come in again, and serves the round after.
+    assert weights[0] == weights[1] == by_patients
+    assert weights[1]["st-b"] < weights[2]["st-b"] < weights[3]["st-b"]
+    assert rounds[0]["sites"]["st-b"]["after"]["auroc"]["value"] == 0.9
+
+
+def test_two_strategies_that_set_the_weights_are_refused() -> None:
+    with pytest.raises(SettingsError, match="both set the sites' weights"):
+        study_from(*PICTURES, "strategy=feddg_ga", "strategy.fairness_q=1.0")
+    with pytest.raises(SettingsError, match=r"strategy.generalisation_step weights the sites"):
+        study_from(*PICTURES, "strategy=feddg_ga", "evaluate_every=2")

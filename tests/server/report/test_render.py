@@ -239,7 +239,7 @@ def test_what_the_server_records_can_be_rendered() -> None:
     }
     part = SiteRound(
         seconds=1, bytes_sent=10, bytes_received=10, steps=5, train_loss=None,
-        before=estimates["north"], privacy=spent(epsilon=1.5),
+        before=estimates["north"], privacy=spent(epsilon=1.5), weight=9.0,
     )  # fmt: skip
     record = RoundRecord(
         round=1, seconds=2, participants=["north"], missing={"south": "late"}, sites={"north": part}
