@@ -105,6 +105,7 @@ def local_round(
                 place.device,
                 lambda done: on_progress(done, steps),
                 correction,
+                work.local,
             )
         finally:
             source.close()

@@ -1,7 +1,7 @@
 """The local loop, the only one: gradient, proximal term, step."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -58,8 +58,7 @@ class PlainGradient:
     @property
     def steps(self) -> int:
         """Steps of a round."""
-        per_epoch = math.ceil(self._num_samples / self._training.batch_size)
-        return self._training.local_steps or self._training.local_epochs * per_epoch
+        return steps_of(self._training, self._num_samples)
 
     def batches(self) -> Iterator[Tensor]:
         """Yield batches of a new permutation each epoch; the last one of an epoch may be short."""
@@ -81,6 +80,12 @@ class PlainGradient:
 
     def close(self) -> None:
         """Nothing was put on the network."""
+
+
+def steps_of(training: TrainingConfig, num_samples: int) -> int:
+    """Return the steps of a round of plain batches."""
+    per_epoch = math.ceil(num_samples / training.batch_size)
+    return training.local_steps or training.local_epochs * per_epoch
 
 
 def learning_rate(training: TrainingConfig, round_number: int, rounds: int) -> float:
@@ -114,13 +119,15 @@ def train_round(
     device: torch.device,
     on_step: Callable[[int], None] = lambda _: None,
     correction: Sequence[Tensor] = (),
+    local: Collection[str] = (),
 ) -> LocalResult:
     """Train source.model for one round, in place.
 
     samples: images [N, C, *size] and targets, on the CPU. The proximal term and the correction
     (common/control.py; empty: none) join after the gradient is whole, so that they work the same
     with and without privacy. on_step: called with the number of steps done after each; what it
-    raises ends the round.
+    raises ends the round. local: names of what stays at the site, which with
+    training.local_first_steps takes turns with the rest.
     """
     model = source.model
     mu = study.strategy.proximal_mu
@@ -140,12 +147,26 @@ def train_round(
             add_proximal_gradient(model, reference, mu)
         if correction:
             add_correction(model, correction)
+        _take_turns(model, local, study.training.local_first_steps, steps)
         optimizer.step()
         steps += 1
         if loss is not None:
             losses.append(loss)
         on_step(steps)
     return LocalResult(steps=steps, mean_loss=sum(losses) / len(losses) if losses else None)
+
+
+def _take_turns(model: nn.Module, local: Collection[str], first: int | None, done: int) -> None:
+    """Drop the gradients of what is not trained in this step, which is then left as it is.
+
+    FedRep (Collins et al., ICML 2021, Algorithm 1): the head alone on the representation that came,
+    then the representation alone. The noise of privacy is on all of them by then.
+    """
+    if first is None or not local:
+        return
+    for name, parameter in model.named_parameters():
+        if (name in local) != (done < first):
+            parameter.grad = None
 
 
 def _precision(training: TrainingConfig, device: torch.device) -> AbstractContextManager[object]:

@@ -27,6 +27,7 @@ from client.privacy.engine.preflight import (
     prove,
 )
 from client.privacy.policy import Policy, check_study
+from client.training import steps_of
 from common.config import check_travelled, load_study, study_digest
 from common.contract import RefusalError, StudyReference
 from common.models.registry import build_model, local_names
@@ -115,6 +116,12 @@ def work_for(
     trains = cohort.train.num_patients > 0 and site not in (study.strategy.tested or [])
     check_study(policy, study, cohort.train.num_patients if trains else 0)
     model = build_model(study.model, seed(study.seed, "initial model"))
+    each = cohort.train.images_each
+    plan = private_plan(study, each) if trains and study.privacy.private else None
+    if trains:
+        _check_turns(
+            study, steps_of(study.training, sum(each)) if plan is None else plan.steps_a_round
+        )
     return Work(
         overrides=overrides,
         study=study,
@@ -124,10 +131,18 @@ def work_for(
         model=model.to(device),
         local=local_names(model, study.model),
         trains=trains,
-        plan=private_plan(study, cohort.train.images_each)
-        if trains and study.privacy.private
-        else None,
+        plan=plan,
     )
+
+
+def _check_turns(study: Study, steps: int) -> None:
+    first = study.training.local_first_steps
+    if first is not None and first >= steps:
+        raise RefusalError(
+            "study",
+            f"training.local_first_steps={first} leaves none of the {steps} steps of a round here "
+            "to what is learned together; lower it, or take more steps",
+        )
 
 
 def _told(digest: str) -> str:

@@ -74,6 +74,9 @@ class TrainingConfig:
     """Passes over the site's training data in a round; used where local_steps is null."""
     local_steps: int | None = None
     """Optimiser steps of a round, instead of epochs."""
+    local_first_steps: int | None = None
+    """FedRep: in so many steps at the start of a round only what model.local keeps at the site is
+    trained, and then only the rest; null: all at once."""
     grad_clip_norm: float | None = None
     """Largest norm of the batch gradient; null: none. Per-patient clipping is privacy's own."""
     amp: bool = False
@@ -88,6 +91,8 @@ class TrainingConfig:
         in_range(0.0, 0.9999, **{"training.momentum": self.momentum})
         if self.local_steps is not None:
             positive(**{"training.local_steps": self.local_steps})
+        if self.local_first_steps is not None:
+            positive(**{"training.local_first_steps": self.local_first_steps})
         if self.grad_clip_norm is not None:
             positive(**{"training.grad_clip_norm": self.grad_clip_norm})
         if self.optimizer == "adamw" and self.momentum:
@@ -285,6 +290,11 @@ class Study:
                     f"evaluate_every={self.evaluate_every} leaves rounds without metrics, by which "
                     f"strategy.{name} weights the sites; set evaluate_every to 1"
                 )
+        if self.training.local_first_steps is not None and not self.model.local:
+            raise ValueError(
+                f"training.local_first_steps={self.training.local_first_steps} trains first what "
+                "stays at the site, and nothing does; set model.local=[head], or leave it null"
+            )
         if self.privacy.private and self.training.grad_clip_norm is not None:
             raise ValueError(
                 f"training.grad_clip_norm={self.training.grad_clip_norm} has no effect with "

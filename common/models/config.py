@@ -26,8 +26,9 @@ class ModelConfig:
     average (the sites' are averaged) or local (each site keeps its own: FedBN, Li et al., ICLR
     2021). null with every other norm."""
     local: list[str] | None = None
-    """Names of parameters that each site keeps for itself (* for any letters), as the head of the
-    network (FedPer, Arivazhagan et al., 2019) or its norm layers; null: none."""
+    """What each site keeps for itself: head, the network's last layer (FedPer, Arivazhagan et al.,
+    2019); norms, its norm layers (as FedBN does); or names of tensors (* for any letters). null:
+    nothing."""
     standardised: bool | None = None
     """true: every convolution's weights are standardised (Qiao et al., 2019; Brock, De and Smith,
     ICLR 2021), which with group norm bears the noise of privacy better. null: they are not."""

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from common.models.config import ModelConfig
@@ -60,12 +60,34 @@ def batch_norm_keys(model: nn.Module) -> frozenset[str]:
 
     They are what model.batch_norm_policy speaks of; without batch norm the set is empty.
     """
+    return _keys_of(model, _BatchNorm)
+
+
+def norm_keys(model: nn.Module) -> frozenset[str]:
+    """Return the state_dict keys of every norm layer."""
+    return _keys_of(model, _NormBase, nn.GroupNorm)
+
+
+def head_keys(model: nn.Module) -> frozenset[str]:
+    """Return the state_dict keys of the last layer that has weights: what gives the logits."""
+    *_, (prefix, head) = (
+        (prefix, module)
+        for prefix, module in model.named_modules()
+        if any(True for _ in module.parameters(recurse=False))
+    )
+    return frozenset(f"{prefix}.{key}" if prefix else key for key in head.state_dict())
+
+
+def _keys_of(model: nn.Module, *kinds: type[nn.Module]) -> frozenset[str]:
     return frozenset(
         f"{prefix}.{key}" if prefix else key
         for prefix, module in model.named_modules()
-        if isinstance(module, _BatchNorm)
+        if isinstance(module, kinds)
         for key in module.state_dict()
     )
+
+
+_PARTS = {"head": head_keys, "norms": norm_keys}
 
 
 def local_names(model: nn.Module, config: ModelConfig) -> frozenset[str]:
@@ -77,11 +99,12 @@ def local_names(model: nn.Module, config: ModelConfig) -> frozenset[str]:
     keys = list(model.state_dict())
     found = batch_norm_keys(model) if config.batch_norm_policy == "local" else frozenset()
     for pattern in config.local or []:
-        named = frozenset(key for key in keys if fnmatchcase(key, pattern))
+        named = _PARTS[pattern](model) if pattern in _PARTS else frozenset()
+        named |= frozenset(key for key in keys if fnmatchcase(key, pattern))
         if not named:
             raise ValueError(
-                f"model.local has {pattern!r}, which no tensor of the network is called; its "
-                f"tensors are: {', '.join(keys)}"
+                f"model.local has {pattern!r}, which no tensor of the network is called; give "
+                f"{' or '.join(sorted(_PARTS))}, or names of: {', '.join(keys)}"
             )
         found |= named
     if len(found) == len(keys):

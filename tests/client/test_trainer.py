@@ -12,11 +12,13 @@ import torch
 import yaml
 
 from client.outbox import Outbox
+from client.privacy.gate import speakable
 from client.privacy.ledger import ledgers_in
 from client.privacy.policy import CohortPolicy, LeavePolicy, Policy, PrivacyPolicy, open_policy
 from client.progress import StoppedError
 from client.trainer import Trainer, trainer_at
 from common.accounting import PrivateSteps, epsilon_of, unprotected_release
+from common.config import CONFIG_FOLDER
 from common.contract import RefusalError, Released, Request, StudyReference, TrainReply
 from common.schema import SettingsError
 from common.state import Arrays, digest_of
@@ -633,3 +635,36 @@ def test_variates_that_the_study_does_not_have_are_refused(tmp_path: Path) -> No
     trainer = trainer_at(pictures_site(tmp_path / "a", train=8))
     with pytest.raises(RefusalError, match="not those of the model"):
         trainer.train(request_for(*SGD), with_controls(*SGD))
+
+
+METHODS = sorted(path.stem for path in (CONFIG_FOLDER / "method").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("privacy", [(), PRIVATE])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_with_privacy_too_or_says_why_not(
+    method: str, privacy: tuple[str, ...], tmp_path: Path
+) -> None:
+    turns = ("training.local_epochs=6",) if method == "fedrep" else ()
+    overrides = (*PICTURES, f"method={method}", *turns, *privacy)
+    if method == "fedbn" and privacy:
+        with pytest.raises(SettingsError, match=r"model.norm=batch cannot train with"):
+            study_from(*overrides)
+        return
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=8))
+    scaffold = study_from(*overrides).strategy.control_variates
+    start = with_controls(*overrides) if scaffold else initial_weights(*overrides)
+    body, update = bodies(trainer.train(request_for(*overrides), start))
+    assert body.steps > 0
+    assert set(update) == set(start)
+    assert (body.privacy is None) == (not privacy)
+    assert any(not np.array_equal(update[name], start[name]) for name in start)
+
+
+def test_turns_that_leave_the_rest_no_step_are_refused_before_the_first_round(
+    tmp_path: Path,
+) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=8))
+    with pytest.raises(RefusalError, match="leaves none of the 1 steps") as refused:
+        trainer.describe(request_for(*PICTURES, "method=fedrep"))
+    assert speakable(refused.value.text)

@@ -15,7 +15,9 @@ from client.training import (
     learning_rate,
     train_round,
 )
+from common.models.layers import local_names
 from common.models.registry import build_model
+from common.schema import SettingsError
 from common.seeding import generator
 from common.study import Study, TrainingConfig
 from common.tasks.registry import build_task
@@ -49,6 +51,11 @@ def private(study: Study, model: nn.Module, optimizer: torch.optim.Optimizer) ->
 
 def trained(study: Study, samples: Samples = SAMPLES) -> tuple[Tensor, LocalResult]:
     """Return the weights after a round from the same start, and what the round did."""
+    model, result = trained_model(study, samples)
+    return flat(model), result
+
+
+def trained_model(study: Study, samples: Samples = SAMPLES) -> tuple[nn.Module, LocalResult]:
     model = network(study)
     optimizer = build_optimizer(study.training, model, study.training.lr)
     source: GradientSource
@@ -64,9 +71,10 @@ def trained(study: Study, samples: Samples = SAMPLES) -> tuple[Tensor, LocalResu
         study,
         augment(study.data, generator(0)),
         CPU,
+        local=local_names(model, study.model),
     )
     source.close()
-    return flat(model), result
+    return model, result
 
 
 def test_a_full_batch_step_of_sgd_is_torchs_by_hand() -> None:
@@ -176,3 +184,30 @@ def test_the_local_optimiser_is_as_the_study_says() -> None:
     adamw = build_optimizer(TrainingConfig(weight_decay=0.2), model, 0.3)
     assert isinstance(adamw, torch.optim.AdamW)
     assert math.isclose(adamw.defaults["weight_decay"], 0.2)
+
+
+@pytest.mark.parametrize("privacy", [(), PRIVATE])
+@pytest.mark.parametrize("first", [1, 2])
+def test_the_head_is_trained_first_and_then_the_rest_alone(
+    first: int, privacy: tuple[str, ...]
+) -> None:
+    # Two steps; both to the head, or one to each.
+    steps = ("training.local_steps=2",) if not privacy else ()
+    per = (*SGD, *privacy, *steps, "training.batch_size=4", "model.local=[head]")
+    taken = PLAN.steps_a_round if privacy else 2
+    first = first * taken // 2
+    start = network(study_from(*per)).state_dict()
+    model, _ = trained_model(study_from(*per, f"training.local_first_steps={first}"))
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, start[n])}
+    head = {"6.weight", "6.bias"} & set(start) or {"4.weight", "4.bias"}
+    assert head <= moved
+    assert (moved == head) == (first == taken)
+    # What the head learned first does not hang on what comes after.
+    alone, _ = trained_model(study_from(*per, f"training.local_first_steps={taken}"))
+    same = all(torch.equal(model.state_dict()[n], alone.state_dict()[n]) for n in head)
+    assert same == (first == taken)
+
+
+def test_taking_turns_needs_something_that_stays() -> None:
+    with pytest.raises(SettingsError, match=r"set model.local=\[head\]"):
+        study_from(*SGD, "training.local_first_steps=2")

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from common.models.config import ModelConfig
-from common.models.layers import adapt, batch_norm_keys, group_count, local_names, norm_layer
+from common.models.layers import (
+    adapt,
+    batch_norm_keys,
+    group_count,
+    head_keys,
+    local_names,
+    norm_layer,
+)
+from common.models.registry import MODELS, build_model
+from tests.builders import study_from
 
 
 @given(channels=st.integers(1, 300), largest=st.integers(1, 64))
@@ -88,3 +98,21 @@ def test_a_pattern_of_nothing_and_one_of_everything_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=told):
         local_names(network(), config(local=local))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_head_of_every_network_gives_its_logits(name: str) -> None:
+    task = "segmentation" if name in ("unet", "attention_unet") else "classification"
+    study = study_from(f"model={name}", f"task={task}")
+    model = build_model(study.model, 0)
+    head = head_keys(model)
+    assert {len(model.state_dict()[key]) for key in head} == {study.task.out_channels}
+    assert {key.rsplit(".", 1)[1] for key in head} == {"weight", "bias"}
+
+
+@pytest.mark.parametrize("norm", ["group", "instance", "batch"])
+def test_the_norms_are_all_norm_layers(norm: str) -> None:
+    settings = config(norm=norm, batch_norm_policy="average" if norm == "batch" else None)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), norm_layer(settings, 4), nn.Linear(4, 2))
+    expected = {f"1.{key}" for key in model[1].state_dict()}
+    assert local_names(model, replace(settings, local=["norms"])) == expected
