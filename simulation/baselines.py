@@ -69,9 +69,10 @@ def _models(
     run: Simulation, cohorts: Mapping[str, Cohort], console: Console
 ) -> dict[str, nn.Module]:
     """Return the pooled model and each site's own, trained here or by its trainer already."""
-    trained = {s: c.train for s, c in cohorts.items() if c.train.num_patients}
+    tested = run.study.strategy.tested or []
+    trained = {s: c.train for s, c in cohorts.items() if c.train.num_patients and s not in tested}
     kept = {site: state for site in trained if (state := _kept_model(run, site)) is not None}
-    jobs = {POOLED: joined([c.train for c in cohorts.values()])}
+    jobs = {POOLED: joined(list(trained.values()))}
     jobs |= {site: samples for site, samples in trained.items() if site not in kept}
     states = _all_trained(run.study, jobs, len(trained), run.settings.actors, console) | kept
     models = {}

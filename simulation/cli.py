@@ -13,6 +13,8 @@
                                                     hold what it gave away against the epsilon
                                                     claimed: exit code 1 if the claim is broken;
                                                     audit.canaries=200, audit.delta=1e-5
+    wardround-sim experiment=shift_study data.root=../shared/data run.dir=runs/shift
+                                                    many methods on many data sets, in one table
 
 Settings are Hydra's: --help, --cfg job, --multirun.
 """
@@ -92,11 +94,16 @@ def _hydra_run(run: Callable[[Path, list[str]], int]) -> int:
 
 
 def _run(with_baselines: bool, folder: Path, overrides: list[str]) -> int:
-    _stop_at_once(f"; go on with  wardround-sim resume {folder}")
     from simulation.run import composed
+    from simulation.shift_study import run_shift_study
     from simulation.show import carry_out
 
-    return EXIT_CODES[carry_out(composed(folder, overrides), with_baselines, _console())]
+    run = composed(folder, overrides)
+    if run.settings.table is not None:
+        _stop_at_once("; the same command with this run.dir goes on")
+        return EXIT_CODES[run_shift_study(folder, run, _console())]
+    _stop_at_once(f"; go on with  wardround-sim resume {folder}")
+    return EXIT_CODES[carry_out(run, with_baselines, _console())]
 
 
 def _resume(*arguments: str) -> int:

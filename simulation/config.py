@@ -13,6 +13,7 @@ from simulation.hospitals import Hospital
 from simulation.partition import PartitionConfig
 from simulation.phantom import CaseMix
 from simulation.scanner import ScannerConfig
+from simulation.table_config import TableConfig
 
 SCANNERS = CONFIG_FOLDER / "simulation" / "scanner"
 
@@ -35,13 +36,15 @@ class SimulationConfig:
     """With source=real: how the data set is dealt (simulation/partition.py)."""
     overlay: list[str] = field(default_factory=list)
     """With source=real: a scanner laid over each hospital, in the order of the hospitals."""
+    table: dict[str, Any] | None = None
+    """An experiment made of others (simulation/table_config.py); null: this is one of its own."""
 
     def __post_init__(self) -> None:
         one_of(("ray", "inprocess"), **{"simulation.engine": self.engine})
         one_of(("virtual", "real"), **{"simulation.source": self.source})
         positive(**{"simulation.actors": self.actors})
         not_negative(**{"simulation.gpus_per_actor": self.gpus_per_actor})
-        if self.source == "virtual" and not self.hospitals:
+        if self.source == "virtual" and not self.hospitals and self.table is None:
             raise ValueError("simulation.hospitals is empty; name at least one virtual hospital")
 
     def virtual_hospitals(self) -> list[Hospital]:
@@ -52,6 +55,10 @@ class SimulationConfig:
     def partition_config(self) -> PartitionConfig:
         """Return how a real data set is dealt, checked."""
         return typed(self.partition, PartitionConfig, "simulation.partition")
+
+    def table_config(self) -> TableConfig:
+        """Return of which runs the experiment is made, checked."""
+        return typed(self.table or {}, TableConfig, "simulation.table")
 
     def _hospital(self, name: str, about: dict[str, Any]) -> Hospital:
         node = f"simulation.hospitals.{name}"

@@ -47,6 +47,9 @@ class PartitionConfig:
     """With held_out=shared: share of all patients that is set aside, of each label."""
     min_patients_per_site: int = 2
     """A hospital with fewer patients, those set aside not counted, is an error."""
+    seed: int | None = None
+    """Of the dealing; null: the study's. With one of its own other seeds train on the same
+    hospitals."""
     leave_out: str | None = None
     """Hospital that trains nothing: all its patients are tested, all others' are trained on."""
 

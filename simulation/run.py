@@ -109,6 +109,11 @@ def _sites(run: Simulation, tell: Tell) -> list[str]:
 
 @contextmanager
 def _begun(run: Simulation) -> Iterator[None]:
+    if run.settings.table is not None:
+        raise SettingsError(
+            f"{run.study.name} is made of other experiments (simulation.table); run it by itself, "
+            "or give one of them to this command"
+        )
     run.folder.mkdir(parents=True, exist_ok=True)
     with held(run.folder / LOCK, "works in this folder"):
         _write_about(run)

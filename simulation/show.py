@@ -21,11 +21,7 @@ from simulation.run import Simulation, simulate
 def carry_out(run: Simulation, with_baselines: bool, console: Console) -> str:
     """Run, write the report, print the table; return the result's status."""
     console.print(f"[bold]{run.study.name}[/] into {_shown(run.folder)}", highlight=False)
-    result = simulate(run, Progress(console))
-    wanted = with_baselines or "shift" in result
-    if wanted and result["status"] != "failed" and "baselines" not in result:
-        _add_baselines(run, result, console)
-        write_json(run.folder / RESULT, result)
+    result = carried_out(run, with_baselines, console)
     done = result["status"] != "failed"
     examples = examples_of(run, sorted(result["final"]["sites"])) if done else []
     write_report(run.folder, result, examples)
@@ -35,6 +31,16 @@ def carry_out(run: Simulation, with_baselines: bool, console: Console) -> str:
     console.print(f"result  {_shown(run.folder / RESULT)}", highlight=False)
     console.print(f"report  {_shown(run.folder / REPORT)}", highlight=False)
     return str(result["status"])
+
+
+def carried_out(run: Simulation, with_baselines: bool, console: Console) -> dict[str, Any]:
+    """Run, or take what was run, and return the result with the models that are asked for."""
+    result = simulate(run, Progress(console))
+    wanted = with_baselines or "shift" in result
+    if wanted and result["status"] != "failed" and "baselines" not in result:
+        _add_baselines(run, result, console)
+        write_json(run.folder / RESULT, result)
+    return result
 
 
 def _add_baselines(run: Simulation, result: dict[str, Any], console: Console) -> None:

@@ -86,7 +86,8 @@ def _real(
     config = simulation.partition_config()
     dealt = folder / DATA
     shutil.rmtree(dealt / ".partition", ignore_errors=True)
-    at = seed(study.seed, "partition")
+    drawn_by = study.seed if config.seed is None else config.seed
+    at = seed(drawn_by, "partition")
     manifests = partition(data_root(tree), config, at, dealt / ".partition")
     if not simulation.overlay:
         return manifests

@@ -1,0 +1,129 @@
+"""Every method on every data set, several seeds: one table of what helps against domain shift.
+
+Rows are methods; some are models of one and the same run, whose local, personal, pooled and
+ensemble models stand beside the federated one. Each run has a folder of its own, and one that is
+done is not done again.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from common.files import write_json
+from server.showing import BASELINES
+from simulation.environment import stop_on_ctrl_c
+from simulation.run import Simulation, composed
+from simulation.shift_table import Result, rows_of, summaries_of, tables_of
+from simulation.show import carried_out
+from simulation.table_config import TableConfig
+
+FILE = "shift_study.json"
+ONE_PROCESS = ("simulation.engine=inprocess", "simulation.actors=1")
+"""Of each run: several run at once, and the engine does not change the bytes."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a method on a data set with a seed, with all sites or without one."""
+
+    experiment: str
+    row: str
+    seed: int
+    without: str | None
+    overrides: tuple[str, ...]
+    baselines: bool
+    """Whether its pooled and ensemble models are asked for."""
+
+    @property
+    def place(self) -> Path:
+        """Where its folder lies below the study's."""
+        name = f"seed-{self.seed}" if self.without is None else f"without-{self.without}"
+        return Path(self.experiment, self.row, name)
+
+
+def run_shift_study(folder: Path, run: Simulation, console: Console) -> str:
+    """Run what is not done yet, print the tables, write shift_study.json; return the status.
+
+    Raises:
+        SettingsError: the settings of a run do not fit together; nothing was run then.
+    """
+    table = run.settings.table_config()
+    folder = folder.resolve()
+    cells = cells_of(table, [*_common(run.overrides), *ONE_PROCESS])
+    runs = {cell: composed(folder / cell.place, cell.overrides) for cell in cells}
+    console.print(f"[bold]{run.study.name}[/], {len(runs)} runs into {folder}", highlight=False)
+    results: dict[Cell, Result] = {}
+    with ProcessPoolExecutor(
+        run.settings.actors, get_context("spawn"), stop_on_ctrl_c, max_tasks_per_child=1
+    ) as pool:
+        futures: dict[Future[Result], Cell] = {
+            pool.submit(_ran, each.folder, each.overrides, cell.baselines): cell
+            for cell, each in runs.items()
+        }
+        for future in as_completed(futures):
+            cell = futures[future]
+            results[cell] = future.result()
+            told = f"{len(results)} of {len(runs)}: {cell.place} {results[cell]['status']}"
+            console.print(told, highlight=False)
+    by_place = {(c.experiment, c.row, c.seed, c.without): of for c, of in results.items()}
+    rows = rows_of(table, by_place)
+    summaries = summaries_of(rows)
+    write_json(folder / FILE, {"seeds": table.seeds, "rows": rows, "summaries": summaries})
+    for each in tables_of(rows, summaries):
+        console.print(each)
+    console.print(f"result  {folder / FILE}", highlight=False)
+    statuses = [result["status"] for result in results.values()]
+    return next((s for s in ("failed", "partial") if s in statuses), "completed")
+
+
+def cells_of(table: TableConfig, common: Sequence[str]) -> list[Cell]:
+    """Return all runs of the table, a seed after the other. common: overrides of every one."""
+    return [
+        cell
+        for seed in table.seeds
+        for experiment in table.data_sets()
+        for row, about in table.method_rows().items()
+        if not about.run and experiment not in about.not_at
+        for cell in _cells(table, experiment, row, seed, common)
+    ]
+
+
+def _cells(
+    table: TableConfig, experiment: str, row: str, seed: int, common: Sequence[str]
+) -> Iterator[Cell]:
+    data_set, method = table.data_sets()[experiment], table.method_rows()[row]
+    read = {about.model for name, about in table.method_rows().items() if row in (name, about.run)}
+    baselines = bool(read & set(BASELINES))
+    overrides = (
+        f"experiment={experiment}",
+        *data_set.settings,
+        *method.settings,
+        *method.at.get(experiment, []),
+        *common,
+        f"seed={seed}",
+    )
+    if data_set.whole:
+        yield Cell(experiment, row, seed, None, overrides, baselines)
+    if not method.left_out:
+        return
+    for site in data_set.left_out[table.seeds.index(seed) :: len(table.seeds)]:
+        left_out = f"[{site}]" if data_set.left_out_by == "strategy.tested" else site
+        without = (*overrides, "evaluation=none", f"{data_set.left_out_by}={left_out}")
+        yield Cell(experiment, row, seed, site, without, baselines)
+
+
+def _common(overrides: Sequence[str]) -> list[str]:
+    """Return what of the command's overrides holds for each run."""
+    own = ("experiment=", "simulation.table", "simulation.actors=", "seed=")
+    return [override for override in overrides if not override.startswith(own)]
+
+
+def _ran(folder: Path, overrides: Sequence[str], baselines: bool) -> Mapping[str, Any]:
+    with open(os.devnull, "w") as nowhere:
+        return carried_out(composed(folder, overrides), baselines, Console(file=nowhere))

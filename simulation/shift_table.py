@@ -1,0 +1,171 @@
+"""The table of a shift study: from the results of its runs to rows, and to what may be said."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import mean, pstdev
+from typing import Any
+
+from rich.table import Table
+
+from common.contract import LOCAL
+from server.evaluation.shift import FEDERATED, POOLED
+from simulation.table_config import ENSEMBLE, RowOfStudy, TableConfig
+
+Result = Mapping[str, Any]
+Place = tuple[str, str, int, str | None]
+"""Experiment, row, seed, and the site that is left out."""
+Row = dict[str, Any]
+NOT_FEDERATED = (LOCAL, POOLED, ENSEMBLE)
+
+
+def rows_of(table: TableConfig, results: Mapping[Place, Result]) -> list[Row]:
+    """Return a row for each method at each data set, means over the seeds."""
+    return [
+        _row(table, experiment, name, about, results)
+        for experiment in table.data_sets()
+        for name, about in table.method_rows().items()
+        if experiment not in about.not_at
+    ]
+
+
+def _row(
+    table: TableConfig,
+    experiment: str,
+    name: str,
+    about: RowOfStudy,
+    results: Mapping[Place, Result],
+) -> Row:
+    source = about.run or name
+    whole = [of for s in table.seeds if (of := results.get((experiment, source, s, None)))]
+    sites = [values_of(result, about.model) for result in whole]
+    left_out = {
+        without: value
+        for (of, row, _, without), result in results.items()
+        if (of, row) == (experiment, source) and without is not None
+        if (value := values_of(result, about.model).get(without)) is not None
+    }
+    some = next(iter([*whole, *_without(results, experiment, source)]), {})
+    better = max if some and some["metrics"][some["headline"]]["higher_is_better"] else min
+    worst = min if better is max else max
+    travels = about.model not in NOT_FEDERATED
+    return {
+        "experiment": experiment,
+        "row": name,
+        "model": about.model,
+        "metric": some.get("headline"),
+        "higher_is_better": better is max,
+        "mean": _mean([mean(of.values()) for of in sites if of]),
+        "spread": _spread([mean(of.values()) for of in sites if of]),
+        "worst": _mean([worst(of.values()) for of in sites if of]),
+        "sites": {s: _mean([of[s] for of in sites if s in of]) for s in sorted(_all(sites))},
+        "left_out": _mean(list(left_out.values())),
+        "left_out_sites": left_out,
+        "rounds": len(some["rounds"]) if some and travels else None,
+        "megabytes": _mean([megabytes_of(of) for of in whole]) if travels else None,
+        "seconds": _mean([of["seconds"] for of in whole]) if travels else None,
+    }
+
+
+def values_of(result: Result, model: str) -> dict[str, float]:
+    """Return the headline metric of a model of a run by site, where it has a value."""
+    name = result["headline"]
+    if model == FEDERATED:
+        found = {site: of.get(name, {}) for site, of in result["final"]["sites"].items()}
+    elif model in result.get("baselines", {}):
+        of_model = result["baselines"][model]["sites"]
+        found = {site: of.get(name, {}) for site, of in of_model.items()}
+    else:
+        found = result.get("shift", {}).get("matrix", {}).get(model, {})
+    return {s: cell["value"] for s, cell in found.items() if cell.get("value") is not None}
+
+
+def megabytes_of(result: Result) -> float:
+    """Return the weights that travelled in all rounds, to the sites and back, in MB."""
+    parts = [part for record in result["rounds"] for part in record["sites"].values()]
+    return float(sum(part["bytes_sent"] + part["bytes_received"] for part in parts)) / 1e6
+
+
+def summaries_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return by experiment the best federated row beside pooled and beside each site's own.
+
+    gap_to_pooled: the best row's mean minus pooled's, turned so that more is better. worst_site:
+    where that row is worst; worst_over_local: the row there minus the site's own model.
+    """
+    found = []
+    for experiment in dict.fromkeys(row["experiment"] for row in rows):
+        here = [r for r in rows if r["experiment"] == experiment and r["mean"] is not None]
+        federated = [row for row in here if row["model"] not in NOT_FEDERATED]
+        if not federated:
+            continue
+        sign = 1.0 if here[0]["higher_is_better"] else -1.0
+        best = max(federated, key=lambda row: sign * row["mean"])
+        pooled = _of(here, POOLED)
+        own = (_of(here, LOCAL) or {"sites": {}})["sites"]
+        site = min(best["sites"], key=lambda s: sign * best["sites"][s])
+        found.append(
+            {
+                "experiment": experiment,
+                "best": best["row"],
+                "gap_to_pooled": sign * (best["mean"] - pooled["mean"]) if pooled else None,
+                "worst_site": site,
+                "worst_over_local": sign * (best["sites"][site] - own[site])
+                if site in own
+                else None,
+            }
+        )
+    return found
+
+
+def tables_of(rows: Sequence[Row], summaries: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+    """Yield a table for each data set, and one of the best rows."""
+    for experiment in dict.fromkeys(row["experiment"] for row in rows):
+        here = [row for row in rows if row["experiment"] == experiment]
+        table = _table(f"{experiment}: {here[0]['metric']}", "method")
+        for column in ("mean", "seeds ±", "worst site", "left out", "rounds", "MB", "seconds"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for row in here:
+            figures = [_number(row[k], 3) for k in ("mean", "spread", "worst", "left_out")]
+            cost = [_number(row[k], 0) for k in ("rounds", "megabytes", "seconds")]
+            table.add_row(row["row"], *figures, *cost)
+        yield table
+    if summaries:
+        yield _best(summaries)
+
+
+def _best(summaries: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("the best federated row", "data set")
+    for column in ("row", "to pooled", "worst site", "there, to its own model"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for of in summaries:
+        gap, own = (_number(of[key], 3) for key in ("gap_to_pooled", "worst_over_local"))
+        table.add_row(of["experiment"], of["best"], gap, of["worst_site"], own)
+    return table
+
+
+def _table(title: str, first: str) -> Table:
+    table = Table(title=title)
+    table.add_column(first, no_wrap=True)
+    return table
+
+
+def _without(results: Mapping[Place, Result], experiment: str, row: str) -> list[Result]:
+    return [of for place, of in results.items() if place[:2] == (experiment, row) and place[3]]
+
+
+def _all(sites: Sequence[Mapping[str, float]]) -> set[str]:
+    return {site for of in sites for site in of}
+
+
+def _of(rows: Sequence[Row], model: str) -> Row | None:
+    return next((row for row in rows if row["model"] == model), None)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return mean(values) if values else None
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    return pstdev(values) if len(values) > 1 else None
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,113 @@
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from simulation.shift_table import megabytes_of, rows_of, summaries_of, tables_of, values_of
+from simulation.table_config import TableConfig
+
+TABLE = TableConfig(
+    seeds=[0, 1],
+    experiments={"retina": {"left_out": ["st-a"]}},
+    rows={
+        "local": {"run": "fedavg", "model": "local"},
+        "pooled": {"run": "fedavg", "model": "pooled"},
+        "fedavg": {},
+        "fedprox": {"not_at": ["hippocampus"]},
+    },
+)
+
+
+def cell(value: float | None) -> dict[str, Any]:
+    return {"value": value}
+
+
+def result(
+    own: dict[str, float | None],
+    local: dict[str, float] | None = None,
+    pooled: dict[str, float] | None = None,
+    higher: bool = True,
+) -> dict[str, Any]:
+    part = {"bytes_sent": 1_000_000, "bytes_received": 2_000_000}
+    return {
+        "headline": "dice",
+        "status": "completed",
+        "metrics": {"dice": {"higher_is_better": higher}},
+        "final": {"sites": {site: {"dice": cell(v)} for site, v in own.items()}},
+        "baselines": {
+            name: {"sites": {site: {"dice": cell(v)} for site, v in of.items()}}
+            for name, of in (("local", local), ("pooled", pooled))
+            if of is not None
+        },
+        "rounds": [{"sites": dict.fromkeys(own, part)}] * 3,
+        "seconds": 7.0,
+    }
+
+
+LOCAL, POOLED = {"st-a": 0.7, "st-b": 0.6}, {"st-a": 0.9, "st-b": 0.8}
+RESULTS = {
+    ("retina", "fedavg", 0, None): result({"st-a": 0.8, "st-b": 0.5}, LOCAL, POOLED),
+    ("retina", "fedavg", 1, None): result({"st-a": 0.6, "st-b": 0.9}, LOCAL, POOLED),
+    ("retina", "fedavg", 0, "st-a"): result({"st-a": 0.3, "st-b": 0.9}),
+    ("retina", "fedprox", 0, None): result({"st-a": 0.75, "st-b": 0.75}),
+}
+
+
+def test_a_row_is_the_mean_over_the_seeds() -> None:
+    rows = {row["row"]: row for row in rows_of(TABLE, RESULTS)}
+    fedavg = rows["fedavg"]
+    assert fedavg["mean"] == pytest.approx((0.65 + 0.75) / 2)
+    assert fedavg["spread"] == pytest.approx(0.05)
+    # The worst of each seed, and not the worst of the means.
+    assert fedavg["worst"] == pytest.approx((0.5 + 0.6) / 2)
+    assert fedavg["sites"] == pytest.approx({"st-a": 0.7, "st-b": 0.7})
+    assert (fedavg["left_out"], fedavg["left_out_sites"]) == (0.3, {"st-a": 0.3})
+    assert (fedavg["rounds"], fedavg["megabytes"], fedavg["seconds"]) == (3, 18.0, 7.0)
+    assert rows["fedprox"]["spread"] is None
+    assert rows["local"]["megabytes"] is None
+
+
+def test_the_best_row_is_held_against_pooled_and_each_sites_own() -> None:
+    (found,) = summaries_of(rows_of(TABLE, RESULTS))
+    assert found["best"] == "fedprox"
+    assert found["gap_to_pooled"] == pytest.approx(0.75 - 0.85)
+    assert found["worst_site"] == "st-a"
+    assert found["worst_over_local"] == pytest.approx(0.05)
+
+
+def test_where_less_is_better_the_least_is_best_and_the_most_is_worst() -> None:
+    results = {
+        place: result({"st-a": 2.0, "st-b": value}, {"st-b": 4.0}, {"st-a": 1.0}, higher=False)
+        for place, value in (
+            (("retina", "fedavg", 0, None), 5.0),
+            (("retina", "fedprox", 0, None), 3.0),
+        )
+    }
+    rows = rows_of(TABLE, results)
+    assert {row["row"]: row["worst"] for row in rows if row["worst"]}["fedavg"] == 5.0
+    (found,) = summaries_of(rows)
+    assert (found["best"], found["worst_site"]) == ("fedprox", "st-b")
+    assert found["worst_over_local"] == pytest.approx(1.0)
+    assert found["gap_to_pooled"] == pytest.approx(-1.5)
+
+
+def test_a_value_that_was_not_told_is_none_of_a_row() -> None:
+    told = result({"st-a": None, "st-b": 0.5})
+    assert values_of(told, "federated") == {"st-b": 0.5}
+    assert values_of(told, "personal") == {}
+    assert megabytes_of(told) == 18.0
+
+
+def test_the_tables_show_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = rows_of(TABLE, RESULTS)
+    for table in tables_of(rows, summaries_of(rows)):
+        Console(width=120).print(table)
+    shown = capsys.readouterr().out
+    assert "retina: dice" in shown
+    assert next(line.split("│")[1:5] for line in shown.splitlines() if "fedavg" in line) == [
+        " fedavg  ",
+        " 0.700 ",
+        "   0.050 ",
+        "      0.550 ",
+    ]
+    assert "0.050" in next(line for line in shown.splitlines() if "st-a" in line)
