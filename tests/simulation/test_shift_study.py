@@ -53,7 +53,10 @@ def test_each_site_is_left_out_once_over_the_seeds() -> None:
         *("experiment=smoke", "privacy=none", "evaluation=ditto", "data.held_out=0.3"),
         "seed=3",
     )
-    assert without.overrides == (*whole.overrides, "evaluation=none", "strategy.tested=[north]")
+    assert without.overrides == (
+        *(o for o in whole.overrides if not o.startswith("evaluation")),
+        "strategy.tested=[north]",
+    )
     assert prox.overrides[3] == "rounds=1"
     # Pooled is read of fedavg's runs, so these have baselines.
     assert (whole.baselines, prox.baselines) == (True, False)
