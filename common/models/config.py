@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.checks import in_range, one_of, positive
+from common.checks import in_range, not_negative, one_of, positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,9 @@ class ModelConfig:
     """With norm=batch, what is done with its parameters and running statistics, to be declared:
     average (the sites' are averaged) or local (each site keeps its own: FedBN, Li et al., ICLR
     2021). null with every other norm."""
+    test_time_prior: float | None = None
+    """With norm=batch: for how many images the running statistics count beside those of the image
+    that is looked at (common/models/adapted_norm.py); null: for all."""
     local: list[str] | None = None
     """What each site keeps for itself: head, the network's last layer (FedPer, Arivazhagan et al.,
     2019); norms, its norm layers (as FedBN does); or names of tensors (* for any letters). null:
@@ -41,6 +44,14 @@ class ModelConfig:
         positive(**{"model.in_channels": self.in_channels, "model.out_channels": self.out_channels})
         positive(**{"model.norm_groups": self.norm_groups})
         in_range(0.0, 0.95, **{"model.dropout": self.dropout})
+        if self.test_time_prior is not None:
+            not_negative(**{"model.test_time_prior": self.test_time_prior})
+            if self.norm != "batch":
+                raise ValueError(
+                    f"model.test_time_prior={self.test_time_prior:g} has no effect with "
+                    f"model.norm={self.norm}, which keeps no statistics; leave it null or choose "
+                    "model.norm=batch"
+                )
         if self.norm == "batch":
             one_of(("average", "local"), **{"model.batch_norm_policy": self.batch_norm_policy})
         elif self.batch_norm_policy is not None:

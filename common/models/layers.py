@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from common.models.adapted_norm import adapted_norm
 from common.models.config import ModelConfig
 from common.models.standardise import standardise
 
@@ -34,6 +35,8 @@ def norm_layer(config: ModelConfig, channels: int) -> nn.Module:
         return nn.GroupNorm(group_count(channels, config.norm_groups), channels)
     if config.norm == "instance":
         return _INSTANCE_NORMS[config.spatial_dims](channels, affine=True)
+    if config.test_time_prior is not None:
+        return adapted_norm(config.spatial_dims, channels, config.test_time_prior)
     return _BATCH_NORMS[config.spatial_dims](channels)
 
 

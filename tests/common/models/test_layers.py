@@ -116,3 +116,8 @@ def test_the_norms_are_all_norm_layers(norm: str) -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), norm_layer(settings, 4), nn.Linear(4, 2))
     expected = {f"1.{key}" for key in model[1].state_dict()}
     assert local_names(model, replace(settings, local=["norms"])) == expected
+
+
+def test_a_prior_without_statistics_to_weigh_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"test_time_prior=4 has no effect with model\.norm=group"):
+        config(test_time_prior=4.0)
