@@ -19,7 +19,7 @@ from common.study import Study
 INTENSITY, APPEARANCE, ACQUISITION = "intensity", "appearance", "acquisition"
 STRATA, FEATURES, MOMENTS = "strata", "features", "moments"
 BINS = 16
-RANGES = {"zscore": (-3.0, 5.0), "minmax": (0.0, 1.0), "rank": (-4.0, 4.0)}
+RANGES = {"zscore": (-3.0, 5.0), "minmax": (0.0, 1.0), "rank": (-4.0, 4.0), "matched": (-3.0, 5.0)}
 """By data.normalise: first and last edge of the intensities' bins; what is beyond counts there."""
 BLOCKS = {2: 6, 3: 4}
 """Blocks of the image along each axis, by spatial dimensions."""

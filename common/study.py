@@ -28,7 +28,12 @@ class DataConfig:
     normalise: str = "zscore"
     """zscore: mean 0, standard deviation 1 per image and channel; minmax: 0 to 1; rank: the values'
     ranks as those of a normal distribution, so that scanners that only stretch intensities give the
-    same image."""
+    same image; matched: the same with the histogram of `reference`."""
+    reference: list[float] | None = None
+    """With normalise=matched: the values at equal steps of the share of darker voxels, darkest
+    first; result.json of an earlier study has them (shift.reference)."""
+    remove_bias: bool | None = None
+    """Whether the smooth field of an MR coil is taken out (common/harmonise.py); null: no."""
     augment: str = "none"
     """Random part in training: none, flip (left-right), or full (flips, affine, intensity)."""
     held_out: float = 0.2
@@ -40,7 +45,8 @@ class DataConfig:
         one_of((2, 3), **{"data.spatial_dims": self.spatial_dims})
         one_of((1, 3), **{"data.channels": self.channels})
         one_of(("pad_or_crop", "resize"), **{"data.fit": self.fit})
-        one_of(("zscore", "minmax", "rank"), **{"data.normalise": self.normalise})
+        one_of(("zscore", "minmax", "rank", "matched"), **{"data.normalise": self.normalise})
+        self._check_reference()
         one_of(("none", "flip", "full"), **{"data.augment": self.augment})
         one_of(("stop", "skip"), **{"data.on_bad_file": self.on_bad_file})
         in_range(0.0, 1.0, **{"data.held_out": self.held_out})
@@ -52,6 +58,18 @@ class DataConfig:
                     f"data.{name}={list(values)} has {len(values)} numbers, but "
                     f"data.spatial_dims={self.spatial_dims}; give one number per dimension"
                 )
+
+    def _check_reference(self) -> None:
+        values = self.reference
+        if (values is not None) != (self.normalise == "matched"):
+            raise ValueError(
+                f"data.reference={values} does not go with data.normalise={self.normalise}; give "
+                "both normalise=matched and a reference, as shift.reference of a result.json"
+            )
+        if values is not None and (len(values) < 2 or sorted(values) != values):
+            raise ValueError(
+                f"data.reference={values} is no list of two or more values, the darkest first"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional as F
 
+from common.harmonise import matched, without_bias
 from common.study import DataConfig
 
 Prepare = Callable[
@@ -33,7 +34,7 @@ _FLAT = 1e-6
 
 
 def prepare(data: DataConfig) -> Prepare:
-    """Return the deterministic part: resample to the spacing, normalise, bring to the size.
+    """Return the deterministic part: resample to the spacing, remove the bias, normalise, size.
 
     A volume in a 2-D study is normalised as one volume; its slices keep their number and distance,
     and spacing and size are those of the plane.
@@ -59,7 +60,8 @@ def prepare(data: DataConfig) -> Prepare:
             ]
             image, mask = _resample(image, mask, shape, _ratios(wanted, spacing))
             spacing = wanted
-        image = _normalise(image, data.normalise)
+        image = without_bias(image) if data.remove_bias else image
+        image = _normalise(image, data)
         size = [*data.size, *image.shape[1 + data.spatial_dims :]]
         if data.fit == "resize":
             steps = _ratios(image.shape[1:], size)
@@ -130,22 +132,26 @@ def _interpolation(at: Tensor, old: int, step: float) -> Tensor:
     return (weights / weights.sum(dim=1, keepdim=True)).float()
 
 
-def _normalise(image_CS: Tensor, how: str) -> Tensor:
+def _normalise(image_CS: Tensor, data: DataConfig) -> Tensor:
     """Return each channel with mean 0 and deviation 1 (zscore), from 0 to 1 (minmax), or ranked.
 
     rank: the normal quantile of each voxel's share of darker ones, equal voxels at their middle
     (van der Waerden, 1952). It is the image matched to one histogram for all sites, which nobody
-    has to tell. A channel without contrast becomes 0: its rounding errors are not blown up.
+    has to tell. matched: to the histogram of data.reference. A channel without contrast becomes 0:
+    its rounding errors are not blown up.
     """
+    how = data.normalise
     flat = image_CS.flatten(1).double()
     if how == "zscore":
         offset, spread = flat.mean(dim=1), flat.std(dim=1, correction=0)
     else:
         offset, spread = flat.amin(dim=1), flat.amax(dim=1) - flat.amin(dim=1)
     has_contrast = spread > _FLAT * flat.abs().amax(dim=1)
-    if how == "rank":
+    if how in ("rank", "matched"):
         shares = torch.from_numpy(rankdata(flat.numpy(), axis=1)) / (flat.shape[1] + 1)
-        made = torch.where(has_contrast[:, None], torch.special.ndtri(shares), 0.0)
+        reference = data.reference or []
+        values = torch.special.ndtri(shares) if how == "rank" else matched(shares, reference)
+        made = torch.where(has_contrast[:, None], values, 0.0)
     else:
         made = (flat - offset[:, None]) * torch.where(has_contrast, 1 / spread, 0.0)[:, None]
     return made.reshape(image_CS.shape).float()

@@ -15,6 +15,7 @@ from common.profile import APPEARANCE, BLOCK_LIMIT
 from common.study import Study
 from common.tasks.task import Metric
 from server.evaluation.distance import apart, distances_of
+from server.evaluation.reference import reference_of
 
 LEAST_SITES = 3
 """Sites that a line with an interval needs."""
@@ -46,6 +47,7 @@ def told_by_profiles(
         return {}
     known = {site: value for site, value in sorted(values.items()) if site in profiles}
     return {
+        "reference": reference_of(list(profiles.values()), study),
         "distance": distances_of(profiles, study),
         "floor": floors_of(list(profiles.values()), study),
         "noise": {site: profile.noise_std for site, profile in sorted(profiles.items())},

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from common.harmonise import without_bias
 from common.seeding import generator
 from common.study import DataConfig
 from common.transforms import MAX_BRIGHTNESS, MAX_CONTRAST, augment, prepare
@@ -286,3 +287,45 @@ def test_labels_pass_through_and_an_empty_batch_stays_empty(how: str) -> None:
     images, masks = run(torch.zeros(0, 2, 32, 24), torch.zeros(0, 1, 32, 24).long())
     assert images.shape == (0, 2, 32, 24)
     assert masks.shape == (0, 1, 32, 24)
+
+
+REFERENCE = [-1.0, -0.5, 0.0, 0.2, 3.0]
+
+
+def test_matched_images_have_the_references_histogram_whatever_a_scanner_stretches() -> None:
+    run = prepare(config([40, 40], normalise="matched", reference=REFERENCE))
+    values = picture(1, 40, 40)
+    image, _, _ = run(values, None, (1.0, 1.0))
+    again, _, _ = run(np.exp(values), None, (1.0, 1.0))
+    assert torch.equal(image, again)
+    quantiles = torch.quantile(image.flatten(), torch.linspace(0, 1, len(REFERENCE)))
+    torch.testing.assert_close(quantiles, torch.tensor(REFERENCE), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"normalise": "matched"}, "give both"),
+        ({"reference": REFERENCE}, "does not go with data.normalise=zscore"),
+        ({"normalise": "matched", "reference": [1.0, 0.0]}, "the darkest first"),
+        ({"normalise": "matched", "reference": [1.0]}, "two or more"),
+    ],
+)
+def test_a_reference_that_cannot_be_matched_is_refused(
+    settings: dict[str, object], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        config([8, 8], **settings)
+
+
+def test_the_bias_is_taken_out_before_the_values_are_normalised() -> None:
+    draws = np.random.default_rng(0)
+    tissue = np.where(np.indices((32, 24)).sum(0) // 3 % 2, 100.0, 160.0)
+    tissue[:, :8] = 1.0
+    bias = np.exp(np.linspace(-0.3, 0.3, 32))[:, None]
+    image = (tissue * bias * (1 + 0.02 * draws.normal(size=(32, 24))))[None].astype(np.float32)
+    removed = prepare(config([32, 24], remove_bias=True))(image, None, (1.0, 1.0))[0]
+    plain = prepare(config([32, 24]))
+    by_hand = plain(without_bias(torch.from_numpy(image)).numpy(), None, (1.0, 1.0))[0]
+    assert torch.equal(removed, by_hand)
+    assert not torch.allclose(removed, plain(image, None, (1.0, 1.0))[0], atol=0.1)
