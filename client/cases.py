@@ -13,7 +13,7 @@ from torch import Tensor
 
 from client.manifest import Row
 from client.readers import BadFileError, Picture, read_image, read_mask
-from common.study import DataConfig
+from common.data_config import DataConfig
 from common.tasks.classification import ClassificationConfig
 from common.tasks.config import TaskConfig
 from common.tasks.segmentation import SegmentationConfig

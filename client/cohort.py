@@ -15,8 +15,8 @@ from torch import Tensor
 from client.cases import Acquired, Case, read_case
 from client.manifest import Row, stated_sides
 from client.readers import BadFileError
+from common.data_config import DataConfig
 from common.seeding import seed as seed_of
-from common.study import DataConfig
 from common.tasks.config import TaskConfig
 from common.tasks.segmentation import SegmentationConfig
 

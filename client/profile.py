@@ -20,8 +20,11 @@ from client.cohort import Samples
 from client.evaluation import BATCH
 from client.privacy.statistics import noised
 from common.contract import Profile
+from common.fourier import low_amplitudes
 from common.profile import (
     ACQUISITION,
+    AMPLITUDE_LIMIT,
+    AMPLITUDES,
     APPEARANCE,
     AXES,
     BINS,
@@ -35,6 +38,7 @@ from common.profile import (
     RANGES,
     STRATA,
     noise_std,
+    sizes_of,
     strata_of,
 )
 from common.seeding import seed
@@ -128,6 +132,7 @@ def _row(samples: Samples, indices: list[int], features_NF: Tensor, study: Study
         STRATA: strata,
         FEATURES: np.outer(strata, place).ravel(),
         MOMENTS: np.outer(with_one, with_one).ravel() / 2,
+        **({AMPLITUDES: _amplitudes(images)} if AMPLITUDES in sizes_of(study) else {}),
     }
 
 
@@ -143,6 +148,11 @@ def _appearance(images: Tensor, study: Study) -> NDArray[np.float64]:
     pool: Any = F.adaptive_avg_pool2d if dims == 2 else F.adaptive_avg_pool3d
     blocks = pool(images.double(), BLOCKS[dims]).mean((0, 1)).flatten().numpy()
     return _cut(blocks / (BLOCK_LIMIT * math.sqrt(blocks.size)))
+
+
+def _amplitudes(images: Tensor) -> NDArray[np.float64]:
+    finite = images.double().nan_to_num(0.0, 0.0, 0.0)
+    return _cut(low_amplitudes(finite).mean((0, 1)).double().numpy() / AMPLITUDE_LIMIT)
 
 
 def _acquisition(acquired: Acquired) -> NDArray[np.float64]:

@@ -13,16 +13,10 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 import configs
+from common.data_config import DataConfig
 from common.models.registry import model_config_type
 from common.schema import SettingsError, typed
-from common.study import (
-    DataConfig,
-    EvaluationConfig,
-    PrivacyConfig,
-    StrategyConfig,
-    Study,
-    TrainingConfig,
-)
+from common.study import EvaluationConfig, PrivacyConfig, StrategyConfig, Study, TrainingConfig
 from common.tasks.registry import task_config_type
 
 CONFIG_FOLDER = Path(configs.__file__).parent

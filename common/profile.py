@@ -8,16 +8,21 @@ A profile is the mean over the patients of one vector each, in parts of length 1
     strata      in which stratum of the labels the patient is
     features    by stratum, the patient's place in the model's feature space
     moments     products of pairs of features, and of each with 1: their means
+    amplitudes  those of the low spatial frequencies; only if evaluation.amplitudes asks
 """
 
 import math
 from collections.abc import Mapping, Sequence
 
 from common.contract import Description, Profile
+from common.frequencies import count_of
 from common.study import Study
 
 INTENSITY, APPEARANCE, ACQUISITION = "intensity", "appearance", "acquisition"
 STRATA, FEATURES, MOMENTS = "strata", "features", "moments"
+AMPLITUDES = "amplitudes"
+AMPLITUDE_LIMIT = 2.0
+"""Root of the sum of a patient's squared amplitudes at which they are cut, in intensities."""
 BINS = 16
 RANGES = {"zscore": (-3.0, 5.0), "minmax": (0.0, 1.0), "rank": (-4.0, 4.0), "matched": (-3.0, 5.0)}
 """By data.normalise: first and last edge of the intensities' bins; what is beyond counts there."""
@@ -35,14 +40,16 @@ FOREGROUND_EDGES = (0.0, 0.005, 0.02)
 
 def sizes_of(study: Study) -> Mapping[str, int]:
     """Return how many numbers each part of a study's profiles has."""
-    strata = strata_of(study)
+    strata, dims = strata_of(study), study.data.spatial_dims
+    asked = study.evaluation is not None and study.evaluation.amplitudes
     return {
         INTENSITY: BINS,
-        APPEARANCE: BLOCKS[study.data.spatial_dims] ** study.data.spatial_dims,
+        APPEARANCE: BLOCKS[dims] ** dims,
         ACQUISITION: 2 * AXES,
         STRATA: strata,
         FEATURES: strata * FEATURE_NUMBERS,
         MOMENTS: (1 + FEATURE_NUMBERS) ** 2,
+        **({AMPLITUDES: count_of(dims)} if asked else {}),
     }
 
 

@@ -14,8 +14,9 @@ from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional as F
 
+from common.data_config import DataConfig
+from common.fourier import mixed
 from common.harmonise import matched, without_bias
-from common.study import DataConfig
 
 Prepare = Callable[
     [NDArray[Any], NDArray[Any] | None, Sequence[float]],
@@ -83,12 +84,18 @@ def augment(data: DataConfig, draws: torch.Generator) -> Augment:
     a rotation up to 10 degrees (3-D: about each axis), a scale of 0.9 to 1.1, and an intensity
     scale of 0.9 to 1.1 and shift of -0.1 to 0.1 a sample. Angles are in voxels: with voxels that
     are not cubes the rotation also shears a little. Masks move with their images, by the nearest
-    voxel; the label of a classification passes through.
+    voxel; the label of a classification passes through. With data.amplitudes each image is first
+    seen in the style of a site (common/fourier.py).
     """
+    styles_KF = None if data.amplitudes is None else torch.tensor(data.amplitudes)
 
     def run(images_BCS: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         # Poisson batches may be empty, and grid_sample refuses those.
-        if data.augment == "none" or len(images_BCS) == 0:
+        if len(images_BCS) == 0:
+            return images_BCS, targets
+        if styles_KF is not None:
+            images_BCS = mixed(images_BCS, styles_KF, draws)
+        if data.augment == "none":
             return images_BCS, targets
         images, targets = _flip(images_BCS, targets, draws)
         if data.augment == "full":

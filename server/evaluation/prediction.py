@@ -11,11 +11,11 @@ import numpy as np
 from scipy import stats
 
 from common.contract import MAX_PATIENTS, Profile
-from common.profile import APPEARANCE, BLOCK_LIMIT
+from common.profile import AMPLITUDES, APPEARANCE, BLOCK_LIMIT
 from common.study import Study
 from common.tasks.task import Metric
 from server.evaluation.distance import apart, distances_of
-from server.evaluation.reference import reference_of
+from server.evaluation.reference import amplitudes_of, reference_of
 
 LEAST_SITES = 3
 """Sites that a line with an interval needs."""
@@ -45,11 +45,15 @@ def told_by_profiles(
     """
     if len(profiles) < 2:
         return {}
+    told = list(profiles.values())
     known = {site: value for site, value in sorted(values.items()) if site in profiles}
+    asked = all(AMPLITUDES in of.parts for of in told)
+    styles = {"amplitudes": amplitudes_of(told)} if asked else {}
     return {
-        "reference": reference_of(list(profiles.values()), study),
+        "reference": reference_of(told, study),
+        **styles,
         "distance": distances_of(profiles, study),
-        "floor": floors_of(list(profiles.values()), study),
+        "floor": floors_of(told, study),
         "noise": {site: profile.noise_std for site, profile in sorted(profiles.items())},
         "prediction": {"measure": MEASURE, **scored(profiles, known, metric)},
     }

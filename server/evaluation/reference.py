@@ -1,16 +1,26 @@
-"""One histogram for all sites, from what they tell of theirs: what data.reference matches to."""
+"""What images of another study can be made alike with, from what the sites tell of theirs."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from common.contract import Profile
-from common.profile import BINS, INTENSITY, RANGES
+from common.profile import AMPLITUDE_LIMIT, AMPLITUDES, BINS, INTENSITY, RANGES
 from common.study import Study
 
 STEPS = 20
 """Steps of the share of darker voxels."""
 DECIMALS = 4
+
+
+def amplitudes_of(profiles: Sequence[Profile]) -> list[list[float]]:
+    """Return the amplitudes of the sites' low frequencies, for data.amplitudes; no site is named.
+
+    In the order of their sums, so that a place in the list does not tell whose they are.
+    """
+    told = [AMPLITUDE_LIMIT * np.maximum(of.parts[AMPLITUDES], 0.0) for of in profiles]
+    ordered = sorted(told, key=lambda of: float(of.sum()))
+    return [[round(float(value), DECIMALS) for value in of] for of in ordered]
 
 
 def reference_of(profiles: Sequence[Profile], study: Study) -> list[float]:

@@ -9,7 +9,7 @@ from PIL import Image
 from client.cases import read_case
 from client.manifest import Row
 from client.readers import BadFileError
-from common.study import DataConfig
+from common.data_config import DataConfig
 from common.tasks.classification import ClassificationConfig
 from common.tasks.config import TaskConfig
 from common.tasks.segmentation import SegmentationConfig

@@ -14,7 +14,7 @@ from PIL import Image
 
 from client.cohort import BadCohortError, Cohort, draw_held_out, load_cohort
 from client.manifest import Row, read_folder
-from common.study import DataConfig
+from common.data_config import DataConfig
 from common.tasks.classification import ClassificationConfig
 from common.tasks.segmentation import SegmentationConfig
 

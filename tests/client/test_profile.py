@@ -17,7 +17,8 @@ from common.profile import sizes_of
 from tests.builders import PICTURES, SLICES, study_from
 
 CPU = torch.device("cpu")
-KINDS = pytest.mark.parametrize("overrides", [PICTURES, SLICES])
+STYLED = (*SLICES, "evaluation=shift", "evaluation.amplitudes=true")
+KINDS = pytest.mark.parametrize("overrides", [PICTURES, SLICES, STYLED])
 
 
 def samples_of(images: Tensor, targets: Tensor, patients: list[str]) -> Samples:

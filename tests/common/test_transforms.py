@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from common.data_config import DataConfig
 from common.harmonise import without_bias
 from common.seeding import generator
-from common.study import DataConfig
 from common.transforms import MAX_BRIGHTNESS, MAX_CONTRAST, augment, prepare
 
 SIDES = st.integers(1, 24)
@@ -329,3 +330,16 @@ def test_the_bias_is_taken_out_before_the_values_are_normalised() -> None:
     by_hand = plain(without_bias(torch.from_numpy(image)).numpy(), None, (1.0, 1.0))[0]
     assert torch.equal(removed, by_hand)
     assert not torch.allclose(removed, plain(image, None, (1.0, 1.0))[0], atol=0.1)
+
+
+@pytest.mark.parametrize("how", ["none", "full"])
+def test_with_amplitudes_images_are_seen_in_other_styles_and_masks_are_not(how: str) -> None:
+    images, masks = batch()
+    settings = config([32, 24], augment=how)
+    styled = replace(settings, amplitudes=[[0.1] * 25, [0.5] * 25])
+    seen, seen_masks = augment(styled, generator(3))(images, masks)
+    again, _ = augment(styled, generator(3))(images, masks)
+    assert torch.equal(seen, again)
+    assert not torch.allclose(seen, augment(settings, generator(3))(images, masks)[0], atol=0.05)
+    if how == "none":
+        assert torch.equal(seen_masks, masks)

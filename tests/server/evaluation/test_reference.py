@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.contract import Profile
-from common.profile import BINS, INTENSITY, RANGES
-from server.evaluation.reference import STEPS, reference_of
+from common.profile import AMPLITUDE_LIMIT, AMPLITUDES, BINS, INTENSITY, RANGES
+from server.evaluation.reference import STEPS, amplitudes_of, reference_of
 from tests.builders import PICTURES, study_from
 
 STUDY = study_from(*PICTURES)
@@ -45,3 +45,14 @@ def test_a_site_counts_by_its_patients() -> None:
     assert max(reference[: int(0.75 * STEPS)]) <= LOW + 3 * width + 1e-3
     assert min(reference[int(0.75 * STEPS) + 1 :]) >= LOW + 12 * width - 1e-3
     assert reference_of([bright, dark], STUDY) == pytest.approx(reference)
+
+
+def test_amplitudes_are_told_in_no_order_of_the_sites_and_never_negative() -> None:
+    first, second = ([value, *[0.1] * 24] for value in (0.5, -0.3))
+    profiles = [
+        Profile(patients=3, noise_std=0.1, parts={AMPLITUDES: values}) for values in (first, second)
+    ]
+    told = amplitudes_of(profiles)
+    assert told == amplitudes_of(profiles[::-1])
+    assert told[0][0] == 0
+    assert told[1][0] == AMPLITUDE_LIMIT * 0.5

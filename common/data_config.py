@@ -1,0 +1,73 @@
+"""The settings of a study's data: how files become tensors."""
+
+from dataclasses import dataclass, field
+
+from common.checks import in_range, one_of, positive
+from common.frequencies import check_amplitudes
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How a site turns its files into tensors of one size."""
+
+    spatial_dims: int = 2
+    """2: each picture, or each slice of a volume, is a sample; 3: each volume is a sample."""
+    channels: int = 1
+    """1 grey, 3 colour. Colour files are made grey when 1 is asked."""
+    size: list[int] = field(default_factory=lambda: [64, 64])
+    """Voxels of a sample, one number per spatial dimension."""
+    spacing_mm: list[float] | None = None
+    """Voxel size to resample to, in mm, one per spatial dimension; null keeps the file's own."""
+    fit: str = "pad_or_crop"
+    """How an image reaches `size`: pad_or_crop about the centre, or resize."""
+    normalise: str = "zscore"
+    """zscore: mean 0, standard deviation 1 per image and channel; minmax: 0 to 1; rank: the values'
+    ranks as those of a normal distribution, so that scanners that only stretch intensities give the
+    same image; matched: the same with the histogram of `reference`."""
+    reference: list[float] | None = None
+    """With normalise=matched: the values at equal steps of the share of darker voxels, darkest
+    first; result.json of an earlier study has them (shift.reference)."""
+    remove_bias: bool | None = None
+    """Whether the smooth field of an MR coil is taken out (common/harmonise.py); null: no."""
+    augment: str = "none"
+    """Random part in training: none, flip (left-right), or full (flips, affine, intensity)."""
+    amplitudes: list[list[float]] | None = None
+    """By site, the amplitudes of the low spatial frequencies; each training image is seen in the
+    style of one of them, more or less. result.json of an earlier study has them
+    (shift.amplitudes). null: images are seen as they are."""
+    held_out: float = 0.2
+    """Share of a site's patients kept for testing, where the manifest has no split column."""
+    on_bad_file: str = "stop"
+    """stop: a bad file ends the site's part before training; skip: go on without it, and count."""
+
+    def __post_init__(self) -> None:
+        one_of((2, 3), **{"data.spatial_dims": self.spatial_dims})
+        one_of((1, 3), **{"data.channels": self.channels})
+        one_of(("pad_or_crop", "resize"), **{"data.fit": self.fit})
+        one_of(("zscore", "minmax", "rank", "matched"), **{"data.normalise": self.normalise})
+        self._check_reference()
+        if self.amplitudes is not None:
+            check_amplitudes(self.amplitudes, self.size)
+        one_of(("none", "flip", "full"), **{"data.augment": self.augment})
+        one_of(("stop", "skip"), **{"data.on_bad_file": self.on_bad_file})
+        in_range(0.0, 1.0, **{"data.held_out": self.held_out})
+        positive(**{f"data.size[{axis}]": n for axis, n in enumerate(self.size)})
+        positive(**{f"data.spacing_mm[{a}]": mm for a, mm in enumerate(self.spacing_mm or [])})
+        for name, values in (("size", self.size), ("spacing_mm", self.spacing_mm)):
+            if values is not None and len(values) != self.spatial_dims:
+                raise ValueError(
+                    f"data.{name}={list(values)} has {len(values)} numbers, but "
+                    f"data.spatial_dims={self.spatial_dims}; give one number per dimension"
+                )
+
+    def _check_reference(self) -> None:
+        values = self.reference
+        if (values is not None) != (self.normalise == "matched"):
+            raise ValueError(
+                f"data.reference={values} does not go with data.normalise={self.normalise}; give "
+                "both normalise=matched and a reference, as shift.reference of a result.json"
+            )
+        if values is not None and (len(values) < 2 or sorted(values) != values):
+            raise ValueError(
+                f"data.reference={values} is no list of two or more values, the darkest first"
+            )
