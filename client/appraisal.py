@@ -11,14 +11,16 @@ from typing import Any
 from torch import Tensor
 
 from client.cohort import Samples
-from client.evaluation import predict
+from client.evaluation import patient_rows, predict
 from client.local_round import Place
 from client.own_models import own_models
 from client.privacy.account import Account, profile_noise
 from client.privacy.policy import Policy
+from client.privacy.statistics import told_apart
 from client.profile import profile_of, rows_of
 from client.progress import OnProgress
 from client.scores import Scores, exact_scores, gain_of, noised_scores
+from client.subgroups import Members, Told, exact_subgroups, members_of, noised_subgroups
 from client.work import Work, release_key
 from common.contract import EvaluateReply, Profile, Request
 from common.profile import sizes_of
@@ -46,6 +48,7 @@ class Appraisal:
     def reply(self, weights: Arrays) -> EvaluateReply:
         """Return all that the request asks; the time is not in it yet."""
         scores, profile = self.scores(weights), self._profile(weights)
+        subgroups = self._subgroups(weights)
         if self.request.round == self.work.study.rounds and not self.request.compare:
             self._write_page()
         others = self._of_own_models(weights) if self._may_compare() else {}
@@ -58,6 +61,7 @@ class Appraisal:
             estimates=scores.estimates,
             others={name: other.estimates for name, other in others.items()},
             gains={name: gain_of(scores, other, task, at) for name, other in others.items()},
+            subgroups=subgroups,
             profile=profile,
             privacy=self.account.spent() if charged and self.account is not None else None,
         )
@@ -68,11 +72,7 @@ class Appraisal:
         if held_out.num_patients < self.policy.cohort.least_patients_told:
             return Scores()
         multiplier = self.policy.may_leave.metrics_noise_multiplier
-        # What stays at the site is part of the model that is evaluated.
-        whole = {**arrays_of(dict(self.kept_local)), **weights} if work.local else weights
-        # Distances in mm stand on the voxels' size too.
-        sizes = hashlib.sha256(repr(held_out.spacing_mm).encode()).hexdigest()
-        release = f"{self._release(whole, held_out)}-{sizes}-metrics"
+        release = f"{self._metrics_release(weights)}-metrics"
         if multiplier and self.account is not None:
             self.account.pay_metrics(release, multiplier)
         on_batch = partial(self.on_progress, 0, 0)
@@ -110,6 +110,30 @@ class Appraisal:
             found[name] = self.scores(arrays_of(state))
         return found
 
+    def _subgroups(self, weights: Arrays) -> Told:
+        """Return the metrics of the subgroups that the study names and the policy lets out."""
+        work, held_out, least = (
+            self.work,
+            self.work.cohort.held_out,
+            self.policy.cohort.least_patients_told,
+        )
+        asked = self.policy.may_leave.subgroups_of(work.study)
+        if not asked or not self._at_the_end() or held_out.num_patients < max(least, 1):
+            return {}
+        on_batch = partial(self.on_progress, 0, 0)
+        probabilities = predict(work.model, held_out, work.task, self.place.device, on_batch)
+        members = members_of(sorted(set(held_out.patients)), held_out.covariates, asked)
+        multiplier = self.policy.may_leave.metrics_noise_multiplier
+        if not multiplier:
+            rows = patient_rows(probabilities, held_out, work.task)
+            return exact_subgroups(rows, members, work.task, self._bootstrap_seed(), least)
+        rows = patient_rows(told_apart(probabilities), held_out, work.task)
+        release = f"{self._metrics_release(weights)}-{_named(members)}-subgroups"
+        if self.account is not None:
+            self.account.pay_metrics(release, multiplier)
+        noise = secret_generator(self.place.key, release, "subgroups")
+        return noised_subgroups(rows, members, work.task, multiplier, noise, least)
+
     def _profile(self, weights: Arrays) -> Profile | None:
         """Return how the site's images look; None where nobody asks, or it may not leave."""
         multiplier = profile_noise(self.work.study, self.policy)
@@ -145,9 +169,22 @@ class Appraisal:
         place = self.place
         return release_key(self.work, self.request.round, weights, samples, place.device, place.key)
 
+    def _metrics_release(self, weights: Arrays) -> str:
+        held_out = self.work.cohort.held_out
+        # What stays at the site is part of the model that is evaluated.
+        kept = arrays_of(dict(self.kept_local)) if self.work.local else {}
+        # Distances in mm stand on the voxels' size too.
+        sizes = hashlib.sha256(repr(held_out.spacing_mm).encode()).hexdigest()
+        return f"{self._release({**kept, **weights}, held_out)}-{sizes}"
+
     def _bootstrap_seed(self) -> int:
         # One for all models of a request: paired differences need the same resamples.
         return seed(self.work.study.seed, self.request.round, self.place.site, "bootstrap")
+
+
+def _named(members: Members) -> str:
+    """Return a name of who is in which group: other groups never meet the same noise."""
+    return hashlib.sha256(repr(members).encode()).hexdigest()
 
 
 def limits_of_profile(work: Work, policy: Policy) -> dict[str, Any]:

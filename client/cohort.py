@@ -5,8 +5,8 @@ Shape suffixes: N samples, C channels.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -52,6 +52,8 @@ class Samples:
     """Of each sample, after resampling; of a slice three numbers, the distance of slices last."""
     acquired: tuple[Acquired, ...] = ()
     """Of each sample, how its file came; empty for samples that are of no file."""
+    covariates: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By patient, what else the manifest says of the first of its images."""
 
     @property
     def num_patients(self) -> int:
@@ -193,6 +195,7 @@ def _samples(cases: Sequence[tuple[Row, Case]], data: DataConfig, task: TaskConf
         volumes=tuple(number for _, _, number in entries),
         spacing_mm=tuple(case.spacing_mm for _, case, _ in entries),
         acquired=tuple(case.acquired for _, case, _ in entries),
+        covariates={row.patient: row.covariates for row, _ in reversed(cases)},
     )
 
 

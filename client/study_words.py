@@ -33,6 +33,7 @@ def study_words(proposal: Proposal, policy: Policy) -> dict[str, str]:
         "privacy": _privacy(study, policy),
         "costs": _costs(study, policy),
         "own models": _own_models(study, policy),
+        "subgroups": _subgroups(study, policy),
         "profile": _profile(study, policy),
         "sites": _sites(study),
     }
@@ -96,6 +97,21 @@ def _own_models(study: Study, policy: Policy) -> str:
         "two are trained here WITHOUT privacy and stay; their metrics leave, and no number bounds "
         "what these tell of a patient"
     )
+
+
+def _subgroups(study: Study, policy: Policy) -> str:
+    asked = study.evaluation.subgroups_asked if study.evaluation is not None else {}
+    if not asked:
+        return "none is asked for"
+    told = policy.may_leave.subgroups_of(study)
+    noise = policy.may_leave.metrics_noise_multiplier
+    columns = printable(", ".join(asked))
+    if not told:
+        return f"metrics by {columns} are asked for; this site's policy tells none"
+    how = f"with noise {noise:g}, as one more charge" if noise else "exactly"
+    leaves = f"metrics by {printable(', '.join(told))} leave once, at the end, {how}"
+    kept = [name for name in asked if name not in told]
+    return f"{leaves}; by {printable(', '.join(kept))} none" if kept else leaves
 
 
 def _profile(study: Study, policy: Policy) -> str:

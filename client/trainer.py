@@ -41,6 +41,7 @@ from common.contract import (
 from common.control import PREFIX, parted, with_zero_controls
 from common.schema import SettingsError
 from common.state import Arrays, arrays_of, digest_of, state_of, tensors_of
+from common.subgroups import groups_of
 
 LOOK_S = 2.0
 """How often the data officer's answer is looked at while a study is at work."""
@@ -228,6 +229,7 @@ class Trainer:
             arrays={n: (a.shape, a.dtype) for n, a in arrays_of(state).items()},
             metrics={name: (m.low, m.high) for name, m in work.task.metrics.items()},
             metrics_noise_multiplier=self._policy.may_leave.metrics_noise_multiplier,
+            subgroups=frozenset(groups_of(self._policy.may_leave.subgroups_of(work.study))),
             **limits_of_profile(work, self._policy),
         )
 

@@ -167,6 +167,9 @@ class EvaluateReply:
     """The site's own models (OTHERS), where the request compares."""
     gains: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     """By each of those models: the incoming model's metric minus the other's, paired by patient."""
+    subgroups: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    """The incoming model's metrics by subgroup, where the request compares, the study names
+    subgroups and the site lets them leave."""
     profile: Profile | None = None
     """How the site's images look, where the request compares, the study asks and the site lets it
     leave."""

@@ -5,10 +5,12 @@ its digest is what a hospital approves. No field names a path, a device or a hos
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from common.checks import in_range, not_negative, one_of, positive
 from common.data_config import DataConfig
 from common.models.config import ModelConfig
+from common.subgroups import check_subgroups
 from common.tasks.config import TaskConfig
 
 
@@ -211,13 +213,22 @@ class EvaluationConfig:
     """Whether the sites tell how their images look (common/profile.py), so that the distances
     between them can be told; null: they do not."""
 
+    subgroups: dict[str, list[Any]] | None = None
+    """By covariate of the manifests, the values (sex: [F, M]) or the numbers between the bands
+    (age: [40, 65]) of subgroups that the final model's metrics are told of; null: of none."""
     amplitudes: bool | None = None
     """Whether the profile has the amplitudes of the low spatial frequencies, for data.amplitudes of
     a later study; null: it has not."""
 
+    @property
+    def subgroups_asked(self) -> dict[str, list[str]]:
+        """The subgroups with their values as a manifest writes them; empty where there are none."""
+        return {of: [str(value) for value in v] for of, v in (self.subgroups or {}).items()}
+
     def __post_init__(self) -> None:
         not_negative(**{"evaluation.personal_rounds": self.personal_rounds})
         not_negative(**{"evaluation.personal_mu": self.personal_mu})
+        check_subgroups(self.subgroups_asked)
         if self.amplitudes and not self.profile:
             raise ValueError(
                 "evaluation.amplitudes=true asks for a part of a profile, and no profile is asked "

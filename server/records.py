@@ -92,6 +92,8 @@ class Outcome:
     """By site and model: the final model's metrics minus that model's."""
     not_compared: dict[str, str] = field(default_factory=dict)
     """By site: why it told nothing of models of its own."""
+    subgroups: dict[str, Estimates] = field(default_factory=dict)
+    """By site and subgroup: the final model's metrics."""
     profiles: dict[str, Profile] = field(default_factory=dict)
     """By site: how its images look, where it told."""
 

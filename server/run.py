@@ -26,14 +26,15 @@ from common.profile import impossible_profile, sizes_of
 from common.seeding import seed
 from common.state import Arrays, State, state_of
 from common.study import Study
+from common.subgroups import groups_of
 from common.tasks.registry import build_task
 from common.tensor_files import write_tensors
 from server.aggregation import named_means, refusal_of
 from server.calls import Missing, StopError
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from server.evaluation.checked import impossible
+from server.evaluation.checked import impossible, subgroups_asked
 from server.evaluation.prediction import told_by_profiles
-from server.evaluation.shift import shift_of
+from server.evaluation.shift import shift_of, subgroups_of
 from server.events import Tell
 from server.network import Federation
 from server.records import (
@@ -346,6 +347,7 @@ def _finished(run: Run, kept: Checkpoint) -> Outcome:
         others={site: answer.others for site, answer in compared.items()},
         gains={site: answer.gains for site, answer in compared.items()},
         not_compared=apart,
+        subgroups={site: answer.subgroups for site, answer in compared.items()},
         profiles=_profiles(run, compared, kept.progress.roster),
     )
 
@@ -377,6 +379,10 @@ def _write(run: Run, kept: Checkpoint, outcome: Outcome) -> None:
     if run.study.evaluation is not None and outcome.final:
         name = run.study.task.headline
         shift = shift_of(kept.progress, outcome, name, metrics[name])
+        groups = groups_of(subgroups_asked(run.study))
+        shift |= (
+            {"subgroups": subgroups_of(groups, shift["benefit"], outcome, name)} if groups else {}
+        )
         told = {site: estimates.get(name) for site, estimates in outcome.final.items()}
         values = {s: e.value for s, e in told.items() if e is not None and e.value is not None}
         more = told_by_profiles(outcome.profiles, values, run.study, metrics[name])

@@ -114,7 +114,8 @@ class Account:
         evaluations = 1 + -(-self.study.rounds // self.study.evaluate_every)
         if self.study.strategy.generalisation_step is not None:
             evaluations += self.study.rounds
-        left = evaluations + self._own_models - told
+        subgroups = bool(self.policy.may_leave.subgroups_of(self.study))
+        left = evaluations + self._own_models + subgroups - told
         if multiplier and left > 0:
             more.append(replace(gaussian_release(multiplier), steps=left))
         self._check(charges, more)

@@ -81,6 +81,8 @@ class Limits:
     """Least and largest value of every metric of the task."""
     metrics_noise_multiplier: float = 0.0
     """Noise that the estimates have (client/privacy/statistics.py); 0: they are exact."""
+    subgroups: frozenset[str] = frozenset()
+    """Names of the subgroups that may be told of."""
     profile: Mapping[str, int] = field(default_factory=dict)
     """How many numbers each part of a profile has (common/profile.py); empty: none is asked."""
     profile_noise_multiplier: float = 0.0
@@ -178,6 +180,7 @@ def _evaluate_reply(reply: EvaluateReply, limits: Limits, policy: Policy) -> Eva
         estimates=_estimates(reply.estimates, limits, policy),
         others=_of_own_models(reply.others, limits, policy),
         gains=_of_own_models(reply.gains, _of_gains(limits), policy),
+        subgroups=_subgroups(reply.subgroups, limits, policy),
         profile=None if reply.profile is None else _profile(reply.profile, limits, policy),
         privacy=None if reply.privacy is None else _spent(reply.privacy),
     )
@@ -212,6 +215,20 @@ def _of_own_models(found: object, limits: Limits, policy: Policy) -> dict[str, d
         raise RefusalError("gate", "the site held back a model that is not one of its own")
     _demand(not found or policy.may_leave.own_models, "metrics of models that are not private")
     return {name: _estimates(found[name], limits, policy) for name in sorted(found)}
+
+
+def _subgroups(found: object, limits: Limits, policy: Policy) -> dict[str, dict[str, Estimate]]:
+    if type(found) is not dict or not set(_names(found)) <= limits.subgroups:
+        raise RefusalError("gate", "the site held back a subgroup that its policy does not name")
+    told = {}
+    for name in sorted(found):
+        sizes = {estimate.n for estimate in found[name].values() if type(estimate) is Estimate}
+        least = max(policy.cohort.least_patients_told, 1)
+        enough = all(type(n) is int and least <= n <= limits.patients_held_out for n in sizes)
+        _demand(enough and len(sizes) == 1, "a subgroup of fewer patients than it may tell of")
+        of_group = replace(limits, patients_held_out=next(iter(sizes)))
+        told[name] = _estimates(found[name], of_group, policy)
+    return told
 
 
 def _of_gains(limits: Limits) -> Limits:

@@ -108,6 +108,8 @@ class LeavePolicy:
     own_models: bool = False
     """Whether metrics of the site's own models may leave, where a study compares. These models are
     trained without privacy, so they tell of single training patients, and no epsilon bounds it."""
+    subgroups: list[str] = field(default_factory=list)
+    """Covariates of whose subgroups the metrics may leave, with their noise; *: of all."""
     profile_noise_multiplier: float | None = None
     """Noise on the profile of the site's images (histograms, coarse means, features), over the most
     that one patient moves it; 0: it is exact; null: no profile leaves."""
@@ -123,6 +125,11 @@ class LeavePolicy:
         if self.train_loss_decimals is not None:
             decimals["policy.may_leave.train_loss_decimals"] = self.train_loss_decimals
         in_range(0, ALL_DIGITS, **decimals)
+
+    def subgroups_of(self, study: Study) -> dict[str, list[str]]:
+        """Return the study's subgroups that may be told of."""
+        asked = study.evaluation.subgroups_asked if study.evaluation is not None else {}
+        return {c: v for c, v in asked.items() if {c, "*"} & set(self.subgroups)}
 
     def decimals_of(self, metric: str) -> int | None:
         """Return the decimals with which a metric leaves; None: it stays."""
@@ -185,6 +192,7 @@ def open_policy() -> Policy:
             metrics={"*": ALL_DIGITS},
             metrics_noise_multiplier=0.0,
             own_models=True,
+            subgroups=["*"],
             profile_noise_multiplier=0.0,
             train_loss_decimals=ALL_DIGITS,
         ),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from common.contract import OTHERS, Estimate, EvaluateReply, TrainReply
 from common.study import Study
+from common.subgroups import Subgroups, groups_of
 from common.tasks.registry import build_task
 
 ROUNDING = 1e-9
@@ -22,7 +23,16 @@ def impossible(reply: TrainReply | EvaluateReply, study: Study) -> str | None:
             return "it tells of a model that no site has"
         for estimates in told.values():
             found = found or _first(estimates, allowed)
+    if not set(reply.subgroups) <= set(groups_of(subgroups_asked(study))):
+        return "it tells of a subgroup that the study does not name"
+    for estimates in reply.subgroups.values():
+        found = found or _first(estimates, ranges)
     return found
+
+
+def subgroups_asked(study: Study) -> Subgroups:
+    """Return the subgroups that a study names."""
+    return study.evaluation.subgroups_asked if study.evaluation is not None else {}
 
 
 def _first(

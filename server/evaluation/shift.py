@@ -5,7 +5,7 @@ why there is none. The benefit of a site is the federated model minus the site's
 more is better, with a paired bootstrap interval by patient that the site has worked out.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import mean, pstdev
 from typing import Any
@@ -78,6 +78,17 @@ def with_models(
         "matrix": matrix,
         "summary": {model: {**of, "gap_to_pooled": gaps[model]} for model, of in summary.items()},
         "concordance": concordance(matrix),
+    }
+
+
+def subgroups_of(
+    groups: Sequence[str], sites: Iterable[str], outcome: Outcome, name: str
+) -> dict[str, dict[str, Cell]]:
+    """Return the final model's cell by subgroup and site; a site that tells none is suppressed."""
+    told = outcome.subgroups
+    return {
+        group: {site: _told(told.get(site, {}).get(group, {}).get(name)) for site in sites}
+        for group in groups
     }
 
 

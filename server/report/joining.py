@@ -1,7 +1,8 @@
 """The report's answer: does joining help this hospital, and how does each model do at each site?"""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from statistics import mean
 from typing import Any
 
 from server.report.reading import Result, higher_is_better
@@ -131,13 +132,46 @@ def matrix_rows(result: Result) -> list[Row]:
         return []
     better = result["metrics"][shift["metric"]]["higher_is_better"]
     values = [c["value"] for of in shift["matrix"].values() for c in of.values()]
-    known = [value for value in values if value is not None]
-    ends = (min(known), max(known)) if known else (0.0, 1.0)
-    if not better:
-        ends = (ends[1], ends[0])
+    ends = _ends(values, better)
     order = [*(model for model in _ABOUT if model in shift["matrix"])]
     order += sorted(set(shift["matrix"]) - set(order))
     return [_row(shift, model, ends) for model in order]
+
+
+def subgroup_rows(result: Result) -> list[Row]:
+    """Return the final model at every site by subgroup; empty where the study names none."""
+    found = (result.get("shift") or {}).get("subgroups")
+    if not found:
+        return []
+    values = [c["value"] for of in found.values() for c in of.values()]
+    ends = _ends(values, higher_is_better(result, result["shift"]["metric"]))
+    return [
+        Row(group, "", [_of_group(cell, ends) for cell in of.values()], *_summary(result, of))
+        for group, of in found.items()
+    ]
+
+
+def _of_group(cell: Mapping[str, Any], ends: tuple[float, float]) -> Cell:
+    shown = _cell(cell, ends)
+    if shown.why:
+        return shown
+    return replace(shown, interval=", ".join([f"{cell['n']} patients", shown.interval]).strip(", "))
+
+
+def _summary(
+    result: Result, cells: Mapping[str, Mapping[str, Any]]
+) -> tuple[float | None, float | None]:
+    values = [cell["value"] for cell in cells.values() if cell["value"] is not None]
+    if not values:
+        return None, None
+    pick = min if higher_is_better(result, result["shift"]["metric"]) else max
+    return mean(values), pick(values)
+
+
+def _ends(values: Iterable[float | None], better: bool) -> tuple[float, float]:
+    known = [value for value in values if value is not None]
+    ends = (min(known), max(known)) if known else (0.0, 1.0)
+    return ends if better else (ends[1], ends[0])
 
 
 def _row(shift: Mapping[str, Any], model: str, ends: tuple[float, float]) -> Row:

@@ -53,6 +53,7 @@ def render_report(result: Mapping[str, Any], examples: Sequence[Example]) -> str
         answers=joining.answers(result),
         answer=joining.summary_sentence(result) if result.get("shift") else "",
         matrix=joining.matrix_rows(result),
+        subgroups=joining.subgroup_rows(result),
         site_map=plots.site_map(apart.places(result)),
         apart=apart.tables(result),
         predicted=apart.prediction_sentence(result),

@@ -14,6 +14,7 @@ from tests.builders import (
     PICTURES,
     after_the_rounds,
     charges_at,
+    compared_by,
     initial_weights,
     pictures_site,
     request_for,
@@ -142,3 +143,43 @@ def test_a_profile_over_a_cap_is_refused_before_the_study_begins(tmp_path: Path)
     trainer._policy = replace(trainer._policy, privacy=low)
     with pytest.raises(RefusalError, match="epsilon"):
         trainer.describe(request_for(*PROFILED))
+
+
+GROUPS = (*PICTURES, "evaluation=shift", "evaluation.own_model=false",
+          "evaluation.personal_rounds=0", "evaluation.profile=null",
+          "evaluation.subgroups={sex:[F,M],age:[50]}")  # fmt: skip
+
+
+def with_covariates(folder: Path) -> Path:
+    path = pictures_site(folder, train=TRAINED, test=HELD_OUT)
+    lines = (folder / "manifest.csv").read_text().splitlines()
+    more = ["sex,age", *(f"{'FM'[n % 2]},{44 + n}" for n in range(len(lines) - 1))]
+    rows = [f"{line},{of}" for line, of in zip(lines, more, strict=True)]
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_subgroups_are_told_after_the_last_round_as_the_policy_says(tmp_path: Path) -> None:
+    trainer = trainer_at(with_covariates(tmp_path / "a"))
+    told = compared_by(trainer, *GROUPS)
+    assert set(told.subgroups) == {"sex=F", "sex=M", "age>=50"}
+    assert {of["auroc"].n for of in told.subgroups.values()} == {3, HELD_OUT}
+    early = replace(after_the_rounds(*GROUPS), compare=False)
+    body = trainer.evaluate(early, initial_weights(*GROUPS)).body
+    assert isinstance(body, EvaluateReply)
+    assert body.subgroups == {}
+    leaves = replace(open_policy().may_leave, subgroups=["sex"])
+    trainer._policy = replace(open_policy(), may_leave=leaves)
+    assert set(compared_by(trainer, *GROUPS).subgroups) == {"sex=F", "sex=M"}
+    trainer._policy = replace(open_policy(), may_leave=replace(leaves, subgroups=[]))
+    assert compared_by(trainer, *GROUPS).subgroups == {}
+    assert Policy().may_leave.subgroups == []
+
+
+def test_noised_subgroups_are_charged_once_and_told_the_same_again(tmp_path: Path) -> None:
+    trainer = trainer_at(with_covariates(tmp_path / "a"))
+    leaves = replace(open_policy().may_leave, metrics_noise_multiplier=0.4)
+    trainer._policy = replace(open_policy(), may_leave=leaves)
+    one, two = (compared_by(trainer, *GROUPS).subgroups for _ in range(2))
+    assert one == two
+    assert [charge.noise_multiplier for charge in charges_at(tmp_path / "a")] == [0.4, 0.4]

@@ -571,3 +571,40 @@ def test_gate_and_policy_load_no_torch_and_no_flower() -> None:
         "sys.exit(any(m in sys.modules for m in ('torch', 'flwr', 'opacus', 'hydra')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+GROUPED = replace(LIMITS, subgroups=frozenset({"sex=F", "sex=M"}))
+OF_GROUP = replace(DICE, n=11)
+
+
+def test_a_subgroup_leaves_with_its_own_number_and_the_decimals_of_its_metrics() -> None:
+    found = {"sex=F": {"dice": OF_GROUP, "auroc": replace(OF_GROUP, value=0.9)}}
+    body = leave(replace(FOUND, subgroups=found), None, GROUPED, EXACT).body
+    assert isinstance(body, EvaluateReply)
+    assert body.subgroups == {"sex=F": {"dice": Estimate(value=0.81, low=0.71, high=0.9, n=11)}}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"sex=X": {"dice": OF_GROUP}},
+        {"sex=F": {"dice": replace(OF_GROUP, n=9)}},
+        {"sex=F": {"dice": replace(OF_GROUP, n=13)}},
+        {"sex=F": {"dice": OF_GROUP, "auroc": replace(OF_GROUP, n=7)}},
+        {"sex=F": {"dice": replace(OF_GROUP, n=True)}},
+        {"sex=F": {"names": OF_GROUP}},
+        {"sex=F": {}},
+        "sex=F",
+    ],
+)
+def test_a_subgroup_that_may_not_be_told_of_stays(found: Any) -> None:
+    with pytest.raises(RefusalError) as refused:
+        leave(replace(FOUND, subgroups=found), None, GROUPED, EXACT)
+    assert refused.value.code == "gate"
+
+
+def test_an_interval_beside_a_noised_subgroup_stays() -> None:
+    noised = replace(GROUPED, metrics_noise_multiplier=2.0)
+    exact = replace(FOUND, estimates={}, subgroups={"sex=F": {"dice": OF_GROUP}})
+    with pytest.raises(RefusalError, match="an interval beside a noised"):
+        leave(exact, None, noised, EXACT)

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from server.evaluation.shift import summary_of
-from server.report.joining import answers, matrix_rows, summary_sentence
+from server.report.joining import answers, matrix_rows, subgroup_rows, summary_sentence
 
 
 def cell(value: float | None, why: str = "") -> dict[str, Any]:
@@ -91,3 +91,18 @@ def test_the_federated_model_is_the_first_row_and_the_best_cell_the_darkest(
 def test_a_study_that_does_not_compare_has_no_answer() -> None:
     assert answers({}) == []
     assert matrix_rows({}) == []
+
+
+def test_subgroups_are_shown_with_their_patients(result: dict[str, Any]) -> None:
+    assert subgroup_rows(result) == []
+    few = cell(None, "too few patients")
+    result["shift"]["subgroups"] = {
+        "sex=F": {"a": {**cell(0.5), "n": 7}, "b": few},
+        "sex=M": {"a": {**cell(0.9), "n": 9, "low": None, "high": None}, "b": few},
+    }
+    women, men = subgroup_rows(result)
+    assert women.cells[0].interval.startswith("7 patients, ")
+    assert men.cells[0].interval == "9 patients"
+    assert (women.cells[0].shade, men.cells[0].shade) == (0, 100)
+    assert "too few patients" in women.cells[1].why
+    assert (women.mean, women.worst) == (0.5, 0.5)

@@ -1,0 +1,45 @@
+import pytest
+
+from client.approval import PROPOSED, Proposal
+from client.privacy.policy import LeavePolicy, Policy
+from client.study_words import study_words
+from common.config import study_digest
+from tests.builders import PICTURES, study_from
+
+GROUPED = (*PICTURES, "evaluation=shift", "evaluation.subgroups={sex:[F,M],age:[50]}")
+
+
+def words(policy: Policy, *overrides: str) -> dict[str, str]:
+    proposal = Proposal(
+        digest=study_digest(study_from(*overrides)),
+        name="study",
+        overrides=overrides,
+        status=PROPOSED,
+        first_seen="2026-01-01T00:00:00+00:00",
+        last_asked=None,
+        decided_by=None,
+        decided=None,
+    )
+    return study_words(proposal, policy)
+
+
+@pytest.mark.parametrize(
+    ("leaves", "told"),
+    [
+        (LeavePolicy(), "metrics by sex, age are asked for; this site's policy tells none"),
+        (
+            LeavePolicy(subgroups=["age"]),
+            "metrics by age leave once, at the end, with noise 2, as one more charge; by sex none",
+        ),
+        (
+            LeavePolicy(subgroups=["*"], metrics_noise_multiplier=0.0),
+            "metrics by sex, age leave once, at the end, exactly",
+        ),
+    ],
+)
+def test_a_data_officer_reads_whose_metrics_leave(leaves: LeavePolicy, told: str) -> None:
+    assert words(Policy(may_leave=leaves), *GROUPED)["subgroups"] == told
+
+
+def test_a_study_without_subgroups_says_so() -> None:
+    assert words(Policy(), *PICTURES)["subgroups"] == "none is asked for"
