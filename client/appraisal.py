@@ -15,6 +15,7 @@ from client.evaluation import patient_rows, predict
 from client.local_round import Place
 from client.own_models import own_models
 from client.privacy.account import Account, profile_noise
+from client.privacy.gate import CALIBRATION
 from client.privacy.policy import Policy
 from client.privacy.statistics import told_apart
 from client.profile import profile_of, rows_of
@@ -22,10 +23,11 @@ from client.progress import OnProgress
 from client.scores import Scores, exact_scores, gain_of, noised_scores
 from client.subgroups import Members, Told, exact_subgroups, members_of, noised_subgroups
 from client.work import Work, release_key
-from common.contract import EvaluateReply, Profile, Request
+from common.contract import EvaluateReply, Profile, Reliability, Request
 from common.profile import sizes_of
 from common.seeding import secret_generator, seed
 from common.state import Arrays, arrays_of, digest_of, state_of
+from common.tasks.reliability import reliability
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,7 @@ class Appraisal:
             others={name: other.estimates for name, other in others.items()},
             gains={name: gain_of(scores, other, task, at) for name, other in others.items()},
             subgroups=subgroups,
+            reliability=self._reliability(scores),
             profile=profile,
             privacy=self.account.spent() if charged and self.account is not None else None,
         )
@@ -109,6 +112,13 @@ class Appraisal:
             work.model.load_state_dict(state)
             found[name] = self.scores(arrays_of(state))
         return found
+
+    def _reliability(self, scores: Scores) -> list[Reliability]:
+        # Noised metrics have no rows, and no calibration that noise would leave anything of.
+        told = self.policy.may_leave.decimals_of(CALIBRATION) is not None
+        if not self._at_the_end() or not told or not scores.rows:
+            return []
+        return reliability(scores.rows, self.policy.cohort.least_patients_told)
 
     def _subgroups(self, weights: Arrays) -> Told:
         """Return the metrics of the subgroups that the study names and the policy lets out."""

@@ -156,6 +156,16 @@ class Profile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reliability:
+    """A point of a reliability curve: images of about one confidence."""
+
+    confidence: float
+    accuracy: float
+    patients: int
+    """Patients with such an image."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateReply:
     """The incoming model on the site's held-out patients."""
 
@@ -170,6 +180,9 @@ class EvaluateReply:
     subgroups: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     """The incoming model's metrics by subgroup, where the request compares, the study names
     subgroups and the site lets them leave."""
+    reliability: list[Reliability] = field(default_factory=list)
+    """Of the incoming model, where the request compares and the metrics are exact; of a
+    classification alone."""
     profile: Profile | None = None
     """How the site's images look, where the request compares, the study asks and the site lets it
     leave."""

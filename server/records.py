@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from common.config import canonical, study_digest
-from common.contract import Description, Estimate, PrivacySpent, Profile
+from common.contract import Description, Estimate, PrivacySpent, Profile, Reliability
 from common.study import Study
 from common.tasks.task import Metric
 from server.aggregation import named_means
@@ -92,6 +92,8 @@ class Outcome:
     """By site and model: the final model's metrics minus that model's."""
     not_compared: dict[str, str] = field(default_factory=dict)
     """By site: why it told nothing of models of its own."""
+    reliability: dict[str, list[Reliability]] = field(default_factory=dict)
+    """By site: the final model's curve, where it told one."""
     subgroups: dict[str, Estimates] = field(default_factory=dict)
     """By site and subgroup: the final model's metrics."""
     profiles: dict[str, Profile] = field(default_factory=dict)

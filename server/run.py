@@ -347,6 +347,7 @@ def _finished(run: Run, kept: Checkpoint) -> Outcome:
         others={site: answer.others for site, answer in compared.items()},
         gains={site: answer.gains for site, answer in compared.items()},
         not_compared=apart,
+        reliability={s: answer.reliability for s, answer in compared.items() if answer.reliability},
         subgroups={site: answer.subgroups for site, answer in compared.items()},
         profiles=_profiles(run, compared, kept.progress.roster),
     )

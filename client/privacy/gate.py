@@ -29,6 +29,7 @@ from common.contract import (
     Refusal,
     RefusalError,
     Released,
+    Reliability,
     TrainReply,
 )
 from common.profile import noise_std, told_patients
@@ -36,6 +37,8 @@ from common.profile import noise_std, told_patients
 Arrays = Mapping[str, NDArray[np.generic]]
 Same = TypeVar("Same", int, str)
 
+CALIBRATION = "ece"
+"""The metric that a policy must let leave before a reliability curve does."""
 CODES = (
     "study",
     "data",
@@ -180,6 +183,7 @@ def _evaluate_reply(reply: EvaluateReply, limits: Limits, policy: Policy) -> Eva
         estimates=_estimates(reply.estimates, limits, policy),
         others=_of_own_models(reply.others, limits, policy),
         gains=_of_own_models(reply.gains, _of_gains(limits), policy),
+        reliability=_reliability(reply.reliability, limits, policy),
         subgroups=_subgroups(reply.subgroups, limits, policy),
         profile=None if reply.profile is None else _profile(reply.profile, limits, policy),
         privacy=None if reply.privacy is None else _spent(reply.privacy),
@@ -228,6 +232,26 @@ def _subgroups(found: object, limits: Limits, policy: Policy) -> dict[str, dict[
         _demand(enough and len(sizes) == 1, "a subgroup of fewer patients than it may tell of")
         of_group = replace(limits, patients_held_out=next(iter(sizes)))
         told[name] = _estimates(found[name], of_group, policy)
+    return told
+
+
+def _reliability(found: object, limits: Limits, policy: Policy) -> list[Reliability]:
+    decimals = policy.may_leave.decimals_of(CALIBRATION)
+    if not found and type(found) is list:
+        return []
+    exact = limits.metrics_noise_multiplier == policy.may_leave.metrics_noise_multiplier == 0
+    if type(found) is not list or decimals is None or not exact:
+        raise RefusalError("gate", "the site held back a reliability curve")
+    least = max(policy.cohort.least_patients_told, 1)
+    told = []
+    for point in found:
+        known = type(point) is Reliability and type(point.patients) is int
+        enough = known and least <= point.patients <= limits.patients_held_out
+        _demand(enough, "a point of a curve of fewer patients than it may tell of")
+        shares = [
+            _number(share, 0.0, 1.0, decimals) for share in (point.confidence, point.accuracy)
+        ]
+        told.append(Reliability(confidence=shares[0], accuracy=shares[1], patients=point.patients))
     return told
 
 

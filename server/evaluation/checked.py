@@ -8,6 +8,7 @@ from common.subgroups import Subgroups, groups_of
 from common.tasks.registry import build_task
 
 ROUNDING = 1e-9
+MOST_POINTS = 100
 
 
 def impossible(reply: TrainReply | EvaluateReply, study: Study) -> str | None:
@@ -25,6 +26,9 @@ def impossible(reply: TrainReply | EvaluateReply, study: Study) -> str | None:
             found = found or _first(estimates, allowed)
     if not set(reply.subgroups) <= set(groups_of(subgroups_asked(study))):
         return "it tells of a subgroup that the study does not name"
+    shares = [share for of in reply.reliability for share in (of.confidence, of.accuracy)]
+    if any(not 0 <= share <= 1 for share in shares) or len(reply.reliability) > MOST_POINTS:
+        return "it tells of a reliability that is not possible"
     for estimates in reply.subgroups.values():
         found = found or _first(estimates, ranges)
     return found

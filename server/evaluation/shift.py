@@ -38,6 +38,9 @@ def shift_of(progress: Progress, outcome: Outcome, name: str, metric: Metric) ->
         "benefit": {site: benefit_of(outcome.gains.get(site, {}), name, metric) for site in sites},
         "summary": {model: summary_of(cells, metric) for model, cells in matrix.items()},
         "concordance": concordance(matrix),
+        "reliability": {
+            site: [asdict(point) for point in curve] for site, curve in outcome.reliability.items()
+        },
     }
 
 

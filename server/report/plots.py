@@ -78,7 +78,7 @@ class Chart:
     keys: tuple[Key, ...]
 
 
-Points = list[tuple[int, float]]
+Points = Sequence[tuple[float, float]]
 
 
 def headline_curves(result: Result) -> Chart | None:
@@ -148,6 +148,31 @@ def site_intervals(result: Result) -> Chart | None:
         axes.grid(axis="x", color=_FAINT, linewidth=0.4)
         axes.set_xlabel(headline)
         return Chart(_svg(figure, "intervals", f"{headline} by site with intervals"), tuple(keys))
+
+
+def reliability_curves(result: Result) -> Chart | None:
+    """Draw every site's share of right answers over the confidence; None where none was told."""
+    found = (result.get("shift") or {}).get("reliability") or {}
+    lines = {
+        site: [(point["confidence"], point["accuracy"]) for point in curve]
+        for site, curve in found.items()
+    }
+    if not lines:
+        return None
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4.4, 3.2), layout="constrained")
+        axes = figure.subplots()
+        many = len(lines) > len(_OWN)
+        keys = _crowd(axes, lines, ("", None)) if many else _each(axes, lines)
+        _line(axes, [(0.0, 0.0), (1.0, 1.0)], _MEAN, "1 2", 1.0)
+        keys.append(Key("as sure as it is right", _VARIABLES[_MEAN], "1 2"))
+        low = min(min(point) for points in lines.values() for point in points)
+        axes.set_xlim(max(low - 0.05, 0), 1.02)
+        axes.set_ylim(max(low - 0.05, 0), 1.02)
+        axes.grid(color=_FAINT, linewidth=0.4)
+        axes.set_xlabel("confidence")
+        axes.set_ylabel("share of right answers")
+        return Chart(_svg(figure, "reliability", "right answers over confidence"), tuple(keys))
 
 
 def site_map(sites: Sequence[Place]) -> Chart | None:
@@ -266,7 +291,7 @@ def _line(axes: Any, points: Points, colour: str, dash: str, width: float) -> No
 
 
 def _mean_line(lines: Iterable[Points]) -> Points:
-    by_round: dict[int, list[float]] = {}
+    by_round: dict[float, list[float]] = {}
     for x, y in (point for points in lines for point in points):
         by_round.setdefault(x, []).append(y)
     means = {x: mean(values) for x, values in sorted(by_round.items())}

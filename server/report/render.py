@@ -54,6 +54,7 @@ def render_report(result: Mapping[str, Any], examples: Sequence[Example]) -> str
         answer=joining.summary_sentence(result) if result.get("shift") else "",
         matrix=joining.matrix_rows(result),
         subgroups=joining.subgroup_rows(result),
+        reliability=plots.reliability_curves(result),
         site_map=plots.site_map(apart.places(result)),
         apart=apart.tables(result),
         predicted=apart.prediction_sentence(result),

@@ -183,3 +183,17 @@ def test_noised_subgroups_are_charged_once_and_told_the_same_again(tmp_path: Pat
     one, two = (compared_by(trainer, *GROUPS).subgroups for _ in range(2))
     assert one == two
     assert [charge.noise_multiplier for charge in charges_at(tmp_path / "a")] == [0.4, 0.4]
+
+
+def test_a_reliability_curve_is_told_where_metrics_are_exact_and_the_policy_lets_it(
+    tmp_path: Path,
+) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=TRAINED, test=HELD_OUT))
+    told = compared_by(trainer, *PROFILED)
+    assert sum(point.patients for point in told.reliability) == HELD_OUT
+    for leaves in (
+        replace(open_policy().may_leave, metrics={"auroc": 2}),
+        replace(open_policy().may_leave, metrics_noise_multiplier=1.0),
+    ):
+        trainer._policy = replace(open_policy(), may_leave=leaves)
+        assert compared_by(trainer, *PROFILED).reliability == []

@@ -29,6 +29,7 @@ from common.contract import (
     Refusal,
     RefusalError,
     Released,
+    Reliability,
     TrainReply,
 )
 from common.profile import noise_std
@@ -312,6 +313,8 @@ def injected(answer: Any) -> st.SearchStrategy[Any]:
         "estimates": st.one_of(estimates, JUNK),
         "others": of_models,
         "gains": of_models,
+        "subgroups": of_models,
+        "reliability": st.one_of(st.lists(JUNK, max_size=2), JUNK),
         "privacy": st.one_of(spent, JUNK),
     }
     changes = [st.tuples(st.just(f.name), special.get(f.name, JUNK)) for f in fields(type(answer))]
@@ -328,7 +331,7 @@ ARRAYS = st.one_of(
 
 def assert_closed(released: Released) -> None:
     assert all(
-        type(v) in (int, float, str, dict, type(None)) for v in vars_of(asdict(released.body))
+        type(v) in (int, float, str, dict, list, type(None)) for v in vars_of(asdict(released.body))
     )
     strings = {v for v in vars_of(asdict(released.body)) if type(v) is str}
     assert strings <= {"st-a", "patient"}
@@ -343,9 +346,8 @@ def assert_closed(released: Released) -> None:
 
 
 def vars_of(value: object) -> list[object]:
-    return [value] + [
-        x for v in (value.values() if isinstance(value, dict) else ()) for x in vars_of(v)
-    ]
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [value, *(x for v in inside for x in vars_of(v))]
 
 
 @settings(max_examples=300)
@@ -608,3 +610,32 @@ def test_an_interval_beside_a_noised_subgroup_stays() -> None:
     exact = replace(FOUND, estimates={}, subgroups={"sex=F": {"dice": OF_GROUP}})
     with pytest.raises(RefusalError, match="an interval beside a noised"):
         leave(exact, None, noised, EXACT)
+
+
+CURVED = replace(EXACT, may_leave=replace(EXACT.may_leave, metrics={"ece": 2}))
+POINT = Reliability(confidence=0.912, accuracy=0.75, patients=11)
+
+
+def test_a_reliability_curve_leaves_rounded() -> None:
+    body = leave(replace(FOUND, reliability=[POINT]), None, LIMITS, CURVED).body
+    assert isinstance(body, EvaluateReply)
+    assert body.reliability == [replace(POINT, confidence=0.91)]
+
+
+@pytest.mark.parametrize(
+    ("point", "limits", "policy"),
+    [
+        (POINT, LIMITS, EXACT),
+        (replace(POINT, patients=9), LIMITS, CURVED),
+        (replace(POINT, patients=13), LIMITS, CURVED),
+        (replace(POINT, accuracy=1.2), LIMITS, CURVED),
+        ("p17", LIMITS, CURVED),
+        (POINT, replace(LIMITS, metrics_noise_multiplier=2.0), CURVED),
+    ],
+)
+def test_a_reliability_curve_that_may_not_leave_stays(
+    point: Any, limits: Limits, policy: Policy
+) -> None:
+    with pytest.raises(RefusalError) as refused:
+        leave(replace(FOUND, estimates={}, reliability=[point]), None, limits, policy)
+    assert refused.value.code == "gate"

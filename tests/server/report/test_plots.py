@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from server.report.plots import epsilon_curves, headline_curves, site_intervals
+from server.report.plots import epsilon_curves, headline_curves, reliability_curves, site_intervals
 
 Make = Callable[..., dict[str, Any]]
 
@@ -68,3 +68,15 @@ def test_long_names_are_cut_in_charts(make: Make) -> None:
     chart = headline_curves(make(["x" * 60, "y"]))
     assert chart is not None
     assert chart.keys[0].label == "x" * 23 + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def test_a_reliability_curve_is_drawn_of_every_site_beside_the_line_where_it_should_be(
+    make: Make,
+) -> None:
+    result = make()
+    assert reliability_curves(result) is None
+    curve = [{"confidence": 0.6 + 0.1 * k, "accuracy": 0.9, "patients": 9} for k in range(4)]
+    result["shift"] = {"reliability": {"st-a": curve, "st-b": curve[:1]}}
+    chart = reliability_curves(result)
+    assert chart is not None
+    assert [key.label for key in chart.keys] == ["st-a", "st-b", "as sure as it is right"]
