@@ -13,6 +13,9 @@ from common.models.config import ModelConfig
 from common.subgroups import check_subgroups
 from common.tasks.config import TaskConfig
 
+PROXIMAL_LIMIT = 2.0
+"""Of lr x mu, from which gradient descent on mu/2 ||w - w_t||^2 diverges."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
@@ -262,6 +265,9 @@ class Study:
         positive(rounds=self.rounds, evaluate_every=self.evaluate_every)
         if self.strategy.control_variates:
             self._check_control_variates()
+        self._check_proximal("strategy.proximal_mu", self.strategy.proximal_mu)
+        if self.evaluation is not None:
+            self._check_proximal("evaluation.personal_mu", self.evaluation.personal_mu)
         for name in ("fairness_q", "generalisation_step"):
             if getattr(self.strategy, name) is not None and self.evaluate_every != 1:
                 raise ValueError(
@@ -284,6 +290,16 @@ class Study:
                 "model.norm=batch cannot train with differential privacy: batch normalisation "
                 "mixes the patients of a batch, so one patient's gradient does not exist; "
                 "use model.norm=group or model.norm=instance, or privacy=none"
+            )
+
+    def _check_proximal(self, name: str, mu: float) -> None:
+        training = self.training
+        # A plain step multiplies the distance to the reference by 1 - lr mu.
+        if training.optimizer == "sgd" and training.lr * mu >= PROXIMAL_LIMIT:
+            raise ValueError(
+                f"{name}={mu:g} with training.lr={training.lr:g} throws the weights further from "
+                f"the model that it holds them to with every step; give less than "
+                f"{PROXIMAL_LIMIT / training.lr:g}"
             )
 
     def _check_control_variates(self) -> None:

@@ -79,3 +79,11 @@ def test_compose_works_inside_a_hydra_main(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(sys, "argv", ["job", f"hydra.run.dir={tmp_path}"])
     hydra.main(config_path=str(CONFIG_FOLDER), config_name="config", version_base="1.3")(job)()
     assert found == [7]
+
+
+@pytest.mark.parametrize("name", ["strategy.proximal_mu", "evaluation.personal_mu"])
+def test_a_proximal_term_that_a_step_overshoots_is_refused(name: str) -> None:
+    overrides = ("evaluation=ditto", "training.optimizer=sgd", "training.lr=30")
+    with pytest.raises(SettingsError, match=r"=0.07 with training.lr=30.*less than 0.0666667"):
+        load_study([*overrides, "evaluation.personal_mu=0", f"{name}=0.07"])
+    assert load_study([*overrides, "evaluation.personal_mu=0", f"{name}=0.06"]).training.lr == 30
