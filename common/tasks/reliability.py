@@ -8,16 +8,21 @@ from common.contract import Reliability
 from common.tasks.task import Sums
 
 
+LEAST_PATIENTS = 10
+"""Of a point, whatever a policy allows: of fewer it is chance."""
+
+
 def reliability(rows: Sequence[Sums], least: int) -> list[Reliability]:
     """Return the curve of the patients' images, from the least sure to the surest.
 
     DeGroot and Fienberg, The Statistician 1983; in the bins of the calibration (Guo et al., ICML
-    2017), of which neighbours are put together until each has `least` patients or more. Fewer
-    patients than that have no curve.
+    2017), of which neighbours are put together until each has `least` patients or more, and
+    LEAST_PATIENTS. Fewer patients than that have no curve.
 
     rows: of each patient, with `calibration` [3, M]: images, right answers, summed confidence.
     Those of a segmentation have none, and no curve.
     """
+    least = max(least, LEAST_PATIENTS)
     known = [row["calibration"] for row in rows if "calibration" in row]
     each = np.stack(known) if known else np.zeros((0, 3, 0))
     groups: list[list[int]] = []
@@ -29,7 +34,7 @@ def reliability(rows: Sequence[Sums], least: int) -> list[Reliability]:
     while len(groups) > 1 and _patients(each[:, 0, groups[-1]]) < least:
         last = groups.pop()
         groups[-1] += last
-    told = [places for places in groups if _patients(each[:, 0, places]) >= max(least, 1)]
+    told = [places for places in groups if _patients(each[:, 0, places]) >= least]
     return [_point(each, places) for places in told]
 
 

@@ -8,7 +8,7 @@ from common.tasks.classification import (
     confidence_bin,
     expected_calibration_error,
 )
-from common.tasks.reliability import reliability
+from common.tasks.reliability import LEAST_PATIENTS, reliability
 from common.tasks.task import Sums
 
 IMAGES = st.lists(st.tuples(st.floats(0.5, 1.0), st.booleans()), min_size=1, max_size=3)
@@ -21,11 +21,12 @@ def row(images: list[tuple[float, bool]]) -> Sums:
     return {"calibration": calibration}
 
 
-@given(patients=st.lists(IMAGES, min_size=1, max_size=30), least=st.integers(1, 6))
+@given(patients=st.lists(IMAGES, min_size=1, max_size=40), least=st.integers(1, 15))
 def test_every_point_is_of_enough_patients_and_no_image_is_lost(
     patients: list[list[tuple[float, bool]]], least: int
 ) -> None:
     curve = reliability([row(images) for images in patients], least)
+    least = max(least, LEAST_PATIENTS)
     assert all(point.patients >= least for point in curve)
     assert bool(curve) == (len(patients) >= least)
     sure = [point.confidence for point in curve]
@@ -37,10 +38,11 @@ def test_of_single_bins_the_curve_gives_the_calibration_error(
     patients: list[list[tuple[float, bool]]],
 ) -> None:
     rows = [row(images) for images in patients]
+    rows *= LEAST_PATIENTS
     curve = reliability(rows, 1)
     apart = [point.patients * abs(point.accuracy - point.confidence) for point in curve]
     total = np.sum([of["calibration"] for of in rows], axis=0)
-    assert sum(apart) / len(patients) == pytest.approx(expected_calibration_error(total))
+    assert sum(apart) / len(rows) == pytest.approx(expected_calibration_error(total))
 
 
 def test_a_segmentation_has_no_curve() -> None:
