@@ -130,17 +130,17 @@ class Appraisal:
         asked = self.policy.may_leave.subgroups_of(work.study)
         if not asked or not self._at_the_end() or held_out.num_patients < max(least, 1):
             return {}
-        on_batch = partial(self.on_progress, 0, 0)
-        probabilities = predict(work.model, held_out, work.task, self.place.device, on_batch)
         members = members_of(sorted(set(held_out.patients)), held_out.covariates, asked)
         multiplier = self.policy.may_leave.metrics_noise_multiplier
+        release = f"{self._metrics_release(weights)}-{_named(members)}-subgroups"
+        if multiplier and self.account is not None:
+            self.account.pay_metrics(release, multiplier)
+        on_batch = partial(self.on_progress, 0, 0)
+        probabilities = predict(work.model, held_out, work.task, self.place.device, on_batch)
         if not multiplier:
             rows = patient_rows(probabilities, held_out, work.task)
             return exact_subgroups(rows, members, work.task, self._bootstrap_seed(), least)
         rows = patient_rows(told_apart(probabilities), held_out, work.task)
-        release = f"{self._metrics_release(weights)}-{_named(members)}-subgroups"
-        if self.account is not None:
-            self.account.pay_metrics(release, multiplier)
         noise = secret_generator(self.place.key, release, "subgroups")
         return noised_subgroups(rows, members, work.task, multiplier, noise, least)
 

@@ -60,6 +60,8 @@ def _metrics(study: Study, policy: Policy) -> str:
     how = f"with noise {noise:g}" if noise else "exact"
     kept = len(names) - len(told)
     leaves = f"{', '.join(told)} leave, {how}" if told else "none leaves"
+    twice = study.strategy.generalisation_step is not None and noise and told
+    leaves += ", twice a round: the study also asks for them after its training" if twice else ""
     return f"{leaves}; {kept} others stay" if kept else leaves
 
 
@@ -105,12 +107,15 @@ def _subgroups(study: Study, policy: Policy) -> str:
         return "none is asked for"
     told = policy.may_leave.subgroups_of(study)
     noise = policy.may_leave.metrics_noise_multiplier
-    columns = printable(", ".join(asked))
+    named = {name: f"{name} ({', '.join(values)})" for name, values in asked.items()}
+    columns = printable(", ".join(named.values()))
     if not told:
         return f"metrics by {columns} are asked for; this site's policy tells none"
     how = f"with noise {noise:g}, as one more charge" if noise else "exactly"
-    leaves = f"metrics by {printable(', '.join(told))} leave once, at the end, {how}"
-    kept = [name for name in asked if name not in told]
+    leaves = (
+        f"metrics by {printable(', '.join(named[n] for n in told))} leave once, at the end, {how}"
+    )
+    kept = [named[name] for name in asked if name not in told]
     return f"{leaves}; by {printable(', '.join(kept))} none" if kept else leaves
 
 

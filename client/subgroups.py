@@ -43,12 +43,13 @@ def exact_subgroups(
 ) -> Told:
     """Return each group's metrics with bootstrap intervals, by group.
 
-    rows: by patient. A group of fewer than `least` patients is not told of, nor one that with the
-    others would tell of the few that are left over: the metrics of all patients are known.
+    rows: by patient. A group of fewer than `least` patients is not told of. That protects nobody:
+    exact figures of groups that overlap can be subtracted from each other, so a policy that asks
+    for more than one patient does not let exact subgroups leave (client/privacy/policy.py).
     """
     told: Told = {}
     for groups in members.values():
-        for name in _tellable({g: len(p) for g, p in groups.items()}, len(rows), least):
+        for name in _tellable({g: len(p) for g, p in groups.items()}, least):
             told[name] = bootstrap([rows[patient] for patient in groups[name]], task, seed)
     return told
 
@@ -79,7 +80,7 @@ def noised_subgroups(
             sums = {n: sum((bounded[p][n] for p in patients), zero) for n, zero in nothing.items()}
             totals[name] = noised({**sums, SIZE: np.array(float(len(patients)))}, std, noise)
         sizes = {name: max(round(float(total[SIZE])), 0) for name, total in totals.items()}
-        for name in _tellable(sizes, len(rows), least):
+        for name in _tellable(sizes, least):
             count = min(sizes[name], len(rows))
             total = {n: values for n, values in totals[name].items() if n != SIZE}
             scored = task.score(task.bounded.restore(total, count))
@@ -94,9 +95,6 @@ def _none(count: int) -> Estimate:
     return Estimate(value=None, low=None, high=None, n=count)
 
 
-def _tellable(sizes: Mapping[str, int], patients: int, least: int) -> list[str]:
+def _tellable(sizes: Mapping[str, int], least: int) -> list[str]:
     """Return the groups that may be told of, in their order."""
-    told = [name for name, size in sizes.items() if size >= max(least, 1)]
-    while told and 0 < patients - sum(sizes[name] for name in told) < least:
-        told.remove(min(told, key=lambda name: sizes[name]))
-    return told
+    return [name for name, size in sizes.items() if size >= max(least, 1)]

@@ -157,7 +157,7 @@ def train_round(
 
 
 def _take_turns(model: nn.Module, local: Collection[str], first: int | None, done: int) -> None:
-    """Drop the gradients of what is not trained in this step, which is then left as it is.
+    """Drop the gradients of what is not trained in this step: these weights stay as they are.
 
     FedRep (Collins et al., ICML 2021, Algorithm 1): the head alone on the representation that came,
     then the representation alone. The noise of privacy is on all of them by then.

@@ -26,8 +26,9 @@ def low_amplitudes(images_BCS: Tensor) -> Tensor:
 def mixed(images_BCS: Tensor, amplitudes_KF: Tensor, draws: torch.Generator) -> Tensor:
     """Return the images with low amplitudes on the way to those of a site, each by its own share.
 
-    (1 - l) A_image + l A_site with l uniform in 0 to 1 and the site drawn (Eq. 2); phases, and all
-    higher frequencies, stay. amplitudes_KF: means of sites, as of low_amplitudes.
+    (1 - l) A_image + l A_site with l uniform in 0 to 1 and the site drawn (Eq. 2); phases, the
+    image's mean and all higher frequencies stay. amplitudes_KF: means of sites, as of
+    low_amplitudes.
     """
     dims = images_BCS.ndim - 2
     shares_B = torch.rand(len(images_BCS), generator=draws)
@@ -39,7 +40,10 @@ def mixed(images_BCS: Tensor, amplitudes_KF: Tensor, draws: torch.Generator) -> 
     block = spectrum[low]
     own = block.abs().clamp(min=_LEAST)
     sites = even_KF[chosen_B].to(own) * images_BCS[0, 0].numel()
+    # The mean stays: of a normalised image it is next to nothing, with a sign of chance.
     others = sites.reshape(len(images_BCS), 1, *block.shape[2:])
+    is_mean = torch.arange(sites.shape[1]).reshape(block.shape[2:]) == sites.shape[1] // 2
+    others = torch.where(is_mean, own, others)
     share = shares_B.to(own).reshape(-1, *[1] * (block.ndim - 1))
     spectrum[low] = block * ((1 - share) + share * others / own)
     made: Tensor = torch.fft.ifftn(spectrum, dim=_axes(dims)).real

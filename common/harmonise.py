@@ -3,7 +3,8 @@
 Shape suffixes: C channels, S spatial axes, P voxels, K polynomials, H bins.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -19,6 +20,8 @@ ITERATIONS, ENOUGH = 30, 1e-3
 """Most rounds of sharpening, and the change of the field in the log below which they end."""
 BINS, FWHM, WIENER = 200, 0.15, 0.01
 """Of the log histogram, of the blur that a bias is taken to be, and its noise (Sled et al.)."""
+MOST_VOXELS = 50_000
+"""About so many voxels, evenly spaced, are enough to find a field that is so smooth."""
 _PADDED = 512
 
 
@@ -28,9 +31,9 @@ def without_bias(image_CS: Tensor) -> Tensor:
     The field is found as in N3 and N4 (Sled, Zijdenbos and Evans, IEEE TMI 1998; Tustison et al.,
     IEEE TMI 2010): the log histogram is sharpened, each voxel's sharpened value taken from its own,
     and a smooth function fitted to what is left, until it stands still. Here the smooth function is
-    a polynomial of the third degree in the place of splines, and the tissue is what is brighter
-    than the mean. The log field has the mean 0 over the tissue. A channel without tissue (nothing
-    above 0 that differs) is left as it is.
+    a polynomial of the third degree in the place of splines, the tissue is what is brighter than
+    the mean, and of a large image evenly spaced voxels stand for all. The log field has the mean 0
+    over the tissue. A channel without tissue (nothing above 0 that differs) is left as it is.
     """
     return torch.stack([_without_bias(channel) for channel in image_CS])
 
@@ -47,41 +50,41 @@ def matched(shares: Tensor, reference: Sequence[float]) -> Tensor:
 
 def _without_bias(image_S: Tensor) -> Tensor:
     values = image_S.double().numpy()
-    tissue = values > max(float(values.mean()), 0.0)
-    if not tissue.any() or np.ptp(values[tissue]) <= 1e-6 * float(values.max()):
+    step = math.ceil((values.size / MOST_VOXELS) ** (1 / values.ndim)) if values.size else 1
+    some = values[tuple(slice(None, None, step) for _ in values.shape)]
+    tissue = some > max(float(some.mean()), 0.0)
+    if not tissue.any() or np.ptp(some[tissue]) <= 1e-6 * float(some.max()):
         return image_S
-    log = np.log(values[tissue])
-    everywhere_KS = _polynomials(values.shape)
-    basis_PK = np.stack([polynomial[tissue] for polynomial in everywhere_KS], axis=1)
+    log = np.log(some[tissue])
+    degrees = [d for d in product(range(DEGREE + 1), repeat=values.ndim) if sum(d) <= DEGREE]
+    axes = [np.linspace(-1.0, 1.0, n) if n > 1 else np.zeros(1) for n in values.shape]
+    basis_PK = np.stack(
+        [_field({d: 1.0}, [axis[::step] for axis in axes])[tissue] for d in degrees], axis=1
+    )
     inverse_KP = np.linalg.pinv(basis_PK)
-    coefficients = np.zeros(len(everywhere_KS))
-    field = np.zeros_like(log)
+    coefficients, field = np.zeros(len(degrees)), np.zeros_like(log)
     for _ in range(ITERATIONS):
         coefficients = inverse_KP @ (log - _sharpened(log - field))
         before, field = field, basis_PK @ coefficients
-        field -= field.mean()
+        middle = float(field.mean())
+        field -= middle
         if float(np.abs(field - before).max()) < ENOUGH:
             break
-    smooth = np.tensordot(coefficients, everywhere_KS, axes=1)
-    smooth -= float((basis_PK @ coefficients).mean())
+    smooth = _field(dict(zip(degrees, coefficients.tolist(), strict=True)), axes) - middle
     # Beyond the tissue a polynomial runs away; nothing there says how bright the coil is.
     smooth = np.clip(smooth, field.min(), field.max())
     return torch.from_numpy(values / np.exp(smooth)).to(image_S.dtype)
 
 
-def _polynomials(shape: Sequence[int]) -> Floats:
-    """Return [K, *shape]: products of Legendre polynomials of the axes, of DEGREE at most."""
-    axes = [np.linspace(-1.0, 1.0, n) if n > 1 else np.zeros(1) for n in shape]
-    found = []
-    for degrees in product(range(DEGREE + 1), repeat=len(shape)):
-        if sum(degrees) > DEGREE:
-            continue
-        one = np.ones(())
-        for axis, degree in zip(axes, degrees, strict=True):
-            along = np.polynomial.legendre.legval(axis, np.eye(DEGREE + 1)[degree])
-            one = np.multiply.outer(one, along)
-        found.append(one)
-    return np.stack(found)
+def _field(coefficients: Mapping[tuple[int, ...], float], axes: Sequence[Floats]) -> Floats:
+    """Return a sum of products of Legendre polynomials of the axes, on their grid."""
+    table = np.zeros((DEGREE + 1,) * len(axes))
+    for degrees, value in coefficients.items():
+        table[degrees] = value
+    for axis in axes:
+        # The table's first axis becomes the grid's last: after all of them the order is right.
+        table = np.tensordot(table, np.polynomial.legendre.legvander(axis, DEGREE).T, axes=(0, 0))
+    return table
 
 
 def _sharpened(log_P: Floats) -> Floats:

@@ -226,6 +226,12 @@ class EvaluationConfig:
     @property
     def subgroups_asked(self) -> dict[str, list[str]]:
         """The subgroups with their values as a manifest writes them; empty where there are none."""
+        for covariate, values in (self.subgroups or {}).items():
+            if any(isinstance(value, bool) for value in values):
+                raise ValueError(
+                    f"evaluation.subgroups.{covariate}={list(values)}: yes and no are truth values "
+                    "to YAML; put them in quotes, as the manifests write them"
+                )
         return {of: [str(value) for value in v] for of, v in (self.subgroups or {}).items()}
 
     def __post_init__(self) -> None:
@@ -310,6 +316,12 @@ class Study:
                 f"training.optimizer={training.optimizer}, momentum={training.momentum:g}, "
                 f"weight_decay={training.weight_decay:g} do not tell; set optimizer=sgd and both "
                 "others to 0"
+            )
+        if training.local_first_steps is not None:
+            raise ValueError(
+                f"training.local_first_steps={training.local_first_steps} takes turns, and "
+                "strategy.control_variates=true takes every parameter's gradient from all steps; "
+                "set one of them to null"
             )
         if self.strategy.fraction < 1:
             raise ValueError(

@@ -1,5 +1,6 @@
 """Subgroups of patients that a study names, by covariates of the sites' manifests."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -25,6 +26,8 @@ def group_of(covariate: str, values: Sequence[str], told: str | None) -> str | N
         number = float(told)
     except ValueError:
         return None
+    if not math.isfinite(number):
+        return None
     return _names(covariate, values)[sum(number >= edge for edge in edges)]
 
 
@@ -40,7 +43,7 @@ def check_subgroups(subgroups: Subgroups) -> None:
     """Raise ValueError where subgroups cannot be told apart."""
     for covariate, values in subgroups.items():
         edges = edges_of(values)
-        rising = edges is None or all(low < high for low, high in pairwise(edges))
+        rising = edges is None or all(low < high for low, high in pairwise([*edges, math.inf]))
         if not covariate.isidentifier() or not values or len(set(values)) < len(values):
             raise ValueError(
                 f"evaluation.subgroups.{covariate}={list(values)} names no groups; give a column "

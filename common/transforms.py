@@ -42,7 +42,8 @@ def prepare(data: DataConfig) -> Prepare:
 
     Images are interpolated linearly, widened where they shrink so that nothing is skipped; masks
     take the nearest voxel. Values are normalised over all voxels of a channel, before padding.
-    Padding is 0: the mean after zscore, the minimum after minmax, the median after rank. It is what
+    Padding is 0: the mean after zscore, the minimum after minmax, the median after rank; after it
+    an image is matched, if it is. It is what
     a convolution pads with, so the border looks the same everywhere, and no single dark voxel sets
     its value.
     """
@@ -62,7 +63,7 @@ def prepare(data: DataConfig) -> Prepare:
             image, mask = _resample(image, mask, shape, _ratios(wanted, spacing))
             spacing = wanted
         image = without_bias(image) if data.remove_bias else image
-        image = _normalise(image, data)
+        image = _normalise(image, data.normalise)
         size = [*data.size, *image.shape[1 + data.spatial_dims :]]
         if data.fit == "resize":
             steps = _ratios(image.shape[1:], size)
@@ -72,6 +73,8 @@ def prepare(data: DataConfig) -> Prepare:
             fit = ResizeWithPadOrCrop(size)
             image = fit(image).as_tensor()
             mask = None if mask is None else fit(mask).as_tensor()
+        if data.reference is not None:
+            image = _matched(image, data.reference)
         return image, mask, spacing
 
     return run
@@ -139,29 +142,41 @@ def _interpolation(at: Tensor, old: int, step: float) -> Tensor:
     return (weights / weights.sum(dim=1, keepdim=True)).float()
 
 
-def _normalise(image_CS: Tensor, data: DataConfig) -> Tensor:
+def _normalise(image_CS: Tensor, how: str) -> Tensor:
     """Return each channel with mean 0 and deviation 1 (zscore), from 0 to 1 (minmax), or ranked.
 
     rank: the normal quantile of each voxel's share of darker ones, equal voxels at their middle
     (van der Waerden, 1952). It is the image matched to one histogram for all sites, which nobody
-    has to tell. matched: to the histogram of data.reference. A channel without contrast becomes 0:
-    its rounding errors are not blown up.
+    has to tell. matched: as zscore; the matching comes when the image has its size. A channel
+    without contrast becomes 0: its rounding errors are not blown up.
     """
-    how = data.normalise
     flat = image_CS.flatten(1).double()
-    if how == "zscore":
+    if how in ("zscore", "matched"):
         offset, spread = flat.mean(dim=1), flat.std(dim=1, correction=0)
     else:
         offset, spread = flat.amin(dim=1), flat.amax(dim=1) - flat.amin(dim=1)
     has_contrast = spread > _FLAT * flat.abs().amax(dim=1)
-    if how in ("rank", "matched"):
-        shares = torch.from_numpy(rankdata(flat.numpy(), axis=1)) / (flat.shape[1] + 1)
-        reference = data.reference or []
-        values = torch.special.ndtri(shares) if how == "rank" else matched(shares, reference)
-        made = torch.where(has_contrast[:, None], values, 0.0)
+    if how == "rank":
+        made = torch.where(has_contrast[:, None], torch.special.ndtri(_shares(flat)), 0.0)
     else:
         made = (flat - offset[:, None]) * torch.where(has_contrast, 1 / spread, 0.0)[:, None]
     return made.reshape(image_CS.shape).float()
+
+
+def _matched(image_CS: Tensor, reference: Sequence[float]) -> Tensor:
+    """Return the image with the reference's histogram; a channel of one value stays as it is.
+
+    Padding takes part, as it does in the histograms that references are made of.
+    """
+    flat = image_CS.flatten(1).double()
+    varies = flat.amax(1, keepdim=True) > flat.amin(1, keepdim=True)
+    made = torch.where(varies, matched(_shares(flat), reference), flat)
+    return made.reshape(image_CS.shape).float()
+
+
+def _shares(flat_CP: Tensor) -> Tensor:
+    """Return each voxel's share of darker ones in its channel; equal voxels have their middle."""
+    return torch.from_numpy(rankdata(flat_CP.numpy(), axis=1)) / (flat_CP.shape[1] + 1)
 
 
 def _is_mask(images_BCS: Tensor, targets: Tensor) -> bool:

@@ -17,6 +17,9 @@ Gaps = Mapping[str, float | None]
 def adjusted(shares: Mapping[str, float], gaps: Gaps, step: float) -> dict[str, float]:
     """Return a_k + step (G_k - mean G) / max_j |G_j - mean G|, not below LEAST, as shares of 1.
 
+    The largest is taken without its sign, so that one site far below the mean moves no other by
+    more than the step.
+
     shares: a_k by site; they add up to 1. gaps: G_k; a site whose gap is not known, as it was
     missing, keeps its share until all are made to add up to 1 again.
     """

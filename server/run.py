@@ -207,8 +207,10 @@ def _accepted(
     sent = sum(tensor.nbytes for tensor in model.values())
     name = run.study.task.headline
     metric = build_task(run.study.task).metrics[name]
+    roster = kept.progress.roster
     shares = run.strategy.shares(
-        {site: kept.progress.roster[site].patients_train for site in cohort},
+        # Of all that train: what a site counts for does not hang on who else was drawn.
+        {site: roster[site].patients_train for site in _training_sites(run.study, roster)},
         kept.progress.rounds,
         run.study.rounds,
         (name, metric),

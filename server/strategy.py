@@ -47,9 +47,10 @@ class Strategy:
         """Return each site's share with generalisation_step, after these rounds of so many.
 
         patients: of training, by site. The shares are adjusted after each round by how much worse
-        the incoming model was than the update before it, with the metric's distance in the place of
-        the loss. They serve from the next round on: a round's updates are summed as they come, so
-        its own gaps come too late for it. Empty where the study does not ask.
+        the incoming model was than the update before it, with the metric in the place of the loss:
+        of held-out patients, so their figures are no test of the model any more. They serve from
+        the next round on: a round's updates are summed as they come, so its own gaps come too late
+        for it. Empty where the study does not ask.
         """
         first = self.config.generalisation_step
         if first is None:
@@ -114,8 +115,10 @@ def gaps_of(
     for site, part in later.sites.items():
         own = earlier.sites[site].after.get(name) if site in earlier.sites else None
         ours = part.before.get(name)
-        told = own is not None and ours is not None and None not in (own.value, ours.value)
-        gaps[site] = _distance(ours, metric) - _distance(own, metric) if told else None
+        gaps[site] = None
+        if own is not None and ours is not None and None not in (own.value, ours.value):
+            worse = own.value - ours.value  # type: ignore[operator]
+            gaps[site] = worse if metric.higher_is_better else -worse
     return gaps
 
 

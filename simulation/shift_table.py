@@ -14,6 +14,7 @@ Result = Mapping[str, Any]
 Place = tuple[str, str, int, str | None]
 """Experiment, row, seed, and the site that is left out."""
 Row = dict[str, Any]
+COMPLETED = "completed"
 NOT_FEDERATED = (LOCAL, POOLED, ENSEMBLE)
 
 
@@ -35,15 +36,20 @@ def _row(
     results: Mapping[Place, Result],
 ) -> Row:
     source = about.run or name
+    mine = [of for place, of in results.items() if place[:2] == (experiment, source)]
     whole = [of for s in table.seeds if (of := results.get((experiment, source, s, None)))]
+    # A run that lost a site is no run of this row: its mean would be over others.
+    whole = [of for of in whole if of["status"] == COMPLETED]
     sites = [values_of(result, about.model) for result in whole]
     left_out = {
         without: value
         for (of, row, _, without), result in results.items()
-        if (of, row) == (experiment, source) and without is not None
+        if (of, row) == (experiment, source)
+        and without is not None
+        and result["status"] == COMPLETED
         if (value := values_of(result, about.model).get(without)) is not None
     }
-    some = next(iter([*whole, *_without(results, experiment, source)]), {})
+    some = next(iter(mine), {})
     better = max if some and some["metrics"][some["headline"]]["higher_is_better"] else min
     worst = min if better is max else max
     travels = about.model not in NOT_FEDERATED
@@ -53,6 +59,9 @@ def _row(
         "model": about.model,
         "metric": some.get("headline"),
         "higher_is_better": better is max,
+        "runs": len(mine),
+        "completed": sum(of["status"] == COMPLETED for of in mine),
+        "weighted_by_held_out": _weighted_by_held_out(some),
         "mean": _mean([mean(of.values()) for of in sites if of]),
         "spread": _spread([mean(of.values()) for of in sites if of]),
         "worst": _mean([worst(of.values()) for of in sites if of]),
@@ -63,6 +72,12 @@ def _row(
         "megabytes": _mean([megabytes_of(of) for of in whole]) if travels else None,
         "seconds": _mean([of["seconds"] for of in whole]) if travels else None,
     }
+
+
+def _weighted_by_held_out(result: Result) -> bool:
+    """Return whether the patients that the row is tested on have set the sites' weights."""
+    strategy = result.get("study", {}).get("strategy", {})
+    return any(strategy.get(name) is not None for name in ("generalisation_step", "fairness_q"))
 
 
 def values_of(result: Result, model: str) -> dict[str, float]:
@@ -87,29 +102,31 @@ def megabytes_of(result: Result) -> float:
 def summaries_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return by experiment the best federated row beside pooled and beside each site's own.
 
-    gap_to_pooled: the best row's mean minus pooled's, turned so that more is better. worst_site:
-    where that row is worst; worst_over_local: the row there minus the site's own model.
+    Of the rows whose runs are all complete; one whose weights the tested patients have set is not
+    compared. gap_to_pooled: the best row's mean minus pooled's, turned so that more is better.
+    least_over_local: the row minus the site's own model, at the site where that is least.
     """
     found = []
     for experiment in dict.fromkeys(row["experiment"] for row in rows):
         here = [r for r in rows if r["experiment"] == experiment and r["mean"] is not None]
+        here = [row for row in here if row["completed"] == row["runs"]]
         federated = [row for row in here if row["model"] not in NOT_FEDERATED]
+        federated = [row for row in federated if not row["weighted_by_held_out"]]
         if not federated:
             continue
         sign = 1.0 if here[0]["higher_is_better"] else -1.0
         best = max(federated, key=lambda row: sign * row["mean"])
-        pooled = _of(here, POOLED)
-        own = (_of(here, LOCAL) or {"sites": {}})["sites"]
-        site = min(best["sites"], key=lambda s: sign * best["sites"][s])
+        pooled, local = _of(here, POOLED), _of(here, LOCAL)
+        own = local["sites"] if local is not None else {}
+        over = {s: sign * (value - own[s]) for s, value in best["sites"].items() if s in own}
+        least = min(over, key=lambda site: over[site], default=None)
         found.append(
             {
                 "experiment": experiment,
                 "best": best["row"],
                 "gap_to_pooled": sign * (best["mean"] - pooled["mean"]) if pooled else None,
-                "worst_site": site,
-                "worst_over_local": sign * (best["sites"][site] - own[site])
-                if site in own
-                else None,
+                "least_over_local_at": least,
+                "least_over_local": None if least is None else over[least],
             }
         )
     return found
@@ -120,12 +137,25 @@ def tables_of(rows: Sequence[Row], summaries: Sequence[Mapping[str, Any]]) -> It
     for experiment in dict.fromkeys(row["experiment"] for row in rows):
         here = [row for row in rows if row["experiment"] == experiment]
         table = _table(f"{experiment}: {here[0]['metric']}", "method")
-        for column in ("mean", "seeds ±", "worst site", "left out", "rounds", "MB", "seconds"):
+        for column in (
+            "runs",
+            "mean",
+            "seeds ±",
+            "worst site",
+            "left out",
+            "rounds",
+            "MB",
+            "seconds",
+        ):
             table.add_column(column, justify="right", no_wrap=True)
         for row in here:
             figures = [_number(row[k], 3) for k in ("mean", "spread", "worst", "left_out")]
             cost = [_number(row[k], 0) for k in ("rounds", "megabytes", "seconds")]
-            table.add_row(row["row"], *figures, *cost)
+            mark = " *" if row["weighted_by_held_out"] else ""
+            runs = f"{row['completed']} of {row['runs']}"
+            table.add_row(row["row"] + mark, runs, *figures, *cost)
+        if any(row["weighted_by_held_out"] for row in here):
+            table.caption = "* its weights follow the patients that it is tested on, left out aside"
         yield table
     if summaries:
         yield _best(summaries)
@@ -133,11 +163,11 @@ def tables_of(rows: Sequence[Row], summaries: Sequence[Mapping[str, Any]]) -> It
 
 def _best(summaries: Sequence[Mapping[str, Any]]) -> Table:
     table = _table("the best federated row", "data set")
-    for column in ("row", "to pooled", "worst site", "there, to its own model"):
+    for column in ("row", "to pooled", "least to own model", "at"):
         table.add_column(column, justify="right", no_wrap=True)
     for of in summaries:
-        gap, own = (_number(of[key], 3) for key in ("gap_to_pooled", "worst_over_local"))
-        table.add_row(of["experiment"], of["best"], gap, of["worst_site"], own)
+        gap, own = (_number(of[key], 3) for key in ("gap_to_pooled", "least_over_local"))
+        table.add_row(of["experiment"], of["best"], gap, own, of["least_over_local_at"] or "-")
     return table
 
 
@@ -145,10 +175,6 @@ def _table(title: str, first: str) -> Table:
     table = Table(title=title)
     table.add_column(first, no_wrap=True)
     return table
-
-
-def _without(results: Mapping[Place, Result], experiment: str, row: str) -> list[Result]:
-    return [of for place, of in results.items() if place[:2] == (experiment, row) and place[3]]
 
 
 def _all(sites: Sequence[Mapping[str, float]]) -> set[str]:

@@ -112,7 +112,8 @@ class Account:
         if noise and not any(charge.purpose == PROFILE for charge in own):
             more.append(gaussian_release(noise))
         evaluations = 1 + -(-self.study.rounds // self.study.evaluate_every)
-        if self.study.strategy.generalisation_step is not None:
+        trains = self.plan is not None or self.unprotected
+        if trains and self.study.strategy.generalisation_step is not None:
             evaluations += self.study.rounds
         subgroups = bool(self.policy.may_leave.subgroups_of(self.study))
         left = evaluations + self._own_models + subgroups - told

@@ -154,6 +154,15 @@ class Policy:
 
     def __post_init__(self) -> None:
         caps = (self.privacy.max_epsilon_study, self.privacy.max_epsilon_life)
+        exact = self.may_leave.metrics_noise_multiplier == 0
+        if self.may_leave.subgroups and exact and self.cohort.least_patients_told > 1:
+            raise ValueError(
+                f"policy.may_leave.subgroups={list(self.may_leave.subgroups)} with "
+                "metrics_noise_multiplier=0: exact metrics of groups that overlap can be "
+                "subtracted until one patient is left, whatever policy.cohort."
+                f"least_patients_told={self.cohort.least_patients_told} asks for; give the metrics "
+                "a noise, 2.0 say, or leave subgroups empty"
+            )
         if self.may_leave.profile_noise_multiplier == 0 and any(map(math.isfinite, caps)):
             raise ValueError(
                 "policy.may_leave.profile_noise_multiplier=0 lets an exact profile leave, which no "

@@ -7,7 +7,6 @@ import numpy as np
 from common.contract import Reliability
 from common.tasks.task import Sums
 
-
 LEAST_PATIENTS = 10
 """Of a point, whatever a policy allows: of fewer it is chance."""
 

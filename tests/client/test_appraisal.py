@@ -197,3 +197,10 @@ def test_a_reliability_curve_is_told_where_metrics_are_exact_and_the_policy_lets
     ):
         trainer._policy = replace(open_policy(), may_leave=leaves)
         assert compared_by(trainer, *PROFILED).reliability == []
+
+
+def test_exact_subgroups_and_a_least_number_of_patients_contradict_each_other() -> None:
+    exact = LeavePolicy(metrics_noise_multiplier=0.0, subgroups=["sex"])
+    with pytest.raises(ValueError, match="subtracted until one patient is left"):
+        replace(Policy(), may_leave=exact)
+    assert open_policy().may_leave.subgroups == ["*"]

@@ -1,7 +1,7 @@
 import pytest
 
 from client.approval import PROPOSED, Proposal
-from client.privacy.policy import LeavePolicy, Policy
+from client.privacy.policy import CohortPolicy, LeavePolicy, Policy
 from client.study_words import study_words
 from common.config import study_digest
 from tests.builders import PICTURES, study_from
@@ -26,19 +26,29 @@ def words(policy: Policy, *overrides: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("leaves", "told"),
     [
-        (LeavePolicy(), "metrics by sex, age are asked for; this site's policy tells none"),
+        (
+            LeavePolicy(),
+            "metrics by sex (F, M), age (50) are asked for; this site's policy tells none",
+        ),
         (
             LeavePolicy(subgroups=["age"]),
-            "metrics by age leave once, at the end, with noise 2, as one more charge; by sex none",
+            "metrics by age (50) leave once, at the end, with noise 2, as one more charge; "
+            "by sex (F, M) none",
         ),
         (
             LeavePolicy(subgroups=["*"], metrics_noise_multiplier=0.0),
-            "metrics by sex, age leave once, at the end, exactly",
+            "metrics by sex (F, M), age (50) leave once, at the end, exactly",
         ),
     ],
 )
 def test_a_data_officer_reads_whose_metrics_leave(leaves: LeavePolicy, told: str) -> None:
-    assert words(Policy(may_leave=leaves), *GROUPED)["subgroups"] == told
+    told_least = CohortPolicy(least_patients_told=1)
+    assert words(Policy(may_leave=leaves, cohort=told_least), *GROUPED)["subgroups"] == told
+
+
+def test_a_study_that_asks_for_metrics_twice_a_round_says_so() -> None:
+    assert "twice a round" in words(Policy(), *PICTURES, "strategy=feddg_ga")["metrics"]
+    assert "twice" not in words(Policy(), *PICTURES)["metrics"]
 
 
 def test_a_study_without_subgroups_says_so() -> None:

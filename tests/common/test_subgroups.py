@@ -23,7 +23,7 @@ def test_every_number_is_in_one_band_from_its_edge_on(age: float) -> None:
     assert group_of("age", AGE["age"], str(age)) == expected
 
 
-@pytest.mark.parametrize("told", [None, "old", "X"])
+@pytest.mark.parametrize("told", [None, "old", "X", "nan", "inf"])
 def test_what_a_manifest_does_not_say_is_in_no_group(told: str | None) -> None:
     assert group_of("age", AGE["age"], told) is None
     assert group_of("sex", ["F", "M"], told) is None
@@ -36,6 +36,8 @@ def test_what_a_manifest_does_not_say_is_in_no_group(told: str | None) -> None:
         ({"sex": ["F", "F"]}, "each once"),
         ({"a b": ["F"]}, "names no groups"),
         ({"age": ["65", "40"]}, "bands out of order"),
+        ({"age": ["40", "nan"]}, "bands out of order"),
+        ({"age": ["inf"]}, "bands out of order"),
         ({"sex": ["x" * 40]}, "no short word"),
         ({"site": [f"s{n}" for n in range(40)]}, "40 groups; 32 at most"),
     ],

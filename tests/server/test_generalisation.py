@@ -4,7 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.contract import Estimate
+from common.tasks.task import Metric
 from server.generalisation import adjusted, step_of
+from server.records import RoundRecord, SiteRound
+from server.strategy import gaps_of
 
 SITES = ("st-a", "st-b", "st-c")
 SHARES = st.tuples(*[st.floats(0.01, 1.0)] * 3).map(
@@ -42,6 +46,31 @@ def test_the_adjustment_is_the_papers() -> None:
     assert after == pytest.approx({"st-a": 0.65, "st-b": 0.25, "st-c": 0.1})
     assert step_of(0.2, 5, 10) == pytest.approx(0.1)
     assert step_of(0.2, 10, 10) == 0.0
+
+
+def test_a_gap_is_of_the_metric_itself_whichever_way_is_better() -> None:
+    def round_of(number: int, before: float, after: float) -> RoundRecord:
+        part = SiteRound(
+            seconds=1.0,
+            bytes_sent=1,
+            bytes_received=1,
+            steps=1,
+            train_loss=None,
+            before={"m": Estimate(value=before, low=None, high=None, n=9)},
+            privacy=None,
+            weight=1.0,
+            after={"m": Estimate(value=after, low=None, high=None, n=9)},
+        )
+        return RoundRecord(
+            round=number, seconds=1.0, participants=["st-a"], missing={}, sites={"st-a": part}
+        )
+
+    rounds = round_of(1, 0.1, 0.7), round_of(2, 0.5, 0.9)
+    dice = Metric(higher_is_better=True, unit="", meaning="overlap")
+    distance = Metric(higher_is_better=False, unit="mm", meaning="distance", high=1000.0)
+    assert gaps_of(*rounds, ("m", dice)) == {"st-a": pytest.approx(0.2)}
+    # Tenths of a millimetre count too.
+    assert gaps_of(*rounds, ("m", distance)) == {"st-a": pytest.approx(-0.2)}
 
 
 def test_equal_gaps_and_unknown_ones_change_nothing() -> None:

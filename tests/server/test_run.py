@@ -235,11 +235,18 @@ def test_scaffolds_variates_are_combined_and_are_no_part_of_the_model(tmp_path: 
 
 @pytest.mark.parametrize(
     "wrong",
-    ["training.momentum=0.9", "training.optimizer=adamw", "strategy.fraction=0.5"],
+    [
+        "training.local_first_steps=1",
+        "training.momentum=0.9",
+        "training.optimizer=adamw",
+        "strategy.fraction=0.5",
+    ],
 )
 def test_scaffold_is_refused_where_its_steps_would_not_be_gradients(wrong: str) -> None:
     with pytest.raises(SettingsError, match=r"strategy.control_variates=true"):
-        study_from(*PICTURES, "strategy=scaffold", "training.optimizer=sgd", wrong)
+        study_from(
+            *PICTURES, "strategy=scaffold", "training.optimizer=sgd", "model.local=[head]", wrong
+        )
 
 
 def test_the_weights_of_fairness_need_metrics_in_every_round() -> None:

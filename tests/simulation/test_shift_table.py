@@ -71,8 +71,43 @@ def test_the_best_row_is_held_against_pooled_and_each_sites_own() -> None:
     (found,) = summaries_of(rows_of(TABLE, RESULTS))
     assert found["best"] == "fedprox"
     assert found["gap_to_pooled"] == pytest.approx(0.75 - 0.85)
-    assert found["worst_site"] == "st-a"
-    assert found["worst_over_local"] == pytest.approx(0.05)
+    assert (found["least_over_local_at"], found["least_over_local"]) == (
+        "st-a",
+        pytest.approx(0.05),
+    )
+
+
+def test_a_site_that_loses_is_told_though_another_is_worse() -> None:
+    results = {
+        ("retina", "fedavg", 0, None): result(
+            {"st-a": 0.8, "st-b": 0.5}, {"st-a": 0.95, "st-b": 0.4}, POOLED
+        )
+    }
+    (found,) = summaries_of(rows_of(TABLE, results))
+    assert found["least_over_local_at"] == "st-a"
+    assert found["least_over_local"] == pytest.approx(-0.15)
+
+
+@pytest.mark.parametrize("status", ["partial", "failed"])
+def test_a_run_that_lost_a_site_is_counted_and_not_averaged(status: str) -> None:
+    lost = {**result({"st-a": 0.99}), "status": status}
+    results = {**RESULTS, ("retina", "fedprox", 1, None): lost}
+    rows = {row["row"]: row for row in rows_of(TABLE, results)}
+    assert (rows["fedprox"]["runs"], rows["fedprox"]["completed"]) == (2, 1)
+    assert rows["fedprox"]["mean"] == pytest.approx(0.75)
+    (found,) = summaries_of(list(rows.values()))
+    assert found["best"] == "fedavg"
+
+
+def test_a_row_whose_weights_the_tested_patients_set_is_marked_and_not_the_best() -> None:
+    tuned = {**result({"st-a": 0.99, "st-b": 0.99}), "study": {"strategy": {"fairness_q": 2.0}}}
+    results = {**RESULTS, ("retina", "fedprox", 0, None): tuned}
+    rows = rows_of(TABLE, results)
+    (found,) = summaries_of(rows)
+    assert found["best"] == "fedavg"
+    shown = next(iter(tables_of(rows, [found])))
+    assert "fedprox *" in list(shown.columns[0].cells)
+    assert "its weights follow" in str(shown.caption)
 
 
 def test_where_less_is_better_the_least_is_best_and_the_most_is_worst() -> None:
@@ -86,8 +121,8 @@ def test_where_less_is_better_the_least_is_best_and_the_most_is_worst() -> None:
     rows = rows_of(TABLE, results)
     assert {row["row"]: row["worst"] for row in rows if row["worst"]}["fedavg"] == 5.0
     (found,) = summaries_of(rows)
-    assert (found["best"], found["worst_site"]) == ("fedprox", "st-b")
-    assert found["worst_over_local"] == pytest.approx(1.0)
+    assert (found["best"], found["least_over_local_at"]) == ("fedprox", "st-b")
+    assert found["least_over_local"] == pytest.approx(1.0)
     assert found["gap_to_pooled"] == pytest.approx(-1.5)
 
 
@@ -104,8 +139,9 @@ def test_the_tables_show_what_there_is(capsys: pytest.CaptureFixture[str]) -> No
         Console(width=120).print(table)
     shown = capsys.readouterr().out
     assert "retina: dice" in shown
-    assert next(line.split("│")[1:5] for line in shown.splitlines() if "fedavg" in line) == [
+    assert next(line.split("│")[1:6] for line in shown.splitlines() if "fedavg" in line) == [
         " fedavg  ",
+        " 3 of 3 ",
         " 0.700 ",
         "   0.050 ",
         "      0.550 ",

@@ -37,6 +37,15 @@ def test_equal_bins_give_equal_steps() -> None:
     np.testing.assert_allclose(reference, np.linspace(LOW, HIGH, STEPS + 1), atol=1e-3)
 
 
+def test_it_ends_where_the_images_do() -> None:
+    # The shares' sum is not 1 to the last digit.
+    shares = [0.1 if 3 <= place < 13 else 0.0 for place in range(BINS)]
+    reference = reference_of([told(shares)], STUDY)
+    width = (HIGH - LOW) / BINS
+    assert reference[0] == pytest.approx(LOW + 3 * width)
+    assert reference[-1] == pytest.approx(LOW + 13 * width)
+
+
 def test_a_site_counts_by_its_patients() -> None:
     dark, bright = told(at_bin(2), patients=30), told(at_bin(12), patients=10)
     reference = reference_of([dark, bright], STUDY)
