@@ -1,5 +1,6 @@
 import re
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,6 @@ def test_every_command_of_the_readme_composes() -> None:
     )
     assert len(commands) > 10
     for command in commands:
-        overrides = [word for word in command.split() if "=" in word]
+        overrides = [word for word in shlex.split(command) if "=" in word]
         # A sweep's values are composed one at a time.
         assert load_study([re.sub(r"=(\d),.*", r"=\1", word) for word in overrides])

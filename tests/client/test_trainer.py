@@ -322,7 +322,9 @@ def with_policy(path: Path, policy: Policy) -> Trainer:
 
 @pytest.mark.parametrize("test", [5, 6])
 def test_estimates_over_few_patients_stay_at_the_site(test: int, tmp_path: Path) -> None:
-    policy = replace(open_policy(), cohort=CohortPolicy(least_patients_told=6))
+    leaves = replace(open_policy().may_leave, subgroups=[])
+    few = CohortPolicy(least_patients_told=6)
+    policy = replace(open_policy(), may_leave=leaves, cohort=few)
     trainer = with_policy(pictures_site(tmp_path / "a", train=20, test=test), policy)
     weights = initial_weights(*SGD)
     told = bool(trainer.evaluate(request_for(*SGD), weights).body.estimates)
