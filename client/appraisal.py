@@ -24,7 +24,7 @@ from client.scores import Scores, exact_scores, gain_of, noised_scores
 from client.subgroups import Members, Told, exact_subgroups, members_of, noised_subgroups
 from client.work import Work, release_key
 from common.contract import EvaluateReply, Profile, Reliability, Request
-from common.profile import sizes_of
+from common.profile import profiled_between, sizes_of
 from common.seeding import secret_generator, seed
 from common.state import Arrays, arrays_of, digest_of, state_of
 from common.tasks.reliability import reliability
@@ -49,7 +49,10 @@ class Appraisal:
 
     def reply(self, weights: Arrays) -> EvaluateReply:
         """Return all that the request asks; the time is not in it yet."""
-        scores, profile = self.scores(weights), self._profile(weights)
+        # In between, the model's metrics come with the next round; here they would cost again.
+        between = self._between()
+        scores = Scores() if between else self.scores(weights)
+        profile = self._profile(weights)
         subgroups = self._subgroups(weights)
         if self.request.round == self.work.study.rounds and not self.request.compare:
             self._write_page()
@@ -149,7 +152,7 @@ class Appraisal:
         multiplier = profile_noise(self.work.study, self.policy)
         cohort, least = self.work.cohort, self.policy.cohort.least_patients_told
         sides = [s for s in (cohort.train, cohort.held_out) if s.num_patients >= max(least, 1)]
-        if multiplier is None or not sides or not self._at_the_end():
+        if multiplier is None or not sides or not (self._at_the_end() or self._between()):
             return None
         on_batch = partial(self.on_progress, 0, 0)
         rows = rows_of(self.work.model, sides, self.work.study, self.place.device, on_batch)
@@ -174,6 +177,9 @@ class Appraisal:
 
     def _at_the_end(self) -> bool:
         return self.request.compare and self.request.round == self.work.study.rounds
+
+    def _between(self) -> bool:
+        return self.request.compare and profiled_between(self.work.study, self.request.round)
 
     def _release(self, weights: Arrays, samples: Samples) -> str:
         place = self.place

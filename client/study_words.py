@@ -123,13 +123,15 @@ def _profile(study: Study, policy: Policy) -> str:
     if study.evaluation is None or not study.evaluation.profile:
         return "none is asked for"
     noise = policy.may_leave.profile_noise_multiplier
+    every = study.evaluation.profile_every
+    when = "once, at the end" if every is None else f"after every {every} rounds and at the end"
     if noise is None:
         return "how your images look is asked for; this site's policy tells nothing of it"
     if not noise:
         return "how your images look leaves EXACTLY; no number bounds what it tells of a patient"
     return (
-        f"how your images look leaves once, at the end, with noise {noise:g}; its epsilon comes on "
-        "top of the training's"
+        f"how your images look leaves {when}, with noise {noise:g}; its epsilon comes on top of "
+        "the training's"
     )
 
 

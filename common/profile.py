@@ -53,6 +53,12 @@ def sizes_of(study: Study) -> Mapping[str, int]:
     }
 
 
+def profiled_between(study: Study, round_number: int) -> bool:
+    """Return whether the sites tell a profile after this round, which is not the last."""
+    every = study.evaluation.profile_every if study.evaluation is not None else None
+    return every is not None and round_number % every == 0 and 0 < round_number < study.rounds
+
+
 def strata_of(study: Study) -> int:
     """Return the number of strata: classes, or ranges of the share of foreground."""
     # Not asked by its type, whose module loads torch: the gate reads this file.

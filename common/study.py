@@ -216,6 +216,8 @@ class EvaluationConfig:
     """Whether the sites tell how their images look (common/profile.py), so that the distances
     between them can be told; null: they do not."""
 
+    profile_every: int | None = None
+    """The profile is told after every k-th round too, each time charged; null: after the last."""
     subgroups: dict[str, list[Any]] | None = None
     """By covariate of the manifests, the values (sex: [F, M]) or the numbers between the bands
     (age: [40, 65]) of subgroups that the final model's metrics are told of; null: of none."""
@@ -238,6 +240,13 @@ class EvaluationConfig:
         not_negative(**{"evaluation.personal_rounds": self.personal_rounds})
         not_negative(**{"evaluation.personal_mu": self.personal_mu})
         check_subgroups(self.subgroups_asked)
+        if self.profile_every is not None:
+            positive(**{"evaluation.profile_every": self.profile_every})
+            if not self.profile:
+                raise ValueError(
+                    f"evaluation.profile_every={self.profile_every} asks for profiles in between, "
+                    "and no profile is asked for; set evaluation.profile=true"
+                )
         if self.amplitudes and not self.profile:
             raise ValueError(
                 "evaluation.amplitudes=true asks for a part of a profile, and no profile is asked "

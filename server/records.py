@@ -69,6 +69,8 @@ class Progress:
     """Agreed sites that did not introduce themselves, and why."""
     initial: Estimates = field(default_factory=dict)
     """The untrained model, by site."""
+    profiles: dict[int, dict[str, Profile]] = field(default_factory=dict)
+    """By round and site: how the images looked to the model after it, where that was asked."""
     spent: dict[str, PrivacySpent] = field(default_factory=dict)
     """The last account that a site told, also with an update that was not accepted."""
 

@@ -22,7 +22,7 @@ from common.control import parted, with_zero_controls
 from common.files import write_json
 from common.framed_files import layout_of
 from common.models.registry import build_model, local_names
-from common.profile import impossible_profile, sizes_of
+from common.profile import impossible_profile, profiled_between, sizes_of
 from common.seeding import seed
 from common.state import Arrays, State, state_of
 from common.study import Study
@@ -33,7 +33,7 @@ from server.aggregation import named_means, refusal_of
 from server.calls import Missing, StopError
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from server.evaluation.checked import impossible, subgroups_asked
-from server.evaluation.prediction import told_by_profiles
+from server.evaluation.prediction import over_time, told_by_profiles
 from server.evaluation.shift import shift_of, subgroups_of
 from server.events import Tell
 from server.network import Federation
@@ -188,9 +188,29 @@ def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | No
         missing=missing,
         sites=parts,
     )
-    progress = replace(_remembered(run, kept, record, before), spent=spent)
+    progress = _remembered(run, kept, record, before)
+    if profiled_between(run.study, number):
+        found = _profiled(run, sorted(progress.roster), number, model, progress.roster, spent)
+        progress = replace(progress, profiles={**progress.profiles, number: found})
+    progress = replace(progress, spent=spent)
     kept = replace(kept, model=model, moments=moments, summed=summed, progress=progress)
     return kept, _headline(run, before)
+
+
+def _profiled(
+    run: Run,
+    sites: Sequence[str],
+    number: int,
+    model: State,
+    roster: Mapping[str, Description],
+    spent: dict[str, PrivacySpent],
+) -> dict[str, Profile]:
+    """Return how the sites' images look to the model after a round; a silent site has no place."""
+    weights, _ = parted(model)
+    asked = run.federation.evaluate(sites, number, weights, run.study.strategy, compare=True)
+    answers = {s: answer for s, answer in asked if not isinstance(answer, Missing)}
+    spent |= {site: of.privacy for site, of in answers.items() if of.privacy is not None}
+    return _profiles(run, answers, roster)
 
 
 def _accepted(
@@ -389,6 +409,6 @@ def _write(run: Run, kept: Checkpoint, outcome: Outcome) -> None:
         told = {site: estimates.get(name) for site, estimates in outcome.final.items()}
         values = {s: e.value for s, e in told.items() if e is not None and e.value is not None}
         more = told_by_profiles(outcome.profiles, values, run.study, metrics[name])
-        result["shift"] = {**shift, **more}
+        result["shift"] = {**shift, **more, **over_time(kept.progress.profiles, run.study)}
     write_json(run.folder / RESULT, result)
     run.tell("end", status=outcome.status, reason=outcome.reason)

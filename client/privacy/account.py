@@ -29,6 +29,7 @@ from common.accounting import (
     unprotected_release,
 )
 from common.contract import PrivacySpent, RefusalError
+from common.profile import profiled_between
 from common.study import Study
 
 TRAINING, METRICS, OWN_MODELS, PROFILE = "training", "statistics", "evaluation", "profile"
@@ -109,8 +110,10 @@ class Account:
         multiplier = self.policy.may_leave.metrics_noise_multiplier
         told = sum(charge.purpose == METRICS for charge in own)
         noise = profile_noise(self.study, self.policy)
-        if noise and not any(charge.purpose == PROFILE for charge in own):
-            more.append(gaussian_release(noise))
+        profiles = 1 + sum(profiled_between(self.study, r) for r in range(self.study.rounds))
+        profiles -= sum(charge.purpose == PROFILE for charge in own)
+        if noise and profiles > 0:
+            more.append(replace(gaussian_release(noise), steps=profiles))
         evaluations = 1 + -(-self.study.rounds // self.study.evaluate_every)
         trains = self.plan is not None or self.unprotected
         if trains and self.study.strategy.generalisation_step is not None:

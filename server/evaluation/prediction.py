@@ -59,6 +59,16 @@ def told_by_profiles(
     }
 
 
+def over_time(profiles: Mapping[int, Mapping[str, Profile]], study: Study) -> dict[str, Any]:
+    """Return how far apart the sites were after each round that asked; empty where none did."""
+    found = {
+        str(number): distances_of(of_sites, study)
+        for number, of_sites in sorted(profiles.items())
+        if len(of_sites) > 1
+    }
+    return {"distance_after": found} if found else {}
+
+
 def predicted_drop(distances: Sequence[float], drops: Sequence[float], new: float) -> Predicted:
     """Return the drop to expect at a new distance.
 

@@ -43,6 +43,19 @@ class Table:
     """What equal sites would show, through noise alone."""
 
 
+def over_rounds(result: Result) -> tuple[list[str], list[tuple[str, list[float]]]]:
+    """Return the measures, and by round their means over every two sites; none where not asked."""
+    found = (result.get("shift") or {}).get("distance_after") or {}
+    measures = [measure for measure in _ABOUT if any(measure in of for of in found.values())]
+    last = (result.get("shift") or {}).get("distance")
+    rounds = {**found, **({str(len(result["rounds"])): last} if found and last else {})}
+    return measures, [(number, [_mean(of[m]) for m in measures]) for number, of in rounds.items()]
+
+
+def _mean(distances: Mapping[str, Mapping[str, float]]) -> float:
+    return float(np.mean([value for of in distances.values() for value in of.values()]))
+
+
 def tables(result: Result) -> list[Table]:
     """Return a table a measure; none where the sites told nothing of their images."""
     distance = (result.get("shift") or {}).get("distance") or {}

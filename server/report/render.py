@@ -57,6 +57,7 @@ def render_report(result: Mapping[str, Any], examples: Sequence[Example]) -> str
         reliability=plots.reliability_curves(result),
         site_map=plots.site_map(apart.places(result)),
         apart=apart.tables(result),
+        apart_over_rounds=apart.over_rounds(result),
         predicted=apart.prediction_sentence(result),
         prediction=_prediction(result),
         missing=tables.missing_rows(result),

@@ -7,7 +7,7 @@ import pytest
 
 from client.privacy.policy import LeavePolicy, Policy, open_policy
 from client.trainer import Trainer, trainer_at
-from common.accounting import unprotected_release
+from common.accounting import epsilon_of, gaussian_release, unprotected_release
 from common.contract import EvaluateReply, Profile, RefusalError, Request, TrainReply
 from common.profile import noise_std, sizes_of
 from tests.builders import (
@@ -204,3 +204,30 @@ def test_exact_subgroups_and_a_least_number_of_patients_contradict_each_other() 
     with pytest.raises(ValueError, match="subtracted until one patient is left"):
         replace(Policy(), may_leave=exact)
     assert open_policy().may_leave.subgroups == ["*"]
+
+
+def test_profiles_in_between_are_told_and_charged_and_metrics_wait_for_the_round(
+    tmp_path: Path,
+) -> None:
+    often = (*PROFILED, "rounds=5", "evaluation.profile_every=2")
+    trainer = trainer_with(tmp_path / "a", 3.0)
+    found = []
+    for number in (1, 2, 3, 4):
+        asked = request_for(*often, round_number=number, evaluate=True, compare=True)
+        body = trainer.evaluate(asked, initial_weights(*often)).body
+        assert isinstance(body, EvaluateReply)
+        assert (body.profile is None) == bool(body.estimates) == (number % 2 == 1)
+        found.append(body.profile)
+    assert found[1] != found[3]
+    assert [charge.noise_multiplier for charge in charges_at(tmp_path / "a")] == [3.0, 3.0]
+
+
+def test_all_profiles_to_come_are_in_what_is_checked_before_the_first_round(tmp_path: Path) -> None:
+    once = (*PROFILED, "rounds=9")
+    trainer = trainer_with(tmp_path / "a", 3.0)
+    cap = epsilon_of([replace(gaussian_release(3.0), steps=2)], 1 / (2 * TRAINED))
+    low = replace(trainer._policy.privacy, max_epsilon_study=cap)
+    trainer._policy = replace(trainer._policy, privacy=low)
+    trainer.describe(request_for(*once))
+    with pytest.raises(RefusalError, match="epsilon"):
+        trainer.describe(request_for(*once, "evaluation.profile_every=2"))

@@ -388,3 +388,17 @@ def test_two_strategies_that_set_the_weights_are_refused() -> None:
         study_from(*PICTURES, "strategy=feddg_ga", "strategy.fairness_q=1.0")
     with pytest.raises(SettingsError, match=r"strategy.generalisation_step weights the sites"):
         study_from(*PICTURES, "strategy=feddg_ga", "evaluate_every=2")
+
+
+def test_distances_are_told_after_every_kth_round_and_at_the_end(tmp_path: Path) -> None:
+    sizes = sizes_of(study_from(*PICTURES))
+
+    def told(site: str, patients: int) -> Profile:
+        parts = {name: [0.1 * PATIENTS[site]] * size for name, size in sizes.items()}
+        return Profile(patients=patients, noise_std=0.0, parts=parts)
+
+    often = ("evaluation=shift", "evaluation.profile_every=2", "rounds=5")
+    assert run(tmp_path, numbers_app(PATIENTS, profile=told), *often).status == "completed"
+    shift = read_json(tmp_path / RESULT)["shift"]
+    assert list(shift["distance_after"]) == ["2", "4"]
+    assert shift["distance_after"]["2"] == shift["distance"]
