@@ -1,6 +1,7 @@
 """From Hydra overrides to a Study, and a study's digest. The only Hydra code of the apps."""
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import re
@@ -40,7 +41,22 @@ def compose(overrides: Sequence[str]) -> DictConfig:
             with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
                 return hydra.compose("config", overrides=list(overrides))
         except Exception as error:
+            unknown = re.search(r"Could not override '([^']+)'", str(error))
+            if unknown is not None:
+                raise SettingsError(_no_such_setting(unknown[1])) from error
             raise SettingsError(f"settings {list(overrides)} do not compose: {error}") from error
+
+
+def _no_such_setting(key: str) -> str:
+    """Return what to say of a misspelt setting; Hydra's own advice would add a new one."""
+    known: list[str] = []
+    for group, values in compose([]).items():
+        names = [str(name) for name in values] if isinstance(values, DictConfig) else []
+        known += [f"{group!s}.{name}" for name in names] or [str(group)]
+    near = next(iter(difflib.get_close_matches(key, known, 1, 0.6)), None)
+    if near is None:
+        return f"no setting is called {key}; wardround-sim --help lists them all"
+    return f"no setting is called {key}; did you mean {near}?"
 
 
 def check_travelled(overrides: Sequence[str]) -> None:
@@ -80,9 +96,9 @@ def study_of(tree: DictConfig) -> Study:
     try:
         return Study(
             name=str(tree.name),
-            seed=int(tree.seed),
-            rounds=int(tree.rounds),
-            evaluate_every=int(tree.evaluate_every),
+            seed=_whole(tree, "seed"),
+            rounds=_whole(tree, "rounds"),
+            evaluate_every=_whole(tree, "evaluate_every"),
             model=typed(tree.model, model_config_type(tree.model.name), "model"),
             task=typed(tree.task, task_config_type(tree.task.name), "task"),
             data=typed(data, DataConfig, "data"),
@@ -97,6 +113,13 @@ def study_of(tree: DictConfig) -> Study:
         raise
     except (ValueError, TypeError) as error:
         raise SettingsError(str(error)) from error
+
+
+def _whole(tree: DictConfig, name: str) -> int:
+    value = tree[name]
+    if type(value) is not int:
+        raise SettingsError(f"{name}={value} is no whole number; give one")
+    return value
 
 
 def travelling(overrides: Sequence[str]) -> list[str]:

@@ -37,7 +37,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
-from common.config import CONFIG_FOLDER
+from common.config import CONFIG_FOLDER, compose
 from common.schema import SettingsError
 from simulation.environment import ENVIRONMENT
 
@@ -78,6 +78,12 @@ def _taken_from_argv(prefix: str) -> list[str]:
 
 
 def _hydra_run(run: Callable[[Path, list[str]], int]) -> int:
+    given = sys.argv[1:]
+    if not any(argument.startswith("-") for argument in given):
+        # Before Hydra does: what it says of a misspelt setting leads astray.
+        code = _guarded(_composes, (given,))
+        if code:
+            return code
     codes = []
 
     def job(_: DictConfig) -> None:
@@ -91,6 +97,11 @@ def _hydra_run(run: Callable[[Path, list[str]], int]) -> int:
         # Hydra ends so after --help, and after it has told what does not compose.
         return BAD_INPUT if end.code else 0
     return max(codes, key=SEVERITY.index, default=0)
+
+
+def _composes(overrides: list[str]) -> int:
+    compose(overrides)
+    return EXIT_CODES["completed"]
 
 
 def _run(with_baselines: bool, folder: Path, overrides: list[str]) -> int:

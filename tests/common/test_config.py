@@ -87,3 +87,23 @@ def test_a_proximal_term_that_a_step_overshoots_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match=r"=0.07 with training.lr=30.*less than 0.0666667"):
         load_study([*overrides, "evaluation.personal_mu=0", f"{name}=0.07"])
     assert load_study([*overrides, "evaluation.personal_mu=0", f"{name}=0.06"]).training.lr == 30
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "told"),
+    [
+        ("training.learning_rate=1", r"no setting is called training\.learning_rate; "),
+        ("round=3", r"no setting is called round; did you mean rounds\?"),
+        ("data.normalize=rank", r"did you mean data.normalise\?"),
+        ("nothing.at.all=1", "wardround-sim --help lists them all"),
+    ],
+)
+def test_a_misspelt_setting_is_told_with_what_was_meant(misspelt: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        load_study([misspelt])
+
+
+@pytest.mark.parametrize("wrong", ["rounds=zero", "seed=1.5", "evaluate_every=null"])
+def test_a_number_that_is_none_is_named(wrong: str) -> None:
+    with pytest.raises(SettingsError, match=f"{wrong.split('=')[0]}=.* is no whole number"):
+        load_study([wrong])
