@@ -81,22 +81,23 @@ class Appraisal:
         release = f"{self._metrics_release(weights)}-metrics"
         if multiplier and self.account is not None:
             self.account.pay_metrics(release, multiplier)
-        on_batch = partial(self.on_progress, 0, 0)
-        probabilities = predict(work.model, held_out, work.task, self.place.device, on_batch)
+        probabilities = self._probabilities()
         if not multiplier:
             return exact_scores(probabilities, held_out, work.task, self._bootstrap_seed())
         noise = secret_generator(self.place.key, release, "metrics")
         return noised_scores(probabilities, held_out, work.task, multiplier, noise)
+
+    def _probabilities(self) -> Tensor:
+        """Return what work.model says of the held-out patients, [N, K, ...]."""
+        work, on_batch = self.work, partial(self.on_progress, 0, 0)
+        return predict(work.model, work.cohort.held_out, work.task, self.place.device, on_batch)
 
     def _write_page(self) -> None:
         """Write the site's own page; a page that cannot be drawn costs nobody the figures."""
         work = self.work
         if not work.cohort.held_out.num_patients:
             return
-        on_batch = partial(self.on_progress, 0, 0)
-        probabilities = predict(
-            work.model, work.cohort.held_out, work.task, self.place.device, on_batch
-        )
+        probabilities = self._probabilities()
         try:
             # Loads matplotlib, which no round needs.
             from client.page import write_page
@@ -125,11 +126,8 @@ class Appraisal:
 
     def _subgroups(self, weights: Arrays) -> Told:
         """Return the metrics of the subgroups that the study names and the policy lets out."""
-        work, held_out, least = (
-            self.work,
-            self.work.cohort.held_out,
-            self.policy.cohort.least_patients_told,
-        )
+        work, held_out = self.work, self.work.cohort.held_out
+        least = self.policy.cohort.least_patients_told
         asked = self.policy.may_leave.subgroups_of(work.study)
         if not asked or not self._at_the_end() or held_out.num_patients < max(least, 1):
             return {}
@@ -138,8 +136,7 @@ class Appraisal:
         release = f"{self._metrics_release(weights)}-{_named(members)}-subgroups"
         if multiplier and self.account is not None:
             self.account.pay_metrics(release, multiplier)
-        on_batch = partial(self.on_progress, 0, 0)
-        probabilities = predict(work.model, held_out, work.task, self.place.device, on_batch)
+        probabilities = self._probabilities()
         if not multiplier:
             rows = patient_rows(probabilities, held_out, work.task)
             return exact_subgroups(rows, members, work.task, self._bootstrap_seed(), least)

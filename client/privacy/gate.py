@@ -5,16 +5,15 @@ should not be there refuses the whole answer; a value that the policy does not n
 """
 
 import builtins
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context
-from typing import TypeVar
+from decimal import ROUND_CEILING, ROUND_FLOOR
 
 import numpy as np
 from numpy.typing import NDArray
 
+from client.privacy.closed import count_up_to, demand, digits_of, names_of, number_in, same
 from client.privacy.policy import Policy
 from common.contract import (
     MAX_PATIENTS,
@@ -35,7 +34,6 @@ from common.contract import (
 from common.profile import noise_std, told_patients
 
 Arrays = Mapping[str, NDArray[np.generic]]
-Same = TypeVar("Same", int, str)
 
 CALIBRATION = "ece"
 """The metric that a policy must let leave before a reliability curve does."""
@@ -60,8 +58,6 @@ MOST_LOSS = 1e6
 MOST_EPSILON = 1e9
 SECONDS_DECIMALS = 1
 """A finer clock would tell of single images."""
-DIGITS = 6
-"""Significant digits of the numbers of an account, rounded to the side that promises less."""
 PROFILE_DECIMALS = 6
 LONGEST_TEXT = 600
 
@@ -102,7 +98,7 @@ def leave(answer: Answer, weights: Arrays | None, limits: Limits, policy: Policy
         return Released(
             body=_train_reply(answer, limits, policy), weights=_arrays(weights, limits, policy)
         )
-    _demand(weights is None, "weights beside an answer that has none")
+    demand(weights is None, "weights beside an answer that has none")
     if type(answer) is EvaluateReply:
         return Released(body=_evaluate_reply(answer, limits, policy))
     if type(answer) is Description:
@@ -158,16 +154,16 @@ def speakable(text: str) -> bool:
 
 def _train_reply(reply: TrainReply, limits: Limits, policy: Policy) -> TrainReply:
     private = reply.privacy is not None
-    _demand(private or not policy.privacy.required, "an update without differential privacy")
+    demand(private or not policy.privacy.required, "an update without differential privacy")
     least = max(policy.cohort.least_patients_train, policy.cohort.least_patients_told)
-    _demand(limits.patients_train >= least, "an update of fewer patients than its policy asks for")
-    _same(reply.patients, limits.patients_train)
+    demand(limits.patients_train >= least, "an update of fewer patients than its policy asks for")
+    same(reply.patients, limits.patients_train)
     return TrainReply(
-        site=_same(reply.site, limits.site),
-        round=_same(reply.round, limits.round),
+        site=same(reply.site, limits.site),
+        round=same(reply.round, limits.round),
         patients=limits.patients_train,
-        steps=_count(reply.steps, MOST_STEPS),
-        seconds=_number(reply.seconds, 0.0, MOST_SECONDS, SECONDS_DECIMALS),
+        steps=count_up_to(reply.steps, MOST_STEPS),
+        seconds=number_in(reply.seconds, 0.0, MOST_SECONDS, SECONDS_DECIMALS),
         train_loss=_loss(reply, private, policy),
         estimates=_estimates(reply.estimates, limits, policy),
         trained=_estimates(reply.trained, limits, policy),
@@ -177,9 +173,9 @@ def _train_reply(reply: TrainReply, limits: Limits, policy: Policy) -> TrainRepl
 
 def _evaluate_reply(reply: EvaluateReply, limits: Limits, policy: Policy) -> EvaluateReply:
     return EvaluateReply(
-        site=_same(reply.site, limits.site),
-        round=_same(reply.round, limits.round),
-        seconds=_number(reply.seconds, 0.0, MOST_SECONDS, SECONDS_DECIMALS),
+        site=same(reply.site, limits.site),
+        round=same(reply.round, limits.round),
+        seconds=number_in(reply.seconds, 0.0, MOST_SECONDS, SECONDS_DECIMALS),
         estimates=_estimates(reply.estimates, limits, policy),
         others=_of_own_models(reply.others, limits, policy),
         gains=_of_own_models(reply.gains, _of_gains(limits), policy),
@@ -196,40 +192,40 @@ def _profile(profile: object, limits: Limits, policy: Policy) -> Profile:
         raise RefusalError("gate", "the site held back a profile of its images")
     sides = (limits.patients_train, limits.patients_held_out)
     patients = told_patients(sides, policy.cohort.least_patients_told)
-    _demand(patients > 0, "a profile of fewer patients than its policy lets it tell")
+    demand(patients > 0, "a profile of fewer patients than its policy lets it tell")
     enough = limits.profile_noise_multiplier >= multiplier
-    _demand(enough, "a profile with less noise than its policy asks for")
+    demand(enough, "a profile with less noise than its policy asks for")
     std = noise_std(limits.profile_noise_multiplier, len(limits.profile), patients)
     parts = profile.parts
     if type(parts) is not dict or {n: len(v) for n, v in parts.items()} != dict(limits.profile):
         raise RefusalError("gate", "the site held back a profile of other parts than the study's")
     return Profile(
-        patients=_same(profile.patients, patients),
+        patients=same(profile.patients, patients),
         noise_std=std,
         parts={name: [_of_profile(number) for number in parts[name]] for name in limits.profile},
     )
 
 
 def _of_profile(number: object) -> float:
-    return _number(number, -MOST_OF_PROFILE, MOST_OF_PROFILE, PROFILE_DECIMALS)
+    return number_in(number, -MOST_OF_PROFILE, MOST_OF_PROFILE, PROFILE_DECIMALS)
 
 
 def _of_own_models(found: object, limits: Limits, policy: Policy) -> dict[str, dict[str, Estimate]]:
-    if type(found) is not dict or not set(_names(found)) <= set(OTHERS):
+    if type(found) is not dict or not set(names_of(found)) <= set(OTHERS):
         raise RefusalError("gate", "the site held back a model that is not one of its own")
-    _demand(not found or policy.may_leave.own_models, "metrics of models that are not private")
+    demand(not found or policy.may_leave.own_models, "metrics of models that are not private")
     return {name: _estimates(found[name], limits, policy) for name in sorted(found)}
 
 
 def _subgroups(found: object, limits: Limits, policy: Policy) -> dict[str, dict[str, Estimate]]:
-    if type(found) is not dict or not set(_names(found)) <= limits.subgroups:
+    if type(found) is not dict or not set(names_of(found)) <= limits.subgroups:
         raise RefusalError("gate", "the site held back a subgroup that its policy does not name")
     told = {}
     for name in sorted(found):
         sizes = {estimate.n for estimate in found[name].values() if type(estimate) is Estimate}
         least = max(policy.cohort.least_patients_told, 1)
         enough = all(type(n) is int and least <= n <= limits.patients_held_out for n in sizes)
-        _demand(enough and len(sizes) == 1, "a subgroup of fewer patients than it may tell of")
+        demand(enough and len(sizes) == 1, "a subgroup of fewer patients than it may tell of")
         of_group = replace(limits, patients_held_out=next(iter(sizes)))
         told[name] = _estimates(found[name], of_group, policy)
     return told
@@ -247,9 +243,9 @@ def _reliability(found: object, limits: Limits, policy: Policy) -> list[Reliabil
     for point in found:
         known = type(point) is Reliability and type(point.patients) is int
         enough = known and least <= point.patients <= limits.patients_held_out
-        _demand(enough, "a point of a curve of fewer patients than it may tell of")
+        demand(enough, "a point of a curve of fewer patients than it may tell of")
         shares = [
-            _number(share, 0.0, 1.0, decimals) for share in (point.confidence, point.accuracy)
+            number_in(share, 0.0, 1.0, decimals) for share in (point.confidence, point.accuracy)
         ]
         told.append(Reliability(confidence=shares[0], accuracy=shares[1], patients=point.patients))
     return told
@@ -263,24 +259,24 @@ def _of_gains(limits: Limits) -> Limits:
 
 def _description(about: Description, limits: Limits, policy: Policy) -> Description:
     told = policy.cohort.least_patients_told
-    training = _same(about.patients_train, limits.patients_train)
+    training = same(about.patients_train, limits.patients_train)
     enough = training == 0 or training >= max(policy.cohort.least_patients_train, told)
-    _demand(enough, "a count of fewer patients than its policy lets it tell")
-    tested = _same(about.patients_held_out, limits.patients_held_out)
-    bad = _count(about.bad_files, MAX_PATIENTS)
+    demand(enough, "a count of fewer patients than its policy lets it tell")
+    tested = same(about.patients_held_out, limits.patients_held_out)
+    bad = count_up_to(about.bad_files, MAX_PATIENTS)
     return Description(
-        site=_same(about.site, limits.site),
-        patients_train=_count(training, MAX_PATIENTS),
+        site=same(about.site, limits.site),
+        patients_train=count_up_to(training, MAX_PATIENTS),
         # Too few to tell any number of: for the server it is as if there were none.
-        patients_held_out=_count(tested if tested >= told else 0, MAX_PATIENTS),
-        images_train=_count(about.images_train, MAX_PATIENTS),
+        patients_held_out=count_up_to(tested if tested >= told else 0, MAX_PATIENTS),
+        images_train=count_up_to(about.images_train, MAX_PATIENTS),
         # "Up to so many": a count of one or two would be about single patients.
         bad_files=max(bad, told) if bad else 0,
     )
 
 
 def _estimates(found: object, limits: Limits, policy: Policy) -> dict[str, Estimate]:
-    if type(found) is not dict or not all(name in limits.metrics for name in _names(found)):
+    if type(found) is not dict or not all(name in limits.metrics for name in names_of(found)):
         raise RefusalError("gate", "the site held back a metric that its task does not have")
     if limits.patients_held_out < policy.cohort.least_patients_told:
         return {}
@@ -288,7 +284,7 @@ def _estimates(found: object, limits: Limits, policy: Policy) -> dict[str, Estim
     told = {name: digits for name, digits in decimals.items() if digits is not None}
     noised = limits.metrics_noise_multiplier
     enough = noised >= policy.may_leave.metrics_noise_multiplier
-    _demand(not told or enough, "metrics with less noise than its policy asks for")
+    demand(not told or enough, "metrics with less noise than its policy asks for")
     return {name: _estimate(found[name], name, told[name], limits) for name in told}
 
 
@@ -298,16 +294,16 @@ def _estimate(found: object, name: str, decimals: int, limits: Limits) -> Estima
     low, high = limits.metrics[name]
     # The ends of an interval come from the values themselves, which noise was to cover.
     noised = limits.metrics_noise_multiplier > 0
-    _demand(not noised or found.low is found.high is None, "an interval beside a noised metric")
+    demand(not noised or found.low is found.high is None, "an interval beside a noised metric")
 
     def told(number: object) -> float | None:
-        return None if number is None else _number(number, low, high, decimals)
+        return None if number is None else number_in(number, low, high, decimals)
 
     return Estimate(
         value=told(found.value),
         low=told(found.low),
         high=told(found.high),
-        n=_same(found.n, limits.patients_held_out),
+        n=same(found.n, limits.patients_held_out),
     )
 
 
@@ -315,29 +311,29 @@ def _loss(reply: TrainReply, private: bool, policy: Policy) -> float | None:
     decimals = policy.may_leave.train_loss_decimals
     if reply.train_loss is None or decimals is None or private:
         return None
-    return _number(reply.train_loss, -MOST_LOSS, MOST_LOSS, decimals)
+    return number_in(reply.train_loss, -MOST_LOSS, MOST_LOSS, decimals)
 
 
 def _spent(spent: object) -> PrivacySpent:
     if type(spent) is not PrivacySpent:
         raise RefusalError("gate", "the site held back an account of another kind")
     return PrivacySpent(
-        unit=_same(spent.unit, "patient"),
-        epsilon=_digits(spent.epsilon, MOST_EPSILON, ROUND_CEILING),
-        epsilon_image=_digits(spent.epsilon_image, MOST_EPSILON, ROUND_CEILING),
+        unit=same(spent.unit, "patient"),
+        epsilon=digits_of(spent.epsilon, MOST_EPSILON, ROUND_CEILING),
+        epsilon_image=digits_of(spent.epsilon_image, MOST_EPSILON, ROUND_CEILING),
         epsilon_life=None
         if spent.epsilon_life is None
-        else _digits(spent.epsilon_life, MOST_EPSILON, ROUND_CEILING),
-        delta=_digits(spent.delta, 1.0, ROUND_CEILING),
-        noise_multiplier=_digits(spent.noise_multiplier, MOST_EPSILON, ROUND_FLOOR),
-        sample_rate=_digits(spent.sample_rate, 1.0, ROUND_CEILING),
-        steps=_count(spent.steps, MOST_STEPS),
+        else digits_of(spent.epsilon_life, MOST_EPSILON, ROUND_CEILING),
+        delta=digits_of(spent.delta, 1.0, ROUND_CEILING),
+        noise_multiplier=digits_of(spent.noise_multiplier, MOST_EPSILON, ROUND_FLOOR),
+        sample_rate=digits_of(spent.sample_rate, 1.0, ROUND_CEILING),
+        steps=count_up_to(spent.steps, MOST_STEPS),
     )
 
 
 def _arrays(weights: object, limits: Limits, policy: Policy) -> dict[str, NDArray[np.generic]]:
-    _demand(policy.may_leave.weights, "an update, which its policy does not let leave")
-    if type(weights) is not dict or set(_names(weights)) != set(limits.arrays):
+    demand(policy.may_leave.weights, "an update, which its policy does not let leave")
+    if type(weights) is not dict or set(names_of(weights)) != set(limits.arrays):
         raise RefusalError("gate", "the site held back weights that are not those of the model")
     return {name: _array(weights[name], *form) for name, form in limits.arrays.items()}
 
@@ -348,49 +344,5 @@ def _array(
     if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
         raise RefusalError("gate", "the site held back weights of another form than the model's")
     finite = dtype.kind not in "fc" or bool(np.isfinite(array).all())
-    _demand(finite, "weights that are not finite numbers")
+    demand(finite, "weights that are not finite numbers")
     return array
-
-
-def _names(of: dict[object, object]) -> list[str]:
-    names = [name for name in of if type(name) is str]
-    _demand(len(names) == len(of), "a name that is no text")
-    return names
-
-
-def _same(value: object, expected: Same) -> Same:
-    _demand(type(value) is type(expected) and value == expected, "a value that is not its own")
-    return expected
-
-
-def _count(value: object, most: int) -> int:
-    if type(value) is not int or not 0 <= value <= most:
-        raise RefusalError("gate", "the site held back a count that is not possible")
-    return value
-
-
-def _number(value: object, low: float, high: float, decimals: int) -> float:
-    # Rounded before it is compared: a sum may miss the end of a range by its last digit.
-    rounded = round(_float(value), decimals) + 0.0
-    _demand(low <= rounded <= high, "a number beyond its range")
-    return rounded
-
-
-def _digits(value: object, most: float, rounding: str) -> float:
-    number = _float(value)
-    _demand(0 <= number <= most, "a number beyond its range")
-    return float(Context(prec=DIGITS, rounding=rounding).create_decimal(repr(number)))
-
-
-def _float(value: object) -> float:
-    # Exactly these types: True is an int, and a class of its own may say of itself what it likes.
-    number = value if type(value) is float else math.nan
-    if type(value) is int and abs(value) <= MOST_STEPS:
-        number = float(value)
-    _demand(math.isfinite(number), "something that is not a finite number")
-    return number
-
-
-def _demand(holds: bool, what: str) -> None:
-    if not holds:
-        raise RefusalError("gate", f"the site held back {what}")
