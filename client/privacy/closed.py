@@ -45,7 +45,7 @@ def number_in(value: object, low: float, high: float, decimals: int) -> float:
 
 
 def digits_of(value: object, most: float, rounding: str) -> float:
-    """Return a number from 0 to the most with DIGITS significant digits, rounded as decimal does."""
+    """Return a number from 0 to the most with DIGITS significant digits, rounded this way."""
     number = float_of(value)
     demand(0 <= number <= most, "a number beyond its range")
     return float(Context(prec=DIGITS, rounding=rounding).create_decimal(repr(number)))
@@ -62,6 +62,6 @@ def float_of(value: object) -> float:
 
 
 def demand(holds: bool, what: str) -> None:
-    """Refuse the answer unless the condition holds; what: a kind of thing, for the server to read."""
+    """Refuse the answer unless the condition holds; what: a kind of thing, in words."""
     if not holds:
         raise RefusalError("gate", f"the site held back {what}")
