@@ -4,7 +4,7 @@ import gc
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from common.config import study_digest
 from common.contract import (
     Description,
-    EvaluateReply,
     PrivacySpent,
-    Profile,
     StudyReference,
     TrainReply,
 )
@@ -22,7 +20,7 @@ from common.control import parted, with_zero_controls
 from common.files import write_json
 from common.framed_files import layout_of
 from common.models.registry import build_model, local_names
-from common.profile import impossible_profile, profiled_between, sizes_of
+from common.profile import profiled_between
 from common.seeding import seed
 from common.state import Arrays, State, state_of
 from common.study import Study
@@ -30,6 +28,7 @@ from common.subgroups import groups_of
 from common.tasks.registry import build_task
 from common.tensor_files import write_tensors
 from server.aggregation import named_means, refusal_of
+from server.asking import Run, estimates_of, evaluations, profiled, profiles_of
 from server.calls import Missing, StopError
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from server.evaluation.checked import impossible, subgroups_asked
@@ -57,17 +56,6 @@ class QuorumError(RuntimeError):
     def __init__(self, text: str, spent: Mapping[str, PrivacySpent]) -> None:
         super().__init__(text)
         self.spent = dict(spent)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a study: what does not change from round to round."""
-
-    study: Study
-    federation: Federation
-    strategy: Strategy
-    folder: Path
-    tell: Tell
 
 
 def run_study(
@@ -178,7 +166,7 @@ def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | No
     before = {site: part.before for site, part in parts.items() if part.before}
     if evaluate:
         others = [s for s in kept.progress.roster if s not in cohort]
-        before |= _estimates_of(_evaluations(run, others, number, kept.model, missing))
+        before |= estimates_of(evaluations(run, others, number, kept.model, missing))
     model, moments = run.strategy.step(kept.model, combined, kept.moments)
     summed = run.strategy.summed(kept.summed, model, run.study.rounds - number)
     record = RoundRecord(
@@ -190,27 +178,11 @@ def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | No
     )
     progress = _remembered(run, kept, record, before)
     if profiled_between(run.study, number):
-        found = _profiled(run, sorted(progress.roster), number, model, progress.roster, spent)
+        found = profiled(run, sorted(progress.roster), number, model, progress.roster, spent)
         progress = replace(progress, profiles={**progress.profiles, number: found})
     progress = replace(progress, spent=spent)
     kept = replace(kept, model=model, moments=moments, summed=summed, progress=progress)
     return kept, _headline(run, before)
-
-
-def _profiled(
-    run: Run,
-    sites: Sequence[str],
-    number: int,
-    model: State,
-    roster: Mapping[str, Description],
-    spent: dict[str, PrivacySpent],
-) -> dict[str, Profile]:
-    """Return how the sites' images look to the model after a round; a silent site has no place."""
-    weights, _ = parted(model)
-    asked = run.federation.evaluate(sites, number, weights, run.study.strategy, compare=True)
-    answers = {s: answer for s, answer in asked if not isinstance(answer, Missing)}
-    spent |= {site: of.privacy for site, of in answers.items() if of.privacy is not None}
-    return _profiles(run, answers, roster)
 
 
 def _accepted(
@@ -241,9 +213,9 @@ def _accepted(
         if isinstance(reply, TrainReply) and reply.privacy is not None:
             spent[site] = reply.privacy
         if not isinstance(reply, Missing):
-            refused = _refused(run, reply) or refusal_of(weights, model)
-            if refused is not None:
-                reply = Missing(refused)
+            why = impossible(reply, run.study) or refusal_of(weights, model)
+            if why is not None:
+                reply = Missing(why)
         if isinstance(reply, Missing):
             missing[site] = reply.reason
             run.tell("missing", site=site, round=number, why=reply.reason)
@@ -252,10 +224,6 @@ def _accepted(
         weight = run.strategy.weight(reply.patients, told, metric, shares.get(site))
         parts[site] = _part(reply, weights, sent, weight)
         yield weights, weight
-
-
-def _refused(run: Run, reply: TrainReply | EvaluateReply) -> str | None:
-    return impossible(reply, run.study)
 
 
 def _part(reply: TrainReply, weights: Arrays, received_bytes: int, weight: float) -> SiteRound:
@@ -280,33 +248,6 @@ def _quorum_text(
         f"round {number} has {len(parts)} accepted updates, strategy.quorum asks for "
         f"{run.study.strategy.quorum} ({reasons}); mend the sites and resume, or lower the quorum"
     )
-
-
-def _evaluations(
-    run: Run,
-    sites: Sequence[str],
-    number: int,
-    model: State,
-    missing: dict[str, str],
-    compare: bool = False,
-) -> dict[str, EvaluateReply]:
-    found: dict[str, EvaluateReply] = {}
-    limits = run.study.strategy
-    weights, _ = parted(model)
-    for site, answer in run.federation.evaluate(sites, number, weights, limits, compare):
-        if not isinstance(answer, Missing):
-            refused = _refused(run, answer)
-            if refused is not None:
-                answer = Missing(refused)
-        if isinstance(answer, Missing):
-            missing[site] = answer.reason
-        elif answer.estimates:
-            found[site] = answer
-    return found
-
-
-def _estimates_of(answers: Mapping[str, EvaluateReply]) -> Estimates:
-    return {site: answer.estimates for site, answer in answers.items()}
 
 
 def _headline(run: Run, estimates: Estimates) -> dict[str, float | None]:
@@ -350,7 +291,7 @@ def _finished(run: Run, kept: Checkpoint) -> Outcome:
     sites = sorted(kept.progress.roster)
     run.tell("final evaluation", sites=sites)
     model = run.strategy.final(kept.model, kept.summed, run.study.rounds)
-    final = _estimates_of(_evaluations(run, sites, run.study.rounds, model, lost))
+    final = estimates_of(evaluations(run, sites, run.study.rounds, model, lost))
     progress = _best(run, kept.progress, model, run.study.rounds, final)
     # The rounds are over: from here on the checkpoint's model is the final one.
     save_checkpoint(run.folder, replace(kept, model=model, progress=progress))
@@ -360,7 +301,7 @@ def _finished(run: Run, kept: Checkpoint) -> Outcome:
     # A question of its own: what goes wrong in it costs the comparison, not the figures above.
     run.tell("comparison", sites=sorted(final))
     apart: dict[str, str] = {}
-    compared = _evaluations(run, sorted(final), run.study.rounds, model, apart, compare=True)
+    compared = evaluations(run, sorted(final), run.study.rounds, model, apart, compare=True)
     spent = {site: of.privacy for site, of in compared.items() if of.privacy is not None}
     progress = replace(progress, spent={**progress.spent, **spent})
     save_checkpoint(run.folder, replace(kept, model=model, progress=progress))
@@ -371,25 +312,8 @@ def _finished(run: Run, kept: Checkpoint) -> Outcome:
         not_compared=apart,
         reliability={s: answer.reliability for s, answer in compared.items() if answer.reliability},
         subgroups={site: answer.subgroups for site, answer in compared.items()},
-        profiles=_profiles(run, compared, kept.progress.roster),
+        profiles=profiles_of(run, compared, kept.progress.roster),
     )
-
-
-def _profiles(
-    run: Run, answers: Mapping[str, EvaluateReply], roster: Mapping[str, Description]
-) -> dict[str, Profile]:
-    """Return the profiles that can be; one that cannot costs its own site its place on the map."""
-    asked = run.study.evaluation is not None and run.study.evaluation.profile
-    found = {}
-    for site, answer in answers.items():
-        if answer.profile is None or not asked:
-            continue
-        why = impossible_profile(answer.profile, sizes_of(run.study), roster[site])
-        if why is None:
-            found[site] = answer.profile
-        else:
-            run.tell("profile refused", site=site, why=why)
-    return found
 
 
 def _write(run: Run, kept: Checkpoint, outcome: Outcome) -> None:
