@@ -101,6 +101,8 @@ class Processes:
                 child.wait()
         for process in self.all():
             process.kill()
+        # An orphan is not ours to wait for, and lives on for a moment.
+        until("all have ended", lambda: not self.all(), END_S)
 
     def _reap(self) -> None:
         for child in self._children:
