@@ -77,15 +77,20 @@ class Appraisal:
         work, held_out = self.work, self.work.cohort.held_out
         if held_out.num_patients < self.policy.cohort.least_patients_told:
             return Scores()
-        multiplier = self.policy.may_leave.metrics_noise_multiplier
         release = f"{self._metrics_release(weights)}-metrics"
-        if multiplier and self.account is not None:
-            self.account.pay_metrics(release, multiplier)
+        multiplier = self._paid(release)
         probabilities = self._probabilities()
         if not multiplier:
             return exact_scores(probabilities, held_out, work.task, self._bootstrap_seed())
         noise = secret_generator(self.place.key, release, "metrics")
         return noised_scores(probabilities, held_out, work.task, multiplier, noise)
+
+    def _paid(self, release: str) -> float:
+        """Return the noise that the metrics of a release have; they are charged for it first."""
+        multiplier = self.policy.may_leave.metrics_noise_multiplier
+        if multiplier and self.account is not None:
+            self.account.pay_metrics(release, multiplier)
+        return multiplier
 
     def _probabilities(self) -> Tensor:
         """Return what work.model says of the held-out patients, [N, K, ...]."""
@@ -132,10 +137,8 @@ class Appraisal:
         if not asked or not self._at_the_end() or held_out.num_patients < max(least, 1):
             return {}
         members = members_of(sorted(set(held_out.patients)), held_out.covariates, asked)
-        multiplier = self.policy.may_leave.metrics_noise_multiplier
         release = f"{self._metrics_release(weights)}-{_named(members)}-subgroups"
-        if multiplier and self.account is not None:
-            self.account.pay_metrics(release, multiplier)
+        multiplier = self._paid(release)
         probabilities = self._probabilities()
         if not multiplier:
             rows = patient_rows(probabilities, held_out, work.task)

@@ -46,8 +46,6 @@ class DataConfig:
         one_of(("pad_or_crop", "resize"), **{"data.fit": self.fit})
         one_of(("zscore", "minmax", "rank", "matched"), **{"data.normalise": self.normalise})
         self._check_reference()
-        if self.amplitudes is not None:
-            check_amplitudes(self.amplitudes, self.size)
         one_of(("none", "flip", "full"), **{"data.augment": self.augment})
         one_of(("stop", "skip"), **{"data.on_bad_file": self.on_bad_file})
         in_range(0.0, 1.0, **{"data.held_out": self.held_out})
@@ -59,6 +57,8 @@ class DataConfig:
                     f"data.{name}={list(values)} has {len(values)} numbers, but "
                     f"data.spatial_dims={self.spatial_dims}; give one number per dimension"
                 )
+        if self.amplitudes is not None:
+            check_amplitudes(self.amplitudes, self.size)
 
     def _check_reference(self) -> None:
         values = self.reference

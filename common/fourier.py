@@ -40,8 +40,8 @@ def mixed(images_BCS: Tensor, amplitudes_KF: Tensor, draws: torch.Generator) -> 
     block = spectrum[low]
     own = block.abs().clamp(min=_LEAST)
     sites = even_KF[chosen_B].to(own) * images_BCS[0, 0].numel()
-    # The mean stays: of a normalised image it is next to nothing, with a sign of chance.
     others = sites.reshape(len(images_BCS), 1, *block.shape[2:])
+    # The mean stays: of a normalised image it is next to nothing, with a sign of chance.
     is_mean = torch.arange(sites.shape[1]).reshape(block.shape[2:]) == sites.shape[1] // 2
     others = torch.where(is_mean, own, others)
     share = shares_B.to(own).reshape(-1, *[1] * (block.ndim - 1))

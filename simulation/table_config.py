@@ -1,11 +1,12 @@
 """simulation.table: an experiment that is made of others, as rows of methods on data sets."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from common.checks import not_negative, one_of
 from common.contract import OTHERS
-from common.schema import SettingsError, typed
+from common.schema import Schema, SettingsError, typed
 from server.evaluation.shift import FEDERATED, POOLED
 
 LEFT_OUT_BY = ("strategy.tested", "simulation.partition.leave_out")
@@ -75,18 +76,16 @@ class TableConfig:
 
     def data_sets(self) -> dict[str, ExperimentOfStudy]:
         """Return the experiments, without those that were set to null."""
-        node = "simulation.table.experiments"
-        return {
-            name: typed(about, ExperimentOfStudy, f"{node}.{name}")
-            for name, about in self.experiments.items()
-            if about is not None
-        }
+        return _given(self.experiments, ExperimentOfStudy, "simulation.table.experiments")
 
     def method_rows(self) -> dict[str, RowOfStudy]:
         """Return the rows, without those that were set to null."""
-        node = "simulation.table.rows"
-        return {
-            name: typed(about, RowOfStudy, f"{node}.{name}")
-            for name, about in self.rows.items()
-            if about is not None
-        }
+        return _given(self.rows, RowOfStudy, "simulation.table.rows")
+
+
+def _given(values: Mapping[str, Any], schema: type[Schema], node: str) -> dict[str, Schema]:
+    return {
+        name: typed(about, schema, f"{node}.{name}")
+        for name, about in values.items()
+        if about is not None
+    }

@@ -222,6 +222,7 @@ def _subgroups(found: object, limits: Limits, policy: Policy) -> dict[str, dict[
         raise RefusalError("gate", "the site held back a subgroup that its policy does not name")
     told = {}
     for name in sorted(found):
+        demand(type(found[name]) is dict, "a subgroup that is no metrics")
         sizes = {estimate.n for estimate in found[name].values() if type(estimate) is Estimate}
         least = max(policy.cohort.least_patients_told, 1)
         enough = all(type(n) is int and least <= n <= limits.patients_held_out for n in sizes)

@@ -310,13 +310,14 @@ def test_matched_images_have_the_references_histogram_whatever_a_scanner_stretch
         ({"reference": REFERENCE}, "does not go with data.normalise=zscore"),
         ({"normalise": "matched", "reference": [1.0, 0.0]}, "the darkest first"),
         ({"normalise": "matched", "reference": [1.0]}, "two or more"),
+        ({"size": [8, 8, 8, 8], "amplitudes": [[1.0]]}, "give one number per dimension"),
     ],
 )
 def test_a_reference_that_cannot_be_matched_is_refused(
     settings: dict[str, object], told: str
 ) -> None:
     with pytest.raises(ValueError, match=told):
-        config([8, 8], **settings)
+        config(**{"size": [8, 8], "dims": 2, **settings})
 
 
 def test_the_bias_is_taken_out_before_the_values_are_normalised() -> None:

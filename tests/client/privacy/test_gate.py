@@ -596,6 +596,7 @@ def test_a_subgroup_leaves_with_its_own_number_and_the_decimals_of_its_metrics()
         {"sex=F": {"dice": replace(OF_GROUP, n=True)}},
         {"sex=F": {"names": OF_GROUP}},
         {"sex=F": {}},
+        {"sex=F": "p17"},
         "sex=F",
     ],
 )
