@@ -37,6 +37,7 @@ from common.contract import (
 from common.messages import pack_answer, reply, unpack_request, unpack_weights
 from common.state import Arrays, arrays_of
 from common.study import Study
+from server.records import SiteRound
 from server.run import initial_network, shared_state
 
 PICTURES = (
@@ -280,3 +281,18 @@ def trained(site: str, round_number: int, patients: int, evaluated: bool = False
         train_loss=1.0,
         estimates=estimate(0.4 + 0.1 * round_number) if evaluated else {},
     )
+
+
+def site_round(**changes: Any) -> SiteRound:
+    """Return a site's part in a round, of next to nothing but the changes."""
+    nothing = {
+        "seconds": 1.0,
+        "bytes_sent": 1,
+        "bytes_received": 1,
+        "steps": 1,
+        "train_loss": None,
+        "before": {},
+        "privacy": None,
+        "weight": 1.0,
+    }
+    return SiteRound(**{**nothing, **changes})

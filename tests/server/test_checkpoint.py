@@ -9,19 +9,12 @@ import torch
 
 from common.contract import Description, Estimate
 from server.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
-from server.records import Progress, RoundRecord, SiteRound
-from tests.builders import spent
+from server.records import Progress, RoundRecord
+from tests.builders import site_round, spent
 
 SPENT = spent(epsilon=1 / 3)
-PART = SiteRound(
-    seconds=0.1,
-    bytes_sent=10,
-    bytes_received=20,
-    steps=3,
-    train_loss=None,
-    before={"dice": Estimate(value=0.1 + 0.2, low=None, high=1.0, n=4)},
-    privacy=SPENT,
-    weight=3.0,
+PART = site_round(
+    seconds=0.1, before={"dice": Estimate(value=0.1 + 0.2, low=None, high=1.0, n=4)}, privacy=SPENT
 )
 RECORD = RoundRecord(
     round=1,

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from common.contract import Estimate
 from common.tasks.task import Metric
 from server.generalisation import adjusted, step_of
-from server.records import RoundRecord, SiteRound
+from server.records import RoundRecord
 from server.strategy import gaps_of
+from tests.builders import site_round
 
 SITES = ("st-a", "st-b", "st-c")
 SHARES = st.tuples(*[st.floats(0.01, 1.0)] * 3).map(
@@ -50,16 +51,9 @@ def test_the_adjustment_is_the_papers() -> None:
 
 def test_a_gap_is_of_the_metric_itself_whichever_way_is_better() -> None:
     def round_of(number: int, before: float, after: float) -> RoundRecord:
-        part = SiteRound(
-            seconds=1.0,
-            bytes_sent=1,
-            bytes_received=1,
-            steps=1,
-            train_loss=None,
-            before={"m": Estimate(value=before, low=None, high=None, n=9)},
-            privacy=None,
-            weight=1.0,
-            after={"m": Estimate(value=after, low=None, high=None, n=9)},
+        told = {"before": before, "after": after}
+        part = site_round(
+            **{key: {"m": Estimate(value=v, low=None, high=None, n=9)} for key, v in told.items()}
         )
         return RoundRecord(
             round=number, seconds=1.0, participants=["st-a"], missing={}, sites={"st-a": part}

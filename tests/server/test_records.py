@@ -17,7 +17,7 @@ from server.records import (
     result_of,
     summary,
 )
-from tests.builders import PICTURES, spent, study_from
+from tests.builders import PICTURES, site_round, spent, study_from
 
 METRICS = {"dice": Metric(True, "", "overlap"), "hd95_mm": Metric(False, "mm", "distance")}
 REASONS = st.dictionaries(st.sampled_from(["st-a", "st-b", "st-c"]), st.just("gone"), max_size=2)
@@ -28,16 +28,7 @@ def told(value: float | None) -> Estimate:
 
 
 def part(epsilon: float | None = None) -> SiteRound:
-    return SiteRound(
-        seconds=1.0,
-        bytes_sent=1,
-        bytes_received=1,
-        steps=1,
-        train_loss=None,
-        before={},
-        privacy=None if epsilon is None else spent(epsilon=epsilon),
-        weight=1.0,
-    )
+    return site_round(privacy=None if epsilon is None else spent(epsilon=epsilon))
 
 
 def record(number: int, missing: dict[str, str], **sites: SiteRound) -> RoundRecord:
