@@ -197,13 +197,19 @@ def _profile(profile: object, limits: Limits, policy: Policy) -> Profile:
     demand(enough, "a profile with less noise than its policy asks for")
     std = noise_std(limits.profile_noise_multiplier, len(limits.profile), patients)
     parts = profile.parts
-    if type(parts) is not dict or {n: len(v) for n, v in parts.items()} != dict(limits.profile):
-        raise RefusalError("gate", "the site held back a profile of other parts than the study's")
+    told = _lengths(parts) == dict(limits.profile)
+    demand(told, "a profile of other parts than the study's")
     return Profile(
         patients=same(profile.patients, patients),
         noise_std=std,
         parts={name: [_of_profile(number) for number in parts[name]] for name in limits.profile},
     )
+
+
+def _lengths(parts: object) -> dict[str, int]:
+    if type(parts) is not dict or not all(type(parts[name]) is list for name in names_of(parts)):
+        raise RefusalError("gate", "the site held back a part of a profile that is no list")
+    return {name: len(numbers) for name, numbers in parts.items()}
 
 
 def _of_profile(number: object) -> float:
@@ -223,18 +229,20 @@ def _subgroups(found: object, limits: Limits, policy: Policy) -> dict[str, dict[
     told = {}
     for name in sorted(found):
         demand(type(found[name]) is dict, "a subgroup that is no metrics")
-        sizes = {estimate.n for estimate in found[name].values() if type(estimate) is Estimate}
+        sizes = [estimate.n for estimate in found[name].values() if type(estimate) is Estimate]
         least = max(policy.cohort.least_patients_told, 1)
         enough = all(type(n) is int and least <= n <= limits.patients_held_out for n in sizes)
-        demand(enough and len(sizes) == 1, "a subgroup of fewer patients than it may tell of")
-        of_group = replace(limits, patients_held_out=next(iter(sizes)))
+        # Compared only once they are known to be numbers: what they are may answer as it likes.
+        one = enough and len(set(sizes)) == 1
+        demand(one, "a subgroup of fewer patients than it may tell of")
+        of_group = replace(limits, patients_held_out=sizes[0])
         told[name] = _estimates(found[name], of_group, policy)
     return told
 
 
 def _reliability(found: object, limits: Limits, policy: Policy) -> list[Reliability]:
     decimals = policy.may_leave.decimals_of(CALIBRATION)
-    if not found and type(found) is list:
+    if type(found) is list and not found:
         return []
     exact = limits.metrics_noise_multiplier == policy.may_leave.metrics_noise_multiplier == 0
     if type(found) is not list or decimals is None or not exact:

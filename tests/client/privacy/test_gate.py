@@ -1,9 +1,9 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +295,21 @@ JUNK = st.one_of(
 )
 
 
+# Everything that an answer may hold is asked for, so that all of it can be replaced by junk.
+ASKED = replace(
+    LIMITS, subgroups=frozenset({"sex=F"}), profile={"a": 2}, profile_noise_multiplier=1.0
+)
+ROUGH = Reliability(confidence=0.8, accuracy=0.7, patients=10)
+EVERYTHING = replace(
+    TELLING,
+    may_leave=replace(
+        TELLING.may_leave,
+        metrics={**TELLING.may_leave.metrics, "ece": 3},
+        profile_noise_multiplier=1.0,
+    ),
+)
+
+
 def injected(answer: Any) -> st.SearchStrategy[Any]:
     """An answer with any of its fields, and of its estimates and their fields, replaced."""
     estimate = st.builds(
@@ -307,14 +322,27 @@ def injected(answer: Any) -> st.SearchStrategy[Any]:
         lambda junk: forced(SPENT, **junk),
         st.dictionaries(st.sampled_from([f.name for f in fields(PrivacySpent)]), JUNK, max_size=2),
     )
+    point = st.builds(
+        lambda junk: forced(ROUGH, **junk),
+        st.dictionaries(st.sampled_from([f.name for f in fields(Reliability)]), JUNK, max_size=1),
+    )
+    numbers = st.lists(st.one_of(st.floats(-1, 1), JUNK), min_size=2, max_size=2)
+    profile = st.builds(
+        lambda junk, parts: forced(ALL_OF_IT.profile, **{"parts": parts, **junk}),
+        st.dictionaries(st.sampled_from([f.name for f in fields(Profile)]), JUNK, max_size=1),
+        st.fixed_dictionaries({"a": st.one_of(numbers, JUNK)}),
+    )
     models = st.sampled_from(["local", "personal", "st-b"])
     of_models = st.one_of(st.dictionaries(models, st.one_of(estimates, JUNK), max_size=2), JUNK)
     special = {
         "estimates": st.one_of(estimates, JUNK),
         "others": of_models,
         "gains": of_models,
-        "subgroups": of_models,
-        "reliability": st.one_of(st.lists(JUNK, max_size=2), JUNK),
+        "subgroups": st.one_of(
+            st.dictionaries(st.sampled_from(["sex=F", "p17"]), st.one_of(estimates, JUNK)), JUNK
+        ),
+        "reliability": st.one_of(st.lists(st.one_of(point, JUNK), max_size=2), JUNK),
+        "profile": st.one_of(profile, JUNK),
         "privacy": st.one_of(spent, JUNK),
     }
     changes = [st.tuples(st.just(f.name), special.get(f.name, JUNK)) for f in fields(type(answer))]
@@ -361,7 +389,74 @@ def test_whatever_is_put_into_an_answer_only_closed_values_come_out(
     answer: Any, arrays: Any
 ) -> None:
     with suppress(RefusalError):
-        assert_closed(leave(answer, arrays, LIMITS, TELLING))
+        assert_closed(leave(answer, arrays, ASKED, EVERYTHING))
+
+
+def places(value: Any) -> Iterator[tuple[Any, ...]]:
+    """Every place in an answer, as the keys that lead there."""
+    yield ()
+    parts = value if isinstance(value, dict) else {}
+    if isinstance(value, list):
+        parts = dict(enumerate(value))
+    if is_dataclass(value):
+        parts = {f.name: getattr(value, f.name) for f in fields(value)}
+    for key, part in parts.items():
+        yield from ((key, *rest) for rest in places(part))
+
+
+def put(value: Any, place: tuple[Any, ...], junk: object) -> Any:
+    """Return the answer with this at the place."""
+    if not place:
+        return junk
+    key, *rest = place
+    if isinstance(value, dict):
+        return {**value, key: put(value[key], tuple(rest), junk)}
+    if isinstance(value, list):
+        return [*value[:key], put(value[key], tuple(rest), junk), *value[key + 1 :]]
+    return forced(value, **{key: put(getattr(value, key), tuple(rest), junk)})
+
+
+def junk_values() -> list[object]:
+    plain: list[object] = [
+        None,
+        True,
+        -1,
+        10**12,
+        0.1234567,
+        float("nan"),
+        float("inf"),
+        "p17",
+        (),
+        [],
+        {},
+    ]
+    of_numpy = [np.float64(0.5), np.int64(12), np.zeros((2, 3)), np.array([])]
+    return [*plain, *of_numpy, [3], {"p17": 1.0}, {3: "p17"}, Liar(0.5), DICE, object()]
+
+
+ALL_OF_IT = replace(
+    COMPARED,
+    reliability=[ROUGH],
+    subgroups={"sex=F": {"dice": replace(DICE, n=10)}},
+    profile=Profile(patients=52, noise_std=0.0, parts={"a": [0.5, 0.25]}),
+    privacy=SPENT,
+)
+FILLED: dict[str, Answer] = {
+    "update": replace(UPDATE, trained={"dice": DICE}, privacy=SPENT),
+    "found": ALL_OF_IT,
+    "about": ABOUT,
+}
+
+
+@pytest.mark.parametrize("kind", FILLED)
+def test_junk_at_any_place_of_an_answer_is_refused_or_left_out(kind: str) -> None:
+    answer = FILLED[kind]
+    arrays = weights() if kind == "update" else None
+    assert_closed(leave(answer, arrays, ASKED, EVERYTHING))
+    for place in places(answer):
+        for junk in junk_values():
+            with suppress(RefusalError):
+                assert_closed(leave(put(answer, place, junk), arrays, ASKED, EVERYTHING))
 
 
 OUR_TEXTS = [
