@@ -14,7 +14,7 @@ wardround-server list | show | stop | resume | report | logs RUN
 import typer
 
 from common.command import run_command
-from server import cli_studies
+from server import cli_studies, cli_turns
 from server.federation import cli_verbs
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 cli_verbs.mount(app)
 cli_studies.mount(app)
+cli_turns.mount(app)
 
 
 def main() -> None:

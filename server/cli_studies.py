@@ -21,10 +21,11 @@ from server.events import EVENTS
 from server.federation.cli_verbs import HomeOption
 from server.federation.home import Home, home_folder, open_home
 from server.federation.registry import Registry
-from server.studies import StudyRun, ask, ask_to_stop, go_on, run_named, runs_in
+from server.studies import RESULT, StudyRun, ask, ask_to_stop, go_on, run_named, runs_in
 
 EXIT_CODES = {"completed": 0, "failed": 1, "partial": 3, "stopped": 4}
 POLL_S = 0.3
+ACTIVE = ("running", "stopping")
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A study's folder name, or how it begins.")
 ]
@@ -83,8 +84,8 @@ def run(
     shared_state(study, initial_network(study))
     asked = ask(place.path, study.name, study_digest(study), travels, sites, join_timeout)
     if not as_json:
-        _say(f"study {study.name}, digest {asked.asked.digest}")
-        _say(f"sites approve it with  wardround-site approve {asked.asked.digest[:16]}")
+        say(f"study {study.name}, digest {asked.asked.digest}")
+        say(f"sites approve it with  wardround-site approve {asked.asked.digest[:16]}")
     if detach:
         _tell_run(asked, as_json)
         return
@@ -107,17 +108,17 @@ def list_runs(as_json: JsonOption = False, home: HomeOption = None) -> None:
             ", ".join(about["sites"]),
             escape(about["reason"]),
         )
-    _console().print(table)
+    console_of().print(table)
 
 
 def show(name: RunArgument, as_json: JsonOption = False, home: HomeOption = None) -> None:
     """Show a study: how it stands, its sites, its result."""
-    _tell_run(_run_of(home, name), as_json)
+    _tell_run(run_of(home, name), as_json)
 
 
 def stop(name: RunArgument, as_json: JsonOption = False, home: HomeOption = None) -> None:
     """Stop a study: its sites stop within a batch; `resume` goes on from the last full round."""
-    found = _run_of(home, name)
+    found = run_of(home, name)
     ask_to_stop(found)
     _tell_run(found, as_json)
 
@@ -129,7 +130,7 @@ def resume(
     home: HomeOption = None,
 ) -> None:
     """Go on with a study that was stopped, or that failed, from its last full round."""
-    found = _run_of(home, name)
+    found = run_of(home, name)
     go_on(found)
     if detach:
         _tell_run(found, as_json)
@@ -139,7 +140,7 @@ def resume(
 
 def report(name: RunArgument, home: HomeOption = None) -> None:
     """Write a study's page, report.html, into its folder."""
-    found = _run_of(home, name)
+    found = run_of(home, name)
     result = found.result()
     if result is None:
         raise ValueError(
@@ -148,7 +149,7 @@ def report(name: RunArgument, home: HomeOption = None) -> None:
         )
     from server.showing import write_report
 
-    _say(str(write_report(found.folder, result)))
+    say(str(write_report(found.folder, result)))
 
 
 def logs(
@@ -159,10 +160,10 @@ def logs(
     home: HomeOption = None,
 ) -> None:
     """Tell what happened in a study."""
-    found = _run_of(home, name)
+    found = run_of(home, name)
     path, position = found.folder / EVENTS, 0
     while True:
-        over = not follow or found.status()[0] not in ("running", "stopping")
+        over = not follow or found.status()[0] not in ACTIVE
         if path.exists():
             with path.open() as file:
                 file.seek(position)
@@ -193,30 +194,37 @@ def _settings(home: Home, settings: list[str]) -> tuple[list[str], list[str]]:
     return overrides, sites
 
 
+def watch(run: StudyRun, quiet: bool) -> tuple[str, str]:
+    """Show what happens until the study ends; return its status, and why."""
+    from server.progress import Progress
+
+    with nullcontext() if quiet else Progress(console_of()).watching(run.folder):
+        while run.status()[0] in ACTIVE:
+            time.sleep(POLL_S)
+    return run.status()
+
+
 def _follow(run: StudyRun, as_json: bool) -> None:
     """Show what happens until the study ends; exit as it ended."""
-    from server.progress import Progress
-    from server.showing import show_result, write_report
+    from server.showing import REPORT, show_result, write_report
 
-    console = _console()
-    with nullcontext() if as_json else Progress(console).watching(run.folder):
-        while run.status()[0] in ("running", "stopping"):
-            time.sleep(POLL_S)
-    status, why = run.status()
+    status, why = watch(run, as_json)
     result = run.result()
     if result is not None:
         write_report(run.folder, result)
     if as_json:
         typer.echo(json.dumps(_about(run)))
     elif result is not None:
-        show_result(console, result)
-        _say(f"folder  {run.folder}")
+        show_result(console_of(), result)
+        say(f"result  {run.folder / RESULT}")
+        say(f"report  {run.folder / REPORT}")
     else:
-        _say(f"{status}: {why}")
+        say(f"{status}: {why}")
     raise typer.Exit(EXIT_CODES[status])
 
 
-def _run_of(home: Path | None, name: str) -> StudyRun:
+def run_of(home: Path | None, name: str) -> StudyRun:
+    """Return the study that a word of the command line names."""
     return run_named(open_home(home_folder(home)).path, name)
 
 
@@ -244,11 +252,11 @@ def _tell_run(run: StudyRun, as_json: bool) -> None:
     for key, value in about.items():
         told = ", ".join(value) if isinstance(value, list) else str(value)
         if told:
-            _say(f"{key:>12}  {told}")
+            say(f"{key:>12}  {told}")
     if result is not None:
         from server.showing import show_result
 
-        show_result(_console(), result)
+        show_result(console_of(), result)
 
 
 def _line(event: dict[str, Any]) -> str:
@@ -258,11 +266,13 @@ def _line(event: dict[str, Any]) -> str:
     return f"{at}  {name:<16} {told}"
 
 
-def _console() -> Console:
+def console_of() -> Console:
+    """Return the terminal."""
     console = Console()
     # A log file has no width of its own; rich would squeeze the table into 80 columns.
     return console if console.is_terminal else Console(width=140)
 
 
-def _say(text: str) -> None:
-    _console().print(text, highlight=False, markup=False, soft_wrap=True)
+def say(text: str) -> None:
+    """Print a line as it is."""
+    console_of().print(text, highlight=False, markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from rich.console import Console
 from common.contract import LOCAL
 from common.files import write_json
 from common.tasks.registry import build_task
-from server.evaluation.shift import with_models
+from server.evaluation.shift import cells_of, with_models
 from server.progress import Progress
 from server.records import summary
 from server.run import RESULT
@@ -48,8 +48,10 @@ def _add_baselines(run: Simulation, result: dict[str, Any], console: Console) ->
     metrics = build_task(run.study.task).metrics
     result["baselines"] = {kind: summary(found[kind], metrics) for kind in BASELINES}
     if "shift" in result:
-        rows = {model: of for model, of in found.items() if model != LOCAL}
-        result["shift"] = with_models(result["shift"], rows, metrics[result["shift"]["metric"]])
+        shift = result["shift"]
+        sites, name = shift["benefit"], shift["metric"]
+        rows = {m: cells_of(of, sites, name) for m, of in found.items() if m != LOCAL}
+        result["shift"] = with_models(shift, rows, metrics[name])
 
 
 def _shown(path: Path) -> str:

@@ -52,11 +52,15 @@ def _cell(progress: Progress, outcome: Outcome, model: str, site: str, name: str
         why = outcome.not_compared.get(site, why)
     if why is None or estimate is not None:
         return _told(estimate)
-    return _empty(REFUSED if why.startswith("policy:") else FAILED, why)
+    return _without(why)
 
 
 def _of_model(outcome: Outcome, model: str) -> Estimates:
     return {site: of_site.get(model, {}) for site, of_site in outcome.others.items()}
+
+
+def _without(why: str) -> Cell:
+    return _empty(REFUSED if why.startswith("policy:") else FAILED, why)
 
 
 def _empty(status: str, why: str) -> Cell:
@@ -64,17 +68,12 @@ def _empty(status: str, why: str) -> Cell:
 
 
 def with_models(
-    shift: Mapping[str, Any], rows: Mapping[str, Estimates], metric: Metric
+    shift: Mapping[str, Any], rows: Mapping[str, Mapping[str, Cell]], metric: Metric
 ) -> dict[str, Any]:
-    """Return the shift with more models: where one machine has all sites, it can try them all.
-
-    rows: estimates by model and site. A site without one is suppressed there.
-    """
-    name = shift["metric"]
-    matrix, summary = dict(shift["matrix"]), dict(shift["summary"])
-    for model, found in rows.items():
-        matrix[model] = {site: _told(found.get(site, {}).get(name)) for site in shift["benefit"]}
-        summary[model] = summary_of(matrix[model], metric)
+    """Return the shift with more models; rows: their cells by model and site."""
+    matrix, summary = {**shift["matrix"], **rows}, dict(shift["summary"])
+    for model, cells in rows.items():
+        summary[model] = summary_of(cells, metric)
     gaps = _gaps_to_pooled(summary, metric)
     return {
         **shift,
@@ -82,6 +81,24 @@ def with_models(
         "summary": {model: {**of, "gap_to_pooled": gaps[model]} for model, of in summary.items()},
         "concordance": concordance(matrix),
     }
+
+
+def cells_of(found: Estimates, sites: Iterable[str], name: str) -> dict[str, Cell]:
+    """Return a model's cells from its estimates; a site without one is suppressed."""
+    return {site: _told(found.get(site, {}).get(name)) for site in sites}
+
+
+def cells_of_result(result: Mapping[str, Any], sites: Iterable[str], name: str) -> dict[str, Cell]:
+    """Return the cells of a model that had a study of its own, from its result.json."""
+    final, cells = result["final"], {}
+    for site in sites:
+        told = final["sites"].get(site, {}).get(name)
+        why = final["missing"].get(site)
+        if why is None and site not in result["sites"]:
+            why = result["reason"] or "it took no part"
+        estimate = None if told is None else Estimate(**told)
+        cells[site] = _told(estimate) if why is None else _without(why)
+    return cells
 
 
 def subgroups_of(

@@ -53,6 +53,7 @@ def render_report(result: Mapping[str, Any], examples: Sequence[Example]) -> str
         answers=joining.answers(result),
         answer=joining.summary_sentence(result) if result.get("shift") else "",
         matrix=joining.matrix_rows(result),
+        left_out=(result.get("shift") or {}).get("left_out"),
         subgroups=joining.subgroup_rows(result),
         reliability=plots.reliability_curves(result),
         site_map=plots.site_map(apart.places(result)),

@@ -134,6 +134,25 @@ def test_a_study_waits_for_its_approval_and_runs_when_it_has_it(
     _assert_undisturbed(ward, study, expected(overrides))
 
 
+def test_models_of_single_sites_travel_by_turns_that_every_site_agrees_to(
+    ward: Federation,
+) -> None:
+    study = ward.run([*TINY, "name=turned", "evaluation=shift"])
+    assert study.wait() == "completed", study.reason
+    command = [sys.executable, "-m", "server.cli", "turns", study.run.folder.name]
+    command += ["--kind", "own-models", "--home", str(ward.home.path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result = study.run.result()
+    assert result is not None
+    for name in ward.sites:
+        cells = result["shift"]["matrix"][f"local/{name}"]
+        assert {site: cell["status"] for site, cell in cells.items()} == dict.fromkeys(
+            ward.sites, "ok"
+        )
+    assert "local/north" in (study.run.folder / "report.html").read_text()
+
+
 def test_a_rejected_study_ends_without_the_site_and_says_so(ward: Federation) -> None:
     site = ward.sites["north"]
     site.set_policy("studies", approved=[])

@@ -9,7 +9,15 @@ from scipy.stats import spearmanr
 
 from common.contract import Description, Estimate
 from common.tasks.task import Metric
-from server.evaluation.shift import benefit_of, concordance, shift_of, summary_of, with_models
+from server.evaluation.shift import (
+    benefit_of,
+    cells_of,
+    cells_of_result,
+    concordance,
+    shift_of,
+    summary_of,
+    with_models,
+)
 from server.records import Outcome, Progress
 
 DICE = Metric(higher_is_better=True, unit="", meaning="overlap")
@@ -136,7 +144,9 @@ def test_the_summary_counts_the_sites_that_have_a_value() -> None:
 
 def test_more_models_are_added_at_the_same_sites() -> None:
     shift = shift_of(Progress(roster=ABOUT), OUTCOME, "dice", DICE)
-    more = with_models(shift, {"pooled": {"st-a": {"dice": told(0.9)}}}, DICE)
+    more = with_models(
+        shift, {"pooled": cells_of({"st-a": {"dice": told(0.9)}}, SITES, "dice")}, DICE
+    )
     assert set(more["matrix"]["pooled"]) == set(more["matrix"]["federated"])
     assert more["matrix"]["pooled"]["st-b"]["status"] == "suppressed"
     assert more["summary"]["pooled"]["mean"] == 0.9
@@ -172,9 +182,26 @@ def test_concordance_is_the_mean_rank_correlation_of_the_sites(sites: list[list[
 
 def test_the_gap_to_pooled_is_of_the_means_and_turned() -> None:
     shift = shift_of(Progress(roster=ABOUT), OUTCOME, "dice", DICE)
-    pooled = {"pooled": {site: {"dice": told(0.9)} for site in SITES}}
+    pooled = {"pooled": cells_of({s: {"dice": told(0.9)} for s in SITES}, SITES, "dice")}
     found = with_models(shift, pooled, DICE)["summary"]
     assert found["federated"]["gap_to_pooled"] == pytest.approx(0.7 - 0.9)
     assert found["pooled"]["gap_to_pooled"] == 0
     turned = with_models(shift, pooled, DISTANCE)["summary"]
     assert turned["federated"]["gap_to_pooled"] == pytest.approx(0.9 - 0.7)
+
+
+def test_a_model_with_a_study_of_its_own_has_a_cell_or_a_reason_at_every_site() -> None:
+    told_there = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+    result = {
+        "reason": "st-d: never came",
+        "sites": {"st-a": {}, "st-b": {}, "st-c": {}},
+        "final": {
+            "sites": {"st-a": {"dice": told_there}, "st-c": {}},
+            "missing": {"st-b": "policy: not here"},
+        },
+    }
+    found = cells_of_result(result, ["st-a", "st-b", "st-c", "st-d"], "dice")
+    assert found["st-a"] == {**told_there, "status": "ok"}
+    statuses = {site: cell["status"] for site, cell in found.items()}
+    assert statuses == {"st-a": "ok", "st-b": "refused", "st-c": "suppressed", "st-d": "failed"}
+    assert found["st-d"]["why"] == "st-d: never came"

@@ -1,0 +1,78 @@
+"""What a hospital that did not join would get: a study with all sites beside the same without one.
+
+A site that is left out does not train and is tested on the same held-out patients. Inside minus
+outside is what its own data did for it: where that is much, the model does not go beyond the
+hospitals that made it.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from rich.table import Table
+
+Result = Mapping[str, Any]
+Row = Mapping[str, Any]
+
+
+def row_of(site: str, whole: Result, without: Result) -> Row:
+    """Return the headline metric at a site from the results with it and without it."""
+    name = whole["headline"]
+    others = [_value(without, other, name) for other in without["final"]["sites"] if other != site]
+    return {
+        "site": site,
+        "status": without["status"],
+        "inside": _value(whole, site, name),
+        "outside": _value(without, site, name),
+        "others": _mean(others),
+    }
+
+
+def _value(result: Result, site: str, name: str) -> float | None:
+    value: float | None = result["final"]["sites"].get(site, {}).get(name, {}).get("value")
+    return value
+
+
+def gap_of(row: Row, higher_is_better: bool) -> float | None:
+    """Return how much better the model is where the site took part; None if it is not known."""
+    if row["inside"] is None or row["outside"] is None:
+        return None
+    gap = row["inside"] - row["outside"]
+    return float(gap if higher_is_better else -gap)
+
+
+def summary_of(rows: Sequence[Row], higher_is_better: bool) -> dict[str, Any]:
+    """Return the mean gap, and the site with the largest."""
+    gaps = {row["site"]: gap_of(row, higher_is_better) for row in rows}
+    known = {site: gap for site, gap in gaps.items() if gap is not None}
+    worst = max(known, key=lambda site: known[site], default=None)
+    return {
+        "gaps": gaps,
+        "mean_gap": mean(known.values()) if known else None,
+        "largest_gap_at": worst,
+    }
+
+
+def table_of(rows: Sequence[Row], higher_is_better: bool, title: str) -> Table:
+    """Return the rows as a table; `gap` is inside minus outside, turned so that more is better."""
+    table = Table(title=title)
+    table.add_column("left out", no_wrap=True)
+    for column in ("inside", "outside", "gap", "other sites"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        values = (row["inside"], row["outside"], gap_of(row, higher_is_better), row["others"])
+        table.add_row(row["site"], *map(_number, values))
+    table.add_section()
+    about = summary_of(rows, higher_is_better)
+    means = [_mean([row[key] for row in rows]) for key in ("inside", "outside")]
+    table.add_row("mean", *map(_number, [*means, about["mean_gap"]]), "")
+    return table
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

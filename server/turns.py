@@ -1,0 +1,111 @@
+"""What only a study of its own can tell: each site's model everywhere, and the model without it.
+
+Over a real network every turn is a study with a digest of its own. Every site's data officer
+approves it and every ledger is charged for it, so a site's own model travels only where the site
+that made it and the sites that test it have both agreed; with differential privacy it is private.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from common.config import load_study, study_digest
+from common.contract import LOCAL
+from common.models.registry import local_names
+from common.study import Study
+from common.tasks.task import Metric
+from server.evaluation.left_out import row_of, summary_of
+from server.evaluation.shift import cells_of_result, with_models
+from server.run import initial_network
+
+
+class Turn(NamedTuple):
+    """A study of which one site is the subject."""
+
+    name: str
+    overrides: list[str]
+    digest: str
+
+
+Results = Mapping[str, Mapping[str, Any]]
+"""By site: result.json of its turn."""
+
+
+class Kind(StrEnum):
+    """What the sites take turns in."""
+
+    OWN_MODELS = "own-models"
+    """A site trains alone, all are tested."""
+    LEFT_OUT = "left-out"
+    """All but one train, all are tested."""
+
+
+def turns_of(kind: Kind, overrides: list[str], result: Mapping[str, Any]) -> dict[str, Turn]:
+    """Return each turn, by the site that it is about.
+
+    overrides, result: of the study with all sites, which has ended.
+
+    Raises:
+        ValueError: the study has no model, or none that is whole; too few sites took part.
+    """
+    if result["status"] not in ("completed", "partial"):
+        raise ValueError(
+            f"the study is {result['status']} and has no model to compare with; resume it first"
+        )
+    study = load_study(overrides)
+    _check_comparable(kind, study, result)
+    tested = set(study.strategy.tested or [])
+    training = [
+        site
+        for site, about in result["sites"].items()
+        if about["patients_train"] > 0 and site not in tested
+    ]
+    if len(training) < 2:
+        raise ValueError(f"{len(training)} site trained; to take turns there must be two")
+    turns = {}
+    for site in training:
+        alone = kind is Kind.OWN_MODELS
+        others = {s for s in result["sites"] if s != site} if alone else tested | {site}
+        name = f"{study.name}_{'only' if alone else 'without'}_{site}"
+        asked = [
+            *(o for o in overrides if _key(o) not in ("evaluation", "name")),
+            f"name={name}",
+            "evaluation=none",
+            # In quotes: a site may be called 2024, which is a number else.
+            f"strategy.tested=[{','.join(repr(s) for s in sorted(others))}]",
+            f"strategy.quorum={1 if alone else min(study.strategy.quorum, len(training) - 1)}",
+        ]
+        turns[site] = Turn(name, asked, study_digest(load_study(asked)))
+    return turns
+
+
+def _check_comparable(kind: Kind, study: Study, result: Mapping[str, Any]) -> None:
+    if "shift" not in result:
+        raise ValueError(
+            "the study did not compare the sites, so there is no matrix to add to; run it with "
+            "evaluation=shift"
+        )
+    if kind is Kind.OWN_MODELS and local_names(initial_network(study), study.model):
+        raise ValueError(
+            f"model.local={study.model.local} keeps a part of the model at its site, and no "
+            "other site could run the rest; only a study with model.local=[] has models that travel"
+        )
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0].partition(".")[0]
+
+
+def with_turns(kind: Kind, result: Mapping[str, Any], turns: Results) -> dict[str, Any]:
+    """Return the result of the whole study with what the turns told in its `shift`."""
+    shift = result["shift"]
+    metric = Metric(**result["metrics"][shift["metric"]])
+    if kind is Kind.LEFT_OUT:
+        rows = [row_of(site, result, turn) for site, turn in turns.items()]
+        about = summary_of(rows, metric.higher_is_better)
+        return {**result, "shift": {**shift, "left_out": {"rows": rows, **about}}}
+    found = {
+        f"{LOCAL}/{site}": cells_of_result(turn, shift["benefit"], shift["metric"])
+        for site, turn in turns.items()
+    }
+    return {**result, "shift": with_models(shift, found, metric)}
