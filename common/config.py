@@ -33,9 +33,30 @@ _KEY, _CHOICE = re.compile(r"[A-Za-z_]\w*(\.\w+)*"), re.compile(r"[A-Za-z0-9_-]+
 def compose(overrides: Sequence[str]) -> DictConfig:
     """Return the composed tree of all groups.
 
+    Another model than the experiment's has its own settings: those that the experiment gives its
+    model would not fit, or would fit by chance.
+
     Raises:
         SettingsError: an unknown group, key or option.
     """
+    tree = _compose(overrides)
+    chosen = [override for override in overrides if override.startswith("model=")]
+    if chosen and any(override.startswith("experiment=") for override in overrides):
+        usual = _compose([override for override in overrides if not _of_model(override)])
+        if usual.model.name != tree.model.name:
+            tree.model = _compose([o for o in overrides if _of_model(o) or _of_method(o)]).model
+    return tree
+
+
+def _of_model(override: str) -> bool:
+    return override.lstrip("+~").partition("=")[0].partition(".")[0] == "model"
+
+
+def _of_method(override: str) -> bool:
+    return override.startswith("method=")
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
     with _fresh_hydra():
         try:
             with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
@@ -50,9 +71,12 @@ def compose(overrides: Sequence[str]) -> DictConfig:
 def _no_such_setting(key: str) -> str:
     """Return what to say of a misspelt setting; Hydra's own advice would add a new one."""
     known: list[str] = []
-    for group, values in compose([]).items():
+    for group, values in _compose([]).items():
         names = [str(name) for name in values] if isinstance(values, DictConfig) else []
         known += [f"{group!s}.{name}" for name in names] or [str(group)]
+    if key in known:
+        group = key.partition(".")[0]
+        return f"{key} cannot be set so with this study's choice of {group}; leave it out"
     near = next(iter(difflib.get_close_matches(key, known, 1, 0.6)), None)
     if near is None:
         return f"no setting is called {key}; wardround-sim --help lists them all"

@@ -19,6 +19,7 @@ from common.contract import (
 from common.control import parted, with_zero_controls
 from common.files import write_json
 from common.framed_files import layout_of
+from common.models.fit import check_fits
 from common.models.registry import build_model, local_names
 from common.profile import profiled_between
 from common.seeding import seed
@@ -106,7 +107,12 @@ def check_sites(study: Study, agreed: Sequence[str]) -> None:
 
 
 def initial_network(study: Study) -> nn.Module:
-    """Return the study's untrained network: the same bytes at every place."""
+    """Return the study's untrained network: the same bytes at every place.
+
+    Raises:
+        ValueError: it does not take the study's images.
+    """
+    check_fits(study)
     return build_model(study.model, seed(study.seed, "initial model"))
 
 

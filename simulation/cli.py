@@ -13,6 +13,7 @@
                                                     hold what it gave away against the epsilon
                                                     claimed: exit code 1 if the claim is broken;
                                                     audit.canaries=200, audit.delta=1e-5
+    wardround-sim models                            the networks that a study may name; --json
     wardround-sim experiment=shift_study data.root=../shared/data run.dir=runs/shift
                                                     many methods on many data sets, in one table
 
@@ -55,6 +56,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message="Full backward hook is firing")
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    if verb == "models":
+        sys.exit(_guarded(_models, sys.argv[2:]))
     if verb == "resume":
         sys.exit(_guarded(_resume, sys.argv[2:]))
     if verb in ("run", "baselines", "epsilons", "leave-one-out", "hospitals", "audit"):
@@ -115,6 +118,13 @@ def _run(with_baselines: bool, folder: Path, overrides: list[str]) -> int:
         return EXIT_CODES[run_shift_study(folder, run, _console())]
     _stop_at_once(f"; go on with  wardround-sim resume {folder}")
     return EXIT_CODES[carry_out(run, with_baselines, _console())]
+
+
+def _models(*arguments: str) -> int:
+    from simulation.catalogue import show_models
+
+    show_models(arguments, _console())
+    return EXIT_CODES["completed"]
 
 
 def _resume(*arguments: str) -> int:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from common.config import compose, study_of, travelling
 from common.files import read_json, write_atomic, write_json
 from common.locks import held
+from common.models.fit import check_fits
 from common.schema import SettingsError
 from common.study import Study
 from server.events import Tell, event_log
@@ -42,6 +43,7 @@ def composed(folder: Path, overrides: Sequence[str]) -> Simulation:
 
     Raises:
         SettingsError: settings that do not fit together.
+        ValueError: the network does not take the study's images.
     """
     # The folder is where it is; a run that was moved is still the same run.
     overrides = [override for override in overrides if not override.startswith("run.")]
@@ -51,7 +53,9 @@ def composed(folder: Path, overrides: Sequence[str]) -> Simulation:
         # A run may be resumed from another working folder.
         overrides = [*(o for o in overrides if not o.startswith(ROOT)), f"{ROOT}{data_root(tree)}"]
         tree = compose(overrides)
-    return Simulation(folder.resolve(), overrides, tree, study_of(tree), settings)
+    study = study_of(tree)
+    check_fits(study)
+    return Simulation(folder.resolve(), overrides, tree, study, settings)
 
 
 def reopened(folder: Path) -> Simulation:

@@ -1,4 +1,4 @@
-"""Networks that give one logit per image and class: a small CNN, ResNet-18, DenseNet-121."""
+"""Networks that give one logit per image and class: a small CNN, ResNets, DenseNet-121."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -6,11 +6,11 @@ from itertools import pairwise
 from monai.networks.blocks import Convolution
 from monai.networks.layers.factories import Pool
 from monai.networks.nets import DenseNet121, ResNet
-from monai.networks.nets.resnet import ResNetBlock
+from monai.networks.nets.resnet import ResNetBlock, ResNetBottleneck
 from torch import Tensor, nn
 
 from common.checks import positive
-from common.models.config import ModelConfig
+from common.models.config import ModelConfig, check_widths
 from common.models.layers import adapt
 
 
@@ -23,7 +23,7 @@ class CNNConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_widths("channels", self.channels)
+        check_widths("channels", self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,20 @@ class ResNet18Config(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_widths("channels", self.channels, exactly=4)
+        check_widths("channels", self.channels, exactly=4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNet50Config(ModelConfig):
+    """Settings of the ResNet-50."""
+
+    channels: list[int] = field(default_factory=lambda: [64, 128, 256, 512])
+    """Channels within the blocks of the four stages, which give 4 times as many; the image shrinks
+    32-fold."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_widths("channels", self.channels, exactly=4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +66,12 @@ class DenseNet121Config(ModelConfig):
         super().__post_init__()
         positive(**{"model.init_features": self.init_features})
         positive(**{"model.growth_rate": self.growth_rate})
-        _check_widths("block_config", self.block_config)
+        check_widths("block_config", self.block_config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheXNetConfig(DenseNet121Config):
+    """Settings of CheXNet: the DenseNet-121, whose labels are the task's."""
 
 
 def build_cnn(config: CNNConfig) -> nn.Module:
@@ -84,16 +102,38 @@ class _Block(ResNetBlock):  # type: ignore[misc]  # MONAI is not typed
         return activated
 
 
+class _Bottleneck(ResNetBottleneck):  # type: ignore[misc]  # as above
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        hidden = self.act(self.bn2(self.conv2(self.act(self.bn1(self.conv1(x))))))
+        activated: Tensor = self.act(self.bn3(self.conv3(hidden)) + shortcut)
+        return activated
+
+
 def build_resnet18(config: ResNet18Config) -> nn.Module:
     """Return MONAI's ResNet with two basic blocks a stage (He et al., CVPR 2016, Table 1).
 
     [B, in_channels, *spatial] -> logits [B, out_channels]. The shortcuts are the paper's option B:
     MONAI's option A, which its own resnet18 takes, detaches the shortcut from the gradient.
     """
+    return _resnet(config, config.channels, _Block, [2, 2, 2, 2])
+
+
+def build_resnet50(config: ResNet50Config) -> nn.Module:
+    """Return MONAI's ResNet of bottleneck blocks (He et al., CVPR 2016, Table 1).
+
+    [B, in_channels, *spatial] -> logits [B, out_channels].
+    """
+    return _resnet(config, config.channels, _Bottleneck, [3, 4, 6, 3])
+
+
+def _resnet(
+    config: ModelConfig, channels: list[int], block: type[nn.Module], layers: list[int]
+) -> nn.Module:
     network = ResNet(
-        block=_Block,
-        layers=[2, 2, 2, 2],
-        block_inplanes=config.channels,
+        block=block,
+        layers=layers,
+        block_inplanes=channels,
         spatial_dims=config.spatial_dims,
         n_input_channels=config.in_channels,
         conv1_t_stride=2,
@@ -101,12 +141,12 @@ def build_resnet18(config: ResNet18Config) -> nn.Module:
         bias_downsample=False,
         num_classes=config.out_channels,
     )
-    network.fc = _head(config.channels[-1], config)
+    network.fc = _head(network.fc.in_features, config)
     return adapt(network, config)
 
 
 def build_densenet121(config: DenseNet121Config) -> nn.Module:
-    """Return MONAI's DenseNet-121 (Huang et al., CVPR 2017, Table 1).
+    """Return MONAI's DenseNet-121 (Huang et al., CVPR 2017, Table 1), as CheXNet is one too.
 
     [B, in_channels, *spatial] -> logits [B, out_channels].
     """
@@ -125,10 +165,3 @@ def build_densenet121(config: DenseNet121Config) -> nn.Module:
 def _head(features: int, config: ModelConfig) -> nn.Module:
     linear = nn.Linear(features, config.out_channels)
     return nn.Sequential(nn.Dropout(config.dropout), linear) if config.dropout else linear
-
-
-def _check_widths(name: str, values: list[int], exactly: int | None = None) -> None:
-    positive(**{f"model.{name}[{place}]": value for place, value in enumerate(values)})
-    if not values or (exactly is not None and len(values) != exactly):
-        wanted = "one number or more" if exactly is None else f"{exactly} numbers"
-        raise ValueError(f"model.{name}={list(values)} has {len(values)} numbers; give {wanted}")

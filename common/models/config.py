@@ -59,3 +59,14 @@ class ModelConfig:
                 f"model.batch_norm_policy={self.batch_norm_policy} has no effect with "
                 f"model.norm={self.norm}; leave it null or choose model.norm=batch"
             )
+
+
+def check_widths(
+    name: str, values: list[int], exactly: int | None = None, at_least: int = 1
+) -> None:
+    """Raise ValueError unless a setting has as many positive numbers as a network needs."""
+    positive(**{f"model.{name}[{place}]": value for place, value in enumerate(values)})
+    fits = len(values) >= at_least if exactly is None else len(values) == exactly
+    if not fits:
+        wanted = f"{at_least} or more" if exactly is None else f"{exactly}"
+        raise ValueError(f"model.{name}={list(values)} has {len(values)} numbers; give {wanted}")

@@ -16,8 +16,28 @@ from common.models.adapted_norm import adapted_norm
 from common.models.config import ModelConfig
 from common.models.standardise import standardise
 
-_BATCH_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_MEAN_POOLS = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+_BATCH_NORMS: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
+    2: nn.BatchNorm2d,
+    3: nn.BatchNorm3d,
+}
 _INSTANCE_NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+
+
+def convolution(dims: int) -> type[nn.Conv2d] | type[nn.Conv3d]:
+    """Return the convolution of two or three dimensions."""
+    return _CONVOLUTIONS[dims]
+
+
+def batch_norm(dims: int) -> type[nn.BatchNorm2d] | type[nn.BatchNorm3d]:
+    """Return the batch norm of two or three dimensions, which `adapt` exchanges."""
+    return _BATCH_NORMS[dims]
+
+
+def mean_pool(dims: int) -> nn.Module:
+    """Return the mean over an image: [B, C, *spatial] -> [B, C] (Lin et al., ICLR 2014)."""
+    return nn.Sequential(_MEAN_POOLS[dims](1), nn.Flatten())
 
 
 def group_count(channels: int, largest: int) -> int:

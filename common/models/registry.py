@@ -6,19 +6,40 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
+from common.models.anfr import ANFRConfig, build_anfr
 from common.models.attention_unet import AttentionUNetConfig, build_attention_unet
 from common.models.classifiers import (
+    CheXNetConfig,
     CNNConfig,
     DenseNet121Config,
     ResNet18Config,
+    ResNet50Config,
     build_cnn,
     build_densenet121,
     build_resnet18,
+    build_resnet50,
 )
 from common.models.config import ModelConfig
+from common.models.deepmedic import DeepMedicConfig, build_deepmedic
+from common.models.dynunet import (
+    DynUNetConfig,
+    ResidualUNetConfig,
+    build_dynunet,
+    build_residual_unet,
+)
+from common.models.efficientnet import EfficientNetB0Config, build_efficientnet_b0
 from common.models.layers import local_names
+from common.models.nested_unet import NestedUNetConfig, build_nested_unet
+from common.models.plain_unet import PlainUNetConfig, build_plain_unet
 from common.models.scattering import ScatteringConfig, build_scattering
+from common.models.transformers import (
+    UNETRConfig,
+    ViTConfig,
+    build_unetr,
+    build_vit,
+)
 from common.models.unet import UNetConfig, build_unet
+from common.models.vgg import VGG16Config, build_vgg16
 from common.registry import Entry, build, config_type
 
 __all__ = ["MODELS", "build_model", "local_names", "model_config_type"]
@@ -31,6 +52,18 @@ MODELS: Mapping[str, Entry[ModelConfig, nn.Module]] = MappingProxyType(
         "cnn": Entry(CNNConfig, build_cnn),
         "resnet18": Entry(ResNet18Config, build_resnet18),
         "densenet121": Entry(DenseNet121Config, build_densenet121),
+        "vgg16": Entry(VGG16Config, build_vgg16),
+        "resnet50": Entry(ResNet50Config, build_resnet50),
+        "chexnet": Entry(CheXNetConfig, build_densenet121),
+        "efficientnet_b0": Entry(EfficientNetB0Config, build_efficientnet_b0),
+        "vit": Entry(ViTConfig, build_vit),
+        "anfr": Entry(ANFRConfig, build_anfr),
+        "unet128": Entry(PlainUNetConfig, build_plain_unet),
+        "unet_plus_plus": Entry(NestedUNetConfig, build_nested_unet),
+        "residual_unet": Entry(ResidualUNetConfig, build_residual_unet),
+        "dynunet": Entry(DynUNetConfig, build_dynunet),
+        "deepmedic": Entry(DeepMedicConfig, build_deepmedic),
+        "unetr": Entry(UNETRConfig, build_unetr),
         "scattering": Entry(ScatteringConfig, build_scattering),
     }
 )
@@ -44,6 +77,16 @@ def model_config_type(name: str) -> type[ModelConfig]:
         ValueError: no network has this name; the message lists those that exist.
     """
     return config_type(MODELS, "model", name)
+
+
+def sketch(config: ModelConfig) -> nn.Module:
+    """Return the network without weights, on PyTorch's meta device: shapes alone.
+
+    Raises:
+        ValueError: as build_model.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return build(MODELS, "model", config)
 
 
 def build_model(config: ModelConfig, seed: int) -> nn.Module:

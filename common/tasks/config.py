@@ -1,8 +1,48 @@
 """The settings that every task has; a task adds its own (one dataclass beside each task)."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from common.checks import positive
+from common.checks import in_range, one_of, positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What training makes small (common/tasks/losses.py), where it is not the task's usual loss."""
+
+    name: str
+    """dice_ce, dice, cross_entropy, focal, tversky, focal_tversky or generalised_dice; of them
+    cross_entropy and focal for a classification."""
+    class_weights: list[float] | None = None
+    """Of dice_ce, cross_entropy and focal: a factor for each class, of a segmentation the
+    background's first; null: 1."""
+    gamma: float | None = None
+    """Of focal (null: 2) and focal_tversky (null: 4/3): how much less easy ones count."""
+    false_negatives: float | None = None
+    """Of tversky and focal_tversky: the weight of what is missed beside what is found wrongly, 0 to
+    1; null: 0.7."""
+
+    def __post_init__(self) -> None:
+        for field_name, losses in _LOSSES_WITH.items():
+            value = getattr(self, field_name)
+            if value is not None and self.name not in losses:
+                raise ValueError(
+                    f"task.loss.{field_name}={value} has no effect on task.loss.name={self.name}; "
+                    f"leave it null, or choose one of: {', '.join(losses)}"
+                )
+        if self.gamma is not None:
+            positive(**{"task.loss.gamma": self.gamma})
+        if self.false_negatives is not None:
+            in_range(0.0, 1.0, **{"task.loss.false_negatives": self.false_negatives})
+        for place, weight in enumerate(self.class_weights or []):
+            positive(**{f"task.loss.class_weights[{place}]": weight})
+
+
+_LOSSES_WITH = {
+    "class_weights": ("dice_ce", "cross_entropy", "focal"),
+    "gamma": ("focal", "focal_tversky"),
+    "false_negatives": ("tversky", "focal_tversky"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +58,25 @@ class TaskConfig:
     """Logits per voxel or per image: the classes, and for segmentation the background."""
     headline: str = ""
     """The metric that tables lead with and the best model is chosen by."""
+    loss: LossConfig | None = None
+    """null: the task's usual loss."""
+
+    @property
+    def dense(self) -> bool:
+        """Whether there is an answer a voxel; else there is one an image."""
+        return False
+
+    def check_loss(self, known: Collection[str]) -> None:
+        """Raise ValueError unless the loss is one of these and its weights are of the classes."""
+        if self.loss is None:
+            return
+        one_of(known, **{"task.loss.name": self.loss.name})
+        weights = self.loss.class_weights
+        if weights is not None and len(weights) != self.out_channels:
+            raise ValueError(
+                f"task.loss.class_weights={list(weights)} has {len(weights)} numbers, and "
+                f"task.out_channels={self.out_channels}; give one a channel"
+            )
 
     def __post_init__(self) -> None:
         positive(**{"task.out_channels": self.out_channels})

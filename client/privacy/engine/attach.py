@@ -78,6 +78,9 @@ class Engine:
         self._taken.clear()
 
     def _take(self, module: nn.Module, name: str) -> None:
+        if any(module is taken for taken in self._taken):
+            # A network may hold one module under two names.
+            return
         own = [p for p in module.parameters(recurse=False) if p.requires_grad]
         rule = _rule_of(module)
         if rule is not None and any(p.requires_grad for p in module.parameters()):

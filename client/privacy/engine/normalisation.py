@@ -58,7 +58,8 @@ class _GroupNormalise(torch.autograd.Function):
         )
         ctx.save_for_backward(image_RC, weight, mean, inverse)
         ctx.parameters, ctx.sizes, ctx.tape = (weight, bias), sizes, tape
-        normalised_RC: Tensor = output.view_as(image_RC)
+        # No view: a network may add to it in place, which autograd forbids for views made here.
+        normalised_RC: Tensor = _aten._unsafe_view(output, image_RC.shape)
         return normalised_RC
 
     @staticmethod

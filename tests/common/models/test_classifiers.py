@@ -71,11 +71,14 @@ def test_dropout_acts_in_training_alone(config: ModelConfig) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: CNNConfig(name="cnn", channels=[]), r"channels=\[\] has 0 numbers; give one"),
+        (
+            lambda: CNNConfig(name="cnn", channels=[]),
+            r"channels=\[\] has 0 numbers; give 1 or more",
+        ),
         (lambda: CNNConfig(name="cnn", channels=[4, -1]), r"channels\[1\]=-1 is not allowed"),
         (
             lambda: ResNet18Config(name="resnet18", channels=[4, 4]),
-            r"channels=\[4, 4\] has 2 numbers; give 4 numbers",
+            r"channels=\[4, 4\] has 2 numbers; give 4",
         ),
         (lambda: DenseNet121Config(name="densenet121", growth_rate=0), r"growth_rate=0"),
         (lambda: DenseNet121Config(name="densenet121", init_features=0), r"init_features=0"),

@@ -5,37 +5,25 @@ import torch
 from torch import Tensor, nn
 
 from client.privacy.engine.preflight import Memory, WrongGradientError, memory_of, prove
-from common.models.registry import MODELS, build_model
-from tests.builders import study_from
+from common.models.registry import build_model
 from tests.client.privacy.engine.naive import assert_each_units_gradient
+from tests.common.models.tiny import SMALLEST, size_for, tiny
 
 CPU = torch.device("cpu")
-SIZES = {2: (64, 64), 3: (32, 32, 32)}
-FAMILIES = [
-    (name, axes)
-    for name in MODELS
-    for axes in (2, 3)
-    if (name, axes) not in {("densenet121", 3), ("scattering", 3)}
-]
 
 
-def built(name: str, axes: int) -> nn.Module:
-    data = {2: "slices", 3: "volumes"}[axes]
-    task = "segmentation" if "unet" in name else "classification"
-    return build_model(study_from(f"model={name}", f"data={data}", f"task={task}").model, 0)
-
-
-@pytest.mark.parametrize(("name", "axes"), FAMILIES)
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("name", SMALLEST)
 def test_every_model_of_the_registry_as_a_whole(name: str, axes: int) -> None:
     # In float64: next to zero a rectifier falls on either side by the rounding of float32.
-    network = built(name, axes).double().eval()
+    network = build_model(tiny(name, axes), 0).double().eval()
     draws = torch.Generator().manual_seed(0)
-    images = torch.randn(3, 1, *SIZES[axes], generator=draws, dtype=torch.float64)
+    images = torch.randn(3, 1, *[size_for(name)] * axes, generator=draws, dtype=torch.float64)
     assert_each_units_gradient(network, images, [1, 2], 1e-6)
 
 
 def test_a_proof_leaves_the_network_as_it_was() -> None:
-    network = built("unet", 2)
+    network = build_model(tiny("unet"), 0)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     prove(network, (1, 32, 32), CPU)
     assert network.training

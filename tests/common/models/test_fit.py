@@ -1,0 +1,39 @@
+import pytest
+
+from common.models.fit import check_fits
+from tests.builders import study_from
+
+CLASSES = "task=classification"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model=deepmedic",),
+        ("model=unet_plus_plus", "model.deep_supervision=true"),
+        ("model=vgg16", CLASSES, "data=pictures"),
+        ("model=unetr", "data.size=[32,48]"),
+        ("model=dynunet", "data.segment=[32,32]", "data.size=[64,40]"),
+    ],
+)
+def test_a_network_that_takes_the_images_passes(overrides: tuple[str, ...]) -> None:
+    check_fits(study_from(*overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (("model=dynunet", "data.size=[20,20]"), r"data.size=\[20, 20\] does not work"),
+        (("model=unet", "data.segment=[30,30]"), r"data.segment=\[30, 30\] does not work"),
+        (("model=vgg16", "data.size=[16,16]", CLASSES), "does not work"),
+        (
+            ("model=resnet18", "model.channels=[4,4,4,4]", "data.size=[16,16]", CLASSES),
+            "more than 1 value per channel",
+        ),
+        (("model=vit",), "needs .*one answer a voxel.*wardround-sim models"),
+        (("model=unet", CLASSES), "one answer an image"),
+    ],
+)
+def test_one_that_does_not_is_refused_with_the_sizes(overrides: tuple[str, ...], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        check_fits(study_from(*overrides))
