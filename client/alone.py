@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from client.cohort import Samples
+from client.oversampling import factors_of
 from client.training import PlainGradient, build_optimizer, learning_rate, train_round
 from common.seeding import generator, seed
 from common.study import PrivacyConfig, Study, TrainingConfig
@@ -44,7 +45,8 @@ def train_alone(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(study.training, number, study.rounds)
         draws = generator(seed(study.seed, number, label, "draws"))
-        source = PlainGradient(model, alone.training, len(samples.patients), draws)
+        count = len(samples.patients)
+        source = PlainGradient(model, alone.training, count, draws, factors_of(samples, study))
         random_part = augment(study.data, generator(seed(study.seed, number, label, "augment")))
         with torch.random.fork_rng():
             torch.manual_seed(seed(study.seed, number, label, "dropout"))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from client.oversampling import factors_of
 from client.privacy.dp_sgd import PrivateGradient
 from client.progress import OnProgress
 from client.training import (
@@ -68,7 +69,8 @@ def local_round(
 
     if work.plan is None:
         draws = draws_for("draws")
-        source = PlainGradient(work.model, study.training, len(samples.patients), draws)
+        factor_N = factors_of(samples, study)
+        source = PlainGradient(work.model, study.training, len(samples.patients), draws, factor_N)
         steps = source.steps
     else:
         steps = work.plan.steps_a_round

@@ -48,9 +48,16 @@ class PlainGradient:
     """Gradients of the mean loss over shuffled batches."""
 
     def __init__(
-        self, model: nn.Module, training: TrainingConfig, num_samples: int, draws: torch.Generator
+        self,
+        model: nn.Module,
+        training: TrainingConfig,
+        num_samples: int,
+        draws: torch.Generator,
+        factor_N: Tensor | None = None,
     ) -> None:
+        """factor_N: how often each sample is drawn beside the others; None: once an epoch."""
         self.model = model
+        self._factor_N = factor_N
         self._training = training
         self._num_samples = num_samples
         self._draws = draws
@@ -61,13 +68,18 @@ class PlainGradient:
         return steps_of(self._training, self._num_samples)
 
     def batches(self) -> Iterator[Tensor]:
-        """Yield batches of a new permutation each epoch; the last one of an epoch may be short."""
+        """Yield batches of a new order each epoch; the last one of an epoch may be short."""
         size, steps = self._training.batch_size, self.steps
         while steps > 0:
-            order = torch.randperm(self._num_samples, generator=self._draws)
+            order = self._order()
             for batch in torch.split(order, size)[:steps]:
                 yield batch
                 steps -= 1
+
+    def _order(self) -> Tensor:
+        if self._factor_N is None:
+            return torch.randperm(self._num_samples, generator=self._draws)
+        return torch.multinomial(self._factor_N, self._num_samples, True, generator=self._draws)
 
     def backward(self, indices: Tensor, loss_of: Callable[[Tensor], Tensor]) -> float | None:
         """Leave the gradient of the batch's mean loss in p.grad, clipped if the study asks."""

@@ -263,7 +263,7 @@ def _cohort(manifest: Path, overrides: tuple[str, ...]) -> Cohort:
 def _memory(overrides: tuple[str, ...], device: torch.device) -> Memory:
     study = composed(overrides)
     model = build_model(study.model, seed(study.seed, "initial model")).to(device)
-    shape = (study.data.channels, *study.data.size)
+    shape = (study.data.channels, *(study.data.segment or study.data.size))
     try:
         prove(model, shape, device)
     except (UnknownLayerError, WrongGradientError) as error:

@@ -29,6 +29,13 @@ class DataConfig:
     first; result.json of an earlier study has them (shift.reference)."""
     remove_bias: bool | None = None
     """Whether the smooth field of an MR coil is taken out (common/harmonise.py); null: no."""
+    segment: list[int] | None = None
+    """Size of the part of an image that a training step sees, one number per spatial dimension;
+    null: the whole image. Images are tested whole."""
+    segment_of_classes: float | None = None
+    """Chance that a segment lies around a voxel of a class that the image has, each class as likely
+    as the others; else it lies anywhere. Drawn image by image, so that it costs no privacy. null:
+    anywhere."""
     augment: str = "none"
     """Random part in training: none, flip (left-right), or full (flips, affine, intensity)."""
     amplitudes: list[list[float]] | None = None
@@ -51,7 +58,13 @@ class DataConfig:
         in_range(0.0, 1.0, **{"data.held_out": self.held_out})
         positive(**{f"data.size[{axis}]": n for axis, n in enumerate(self.size)})
         positive(**{f"data.spacing_mm[{a}]": mm for a, mm in enumerate(self.spacing_mm or [])})
-        for name, values in (("size", self.size), ("spacing_mm", self.spacing_mm)):
+        positive(**{f"data.segment[{axis}]": n for axis, n in enumerate(self.segment or [])})
+        self._check_segment()
+        for name, values in (
+            ("size", self.size),
+            ("spacing_mm", self.spacing_mm),
+            ("segment", self.segment),
+        ):
             if values is not None and len(values) != self.spatial_dims:
                 raise ValueError(
                     f"data.{name}={list(values)} has {len(values)} numbers, but "
@@ -59,6 +72,21 @@ class DataConfig:
                 )
         if self.amplitudes is not None:
             check_amplitudes(self.amplitudes, self.size)
+
+    def _check_segment(self) -> None:
+        if any(n > whole for n, whole in zip(self.segment or [], self.size, strict=False)):
+            raise ValueError(
+                f"data.segment={list(self.segment or [])} is larger than data.size="
+                f"{list(self.size)}; give at most the size"
+            )
+        if self.segment_of_classes is None:
+            return
+        in_range(0.0, 1.0, **{"data.segment_of_classes": self.segment_of_classes})
+        if self.segment is None:
+            raise ValueError(
+                f"data.segment_of_classes={self.segment_of_classes:g} says where segments lie, and "
+                "images are seen whole; give data.segment a size, or leave it null"
+            )
 
     def _check_reference(self) -> None:
         values = self.reference

@@ -40,10 +40,18 @@ class TrainingConfig:
     local_first_steps: int | None = None
     """FedRep: in so many steps at the start of a round only what model.local keeps at the site is
     trained, and then only the rest; null: all at once."""
+    oversample: dict[str, float] | None = None
+    """By class, how many times as often an image of it is drawn as one of the others; 1 or more.
+    With privacy the largest is charged to everybody. null: all are drawn alike."""
     grad_clip_norm: float | None = None
     """Largest norm of the batch gradient; null: none. Per-patient clipping is privacy's own."""
     amp: bool = False
     """Mixed precision (bfloat16 autocast) on a GPU; refused on a CPU."""
+
+    @property
+    def most_oversampled(self) -> float:
+        """The largest factor of oversample; 1 without."""
+        return max((self.oversample or {}).values(), default=1.0)
 
     def __post_init__(self) -> None:
         one_of(("adamw", "sgd"), **{"training.optimizer": self.optimizer})
@@ -56,6 +64,8 @@ class TrainingConfig:
             positive(**{"training.local_steps": self.local_steps})
         if self.local_first_steps is not None:
             positive(**{"training.local_first_steps": self.local_first_steps})
+        for name, factor in (self.oversample or {}).items():
+            in_range(1.0, 1000.0, **{f"training.oversample.{name}": factor})
         if self.grad_clip_norm is not None:
             positive(**{"training.grad_clip_norm": self.grad_clip_norm})
         if self.optimizer == "adamw" and self.momentum:
@@ -280,6 +290,17 @@ class Study:
         positive(rounds=self.rounds, evaluate_every=self.evaluate_every)
         if self.strategy.control_variates:
             self._check_control_variates()
+        strange = set(self.training.oversample or {}) - set(self.task.classes)
+        if strange:
+            raise ValueError(
+                f"training.oversample has {sorted(strange)}, which task.classes="
+                f"{list(self.task.classes)} does not name; give classes of the task"
+            )
+        if self.data.segment is not None and not self.task.dense:
+            raise ValueError(
+                f"data.segment={list(self.data.segment)} cuts images into parts, and "
+                f"task.name={self.task.name} has a label for the whole image; set it to null"
+            )
         self._check_proximal("strategy.proximal_mu", self.strategy.proximal_mu)
         if self.evaluation is not None:
             self._check_proximal("evaluation.personal_mu", self.evaluation.personal_mu)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from common.data_config import DataConfig
 from common.fourier import mixed
 from common.harmonise import matched, without_bias
+from common.segments import segments
 
 Prepare = Callable[
     [NDArray[Any], NDArray[Any] | None, Sequence[float]],
@@ -88,7 +89,8 @@ def augment(data: DataConfig, draws: torch.Generator) -> Augment:
     scale of 0.9 to 1.1 and shift of -0.1 to 0.1 a sample. Angles are in voxels: with voxels that
     are not cubes the rotation also shears a little. Masks move with their images, by the nearest
     voxel; the label of a classification passes through. With data.amplitudes each image is first
-    seen in the style of a site (common/fourier.py).
+    seen in the style of a site (common/fourier.py). With data.segment a part is left of each image
+    and its mask (common/segments.py).
     """
     styles_KF = None if data.amplitudes is None else torch.tensor(data.amplitudes)
 
@@ -98,12 +100,15 @@ def augment(data: DataConfig, draws: torch.Generator) -> Augment:
             return images_BCS, targets
         if styles_KF is not None:
             images_BCS = mixed(images_BCS, styles_KF, draws)
-        if data.augment == "none":
-            return images_BCS, targets
-        images, targets = _flip(images_BCS, targets, draws)
+        images = images_BCS
+        if data.augment != "none":
+            images, targets = _flip(images, targets, draws)
         if data.augment == "full":
             images, targets = _affine(images, targets, draws)
             images = _intensity(images, draws)
+        if data.segment is not None:
+            around = data.segment_of_classes or 0.0
+            images, targets = segments(images, targets, data.segment, around, draws)
         return images, targets
 
     return run

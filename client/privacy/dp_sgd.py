@@ -18,6 +18,7 @@ from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 from torch import Tensor, nn
 
 from client.cohort import Samples
+from client.oversampling import factors_of, kept_of_units
 from client.privacy.engine.attach import Engine
 from common.accounting import PrivateSteps, noise_for
 from common.contract import RefusalError
@@ -30,7 +31,9 @@ class PrivatePlan:
 
     delta: float
     sample_rate: float
-    """Chance of a unit to be in a step."""
+    """Chance of a unit to be in a step; where some are drawn more often than others, of those."""
+    units_a_step: float
+    """Units that a step would have if all were drawn alike; public, where the classes are not."""
     steps_a_round: int
     noise_multiplier: float
     """Standard deviation of the noise over the largest norm of one unit's gradient."""
@@ -88,7 +91,8 @@ def private_plan(study: Study, images_each: Sequence[int]) -> PrivatePlan:
         )
     by_patient = privacy.unit == "patient"
     units = patients if by_patient else sum(images_each)
-    sample_rate = min(1.0, training.batch_size / units)
+    share = min(1.0, training.batch_size / units)
+    sample_rate = min(1.0, share * training.most_oversampled)
     steps = training.local_steps or training.local_epochs * math.ceil(units / training.batch_size)
     noise = privacy.noise_multiplier
     if noise is None:
@@ -97,6 +101,7 @@ def private_plan(study: Study, images_each: Sequence[int]) -> PrivatePlan:
     return PrivatePlan(
         delta=delta,
         sample_rate=sample_rate,
+        units_a_step=share * units,
         steps_a_round=steps,
         noise_multiplier=noise,
         images_a_patient=max(images_each),
@@ -139,12 +144,15 @@ class PrivateGradient:
         self._draws = draws
         self._physical = physical_batch
         self._units = units_of(samples, study.privacy)
+        factor_N = factors_of(samples, study)
+        largest = study.training.most_oversampled
+        self._kept_U = kept_of_units(factor_N, self._units, largest)
         self._unit_of = {image: unit for unit, images in enumerate(self._units) for image in images}
         self._optimizer = DPOptimizerFastGradientClipping(
             optimizer,
             noise_multiplier=plan.noise_multiplier,
             max_grad_norm=study.privacy.max_grad_norm,
-            expected_batch_size=plan.sample_rate * len(self._units),
+            expected_batch_size=plan.units_a_step,
             generator=noise,
         )
 
@@ -157,7 +165,9 @@ class PrivateGradient:
             steps=self._plan.steps_a_round,
         )
         for units in drawn:
-            chosen = [image for unit in units for image in self._some_of(self._units[unit])]
+            chosen = [
+                image for unit in self._kept(units) for image in self._some_of(self._units[unit])
+            ]
             yield torch.tensor(chosen, dtype=torch.long)
 
     def backward(self, indices: Tensor, loss_of: Callable[[Tensor], Tensor]) -> float | None:
@@ -185,6 +195,12 @@ class PrivateGradient:
     def close(self) -> None:
         """Give the network's layers back."""
         self._engine.close()
+
+    def _kept(self, units: Sequence[int]) -> Sequence[int]:
+        if self._kept_U is None:
+            return units
+        chances = torch.rand(len(units), generator=self._draws)
+        return [u for u, x in zip(units, chances, strict=True) if x < self._kept_U[u]]
 
     def _some_of(self, images: list[int]) -> list[int]:
         most = self._privacy.images_per_patient or len(images)

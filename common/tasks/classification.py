@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from common.checks import one_of
 from common.tasks.config import TaskConfig
+from common.tasks.losses import OF_IMAGES, loss_of
 from common.tasks.task import Bounded, Metric, Sums, Task, check_finite
 
 SCORE_BINS = 2048
@@ -49,6 +49,7 @@ class ClassificationConfig(TaskConfig):
                 f"give {len(self.classes)}"
             )
         one_of(classification_metrics(len(self.classes)), **{"task.headline": self.headline})
+        self.check_loss(OF_IMAGES)
 
 
 def classification_metrics(classes: int) -> dict[str, Metric]:
@@ -77,10 +78,11 @@ def build_classification(config: ClassificationConfig) -> Task:
     All are counts or totals over images, so those of two sets of patients add up. With few patients
     a histogram shows single patients, so they stay at the site.
     """
+    criterion = loss_of(OF_IMAGES, config.loss, config.out_channels)
     return Task(
         config=config,
         metrics=classification_metrics(len(config.classes)),
-        loss=lambda logits, target: F.cross_entropy(logits.float(), target),
+        loss=lambda logits, target: criterion(logits.float(), target),
         activate=lambda logits: logits.float().softmax(dim=1),
         measure=measure,
         patient_sums=patient_sums,

@@ -5,11 +5,11 @@ Legend of shapes: B images, K classes with the background first, C = K - 1 foreg
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from monai.losses import DiceCELoss
+import torch
 from monai.metrics import compute_hausdorff_distance
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from common.checks import one_of, positive
 from common.tasks.config import TaskConfig
+from common.tasks.losses import OF_VOXELS, loss_of
 from common.tasks.task import Bounded, Metric, Sums, Task, check_finite
 
 LARGEST_DISTANCE_MM = 1000.0
@@ -32,6 +33,11 @@ class SegmentationConfig(TaskConfig):
     """What stands in a mask file for each class, in the order of `classes`; 0 is background."""
     headline: str = "dice"
     """dice, dice_<class> or hd95_mm."""
+
+    @property
+    def dense(self) -> bool:
+        """An answer a voxel."""
+        return True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,6 +57,7 @@ class SegmentationConfig(TaskConfig):
                 f"and the background; give {1 + len(self.classes)}"
             )
         one_of(segmentation_metrics(self.classes), **{"task.headline": self.headline})
+        self.check_loss(OF_VOXELS)
 
 
 def segmentation_metrics(classes: Sequence[str]) -> dict[str, Metric]:
@@ -80,12 +87,11 @@ def build_segmentation(config: SegmentationConfig) -> Task:
     over patients, so those of two sets of patients add up; they describe single patients where the
     set is small, so they stay at the site.
     """
-    criterion = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
+    criterion = loss_of(OF_VOXELS, config.loss, config.out_channels)
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
         # Float32 also under autocast: a sum over the voxels loses digits in bfloat16.
-        value: Tensor = criterion(logits.float(), target)
-        return value
+        return supervised(criterion, logits.float(), target)
 
     return Task(
         config=config,
@@ -97,6 +103,20 @@ def build_segmentation(config: SegmentationConfig) -> Task:
         score=lambda sums: score(sums, config.classes),
         bounded=Bounded(bounded_row, math.sqrt(len(config.classes)), restored),
     )
+
+
+def supervised(
+    criterion: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor
+) -> Tensor:
+    """Return the loss; of logits [B, D, K, ...] at D depths the mean with weights 1, 1/2, 1/4 ...
+
+    Deep supervision as in nnU-Net (Isensee et al., Nature Methods 2021), the finest depth first.
+    """
+    if logits.ndim == target.ndim:
+        return criterion(logits, target)
+    weights = [0.5**depth for depth in range(logits.shape[1])]
+    losses = [w * criterion(of, target) for w, of in zip(weights, logits.unbind(1), strict=True)]
+    return torch.stack(losses).sum() / sum(weights)
 
 
 def measure(probabilities: Tensor, target: Tensor, spacing_mm: Sequence[float]) -> Sums:

@@ -41,6 +41,7 @@ class Source:
         plan = PrivatePlan(
             delta=1e-3,
             sample_rate=rate,
+            units_a_step=self.expected,
             steps_a_round=steps,
             noise_multiplier=noise,
             images_a_patient=max(images_each),

@@ -1,0 +1,39 @@
+"""Rare classes more often: how much more likely an image is to be drawn than one without them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from client.cohort import Samples
+from common.study import Study
+
+
+def factors_of(samples: Samples, study: Study) -> Tensor | None:
+    """Return each sample's factor, [N], 1 or more, by its own classes alone; None: all are 1.
+
+    Of several classes that a mask has, the one with the largest factor counts.
+    """
+    asked = study.training.oversample
+    if not asked:
+        return None
+    of_class = torch.tensor([asked.get(name, 1.0) for name in study.task.classes])
+    if not study.task.dense:
+        return of_class[samples.targets.long()]
+    # In a mask 0 is the background.
+    of_value = torch.cat([torch.ones(1), of_class])
+    return torch.stack([of_value[torch.unique(mask).long()].max() for mask in samples.targets])
+
+
+def kept_of_units(
+    factor_N: Tensor | None, units: Sequence[Sequence[int]], largest: float
+) -> Tensor | None:
+    """Return each unit's chance [U] to stay in a step once it was drawn at the largest rate.
+
+    It is then in a step at a rate that hangs on its own images alone, and that is at most the one
+    that is charged. A unit of several images counts as the one with the largest factor.
+    """
+    if factor_N is None:
+        return None
+    of_unit = torch.stack([factor_N[torch.tensor(list(images))].max() for images in units])
+    return of_unit / largest

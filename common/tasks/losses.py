@@ -1,0 +1,139 @@
+"""The losses by name. Each is a mean over the images of a batch of what each image has alone.
+
+Legend of shapes: B images, K classes with the background first in a segmentation, ... the spatial
+axes. A loss that were weighted by the batch's own classes, as PyTorch's weighted mean is, would
+make one patient's gradient hang on the others, and would not be the mean of the sites' losses.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+from monai.losses import DiceCELoss, DiceLoss, GeneralizedDiceLoss, TverskyLoss
+from torch import Tensor
+from torch.nn import functional as F
+
+from common.tasks.config import LossConfig
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+FOCAL_GAMMA = 2.0
+"""Lin et al., ICCV 2017, Sec. 4."""
+FOCAL_TVERSKY_GAMMA = 4 / 3
+"""Abraham and Khan, ISBI 2019, Sec. 2.3."""
+FALSE_NEGATIVES = 0.7
+"""Salehi et al., MLMI 2017: the weight of what is missed; what is found wrongly has the rest."""
+
+
+def cross_entropy(config: LossConfig, classes: int) -> Loss:
+    """Return -w_y log p_y, by class weights w (1 without), mean over voxels and images."""
+    if config.class_weights is None:
+        return lambda logits, target: F.cross_entropy(logits, _labels(logits, target))
+    return focal_of(0.0, _weights(config, classes))
+
+
+def focal(config: LossConfig, classes: int) -> Loss:
+    """Return -w_y (1 - p_y)^gamma log p_y (Lin et al., ICCV 2017, Eq. 5)."""
+    gamma = FOCAL_GAMMA if config.gamma is None else config.gamma
+    return focal_of(gamma, _weights(config, classes))
+
+
+def focal_of(gamma: float, weight_K: Tensor) -> Loss:
+    """Return the focal loss; gamma 0 is the weighted cross-entropy."""
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        labels = _labels(logits, target)
+        entropy = F.cross_entropy(logits, labels, reduction="none")
+        factor = weight_K.to(logits.device)[labels]
+        if gamma:
+            factor = factor * (1 - torch.exp(-entropy)).clamp(min=0.0) ** gamma
+        return (factor * entropy).mean()
+
+    return loss
+
+
+def dice_ce(config: LossConfig, classes: int) -> Loss:
+    """Return soft Dice and cross-entropy added (Taghanaki et al., 2019), Dice without background.
+
+    With class weights the cross-entropy has them.
+    """
+    if config.class_weights is None:
+        return _monai(DiceCELoss(**_FOREGROUND))
+    soft, entropy = _monai(DiceLoss(**_FOREGROUND)), cross_entropy(config, classes)
+    return lambda logits, target: soft(logits, target) + entropy(logits, target)
+
+
+def dice(config: LossConfig, classes: int) -> Loss:
+    """Return soft Dice (Milletari et al., 3DV 2016), mean over the classes but the background."""
+    del config, classes
+    return _monai(DiceLoss(**_FOREGROUND))
+
+
+def generalised_dice(config: LossConfig, classes: int) -> Loss:
+    """Return Dice with each class by the inverse square of its size (Sudre et al., DLMIA 2017)."""
+    del config, classes
+    return _monai(GeneralizedDiceLoss(to_onehot_y=True, softmax=True))
+
+
+def tversky(config: LossConfig, classes: int) -> Loss:
+    """Return 1 - the Tversky index (Salehi et al., MLMI 2017, Eq. 4), mean over the classes."""
+    del classes
+    return _monai(TverskyLoss(**_FOREGROUND, **_sides(config)))
+
+
+def focal_tversky(config: LossConfig, classes: int) -> Loss:
+    """Return (1 - the Tversky index)^(1 / gamma) (Abraham and Khan, ISBI 2019, Eq. 4)."""
+    del classes
+    each = _monai(TverskyLoss(**_FOREGROUND, **_sides(config), reduction="none"))
+    power = 1 / (FOCAL_TVERSKY_GAMMA if config.gamma is None else config.gamma)
+    # At 0, a class found whole, the power's slope has no bound.
+    return lambda logits, target: (each(logits, target).clamp(min=1e-6) ** power).mean()
+
+
+_FOREGROUND = {"to_onehot_y": True, "softmax": True, "include_background": False}
+OF_VOXELS: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType(
+    {
+        "dice_ce": dice_ce,
+        "dice": dice,
+        "cross_entropy": cross_entropy,
+        "focal": focal,
+        "tversky": tversky,
+        "focal_tversky": focal_tversky,
+        "generalised_dice": generalised_dice,
+    }
+)
+"""What a segmentation may learn by; the first is the usual one."""
+OF_IMAGES: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType(
+    {"cross_entropy": cross_entropy, "focal": focal}
+)
+"""What a classification may learn by; the first is the usual one."""
+
+
+def loss_of(
+    known: Mapping[str, Callable[[LossConfig, int], Loss]], config: LossConfig | None, classes: int
+) -> Loss:
+    """Return the loss that the settings name, or the usual one; over so many classes."""
+    if config is None:
+        return next(iter(known.values()))(LossConfig(name=next(iter(known))), classes)
+    return known[config.name](config, classes)
+
+
+def _labels(logits: Tensor, target: Tensor) -> Tensor:
+    return target[:, 0] if target.ndim == logits.ndim else target
+
+
+def _weights(config: LossConfig, classes: int) -> Tensor:
+    given: Sequence[float] | None = config.class_weights
+    return torch.ones(classes) if given is None else torch.tensor(list(given))
+
+
+def _sides(config: LossConfig) -> dict[str, float]:
+    missed = FALSE_NEGATIVES if config.false_negatives is None else config.false_negatives
+    return {"alpha": 1 - missed, "beta": missed}
+
+
+def _monai(criterion: torch.nn.Module) -> Loss:
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        value: Tensor = criterion(logits, target)
+        return value
+
+    return loss
