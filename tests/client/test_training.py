@@ -31,8 +31,6 @@ SAMPLES = samples_of([1] * 8)
 PLAN = PrivatePlan(
     delta=1e-2, sample_rate=0.5, units_a_step=4.0, steps_a_round=4, noise_multiplier=0.5
 )
-    delta=1e-2, sample_rate=0.5, units_a_step=1.0, steps_a_round=4, noise_multiplier=0.5
-)
 
 
 def network(study: Study) -> nn.Module:
