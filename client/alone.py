@@ -11,7 +11,13 @@ from torch import nn
 
 from client.cohort import Samples
 from client.oversampling import factors_of
-from client.training import PlainGradient, build_optimizer, learning_rate, train_round
+from client.training import (
+    PlainGradient,
+    build_optimizer,
+    learning_rate,
+    set_learning_rate,
+    train_round,
+)
 from common.seeding import generator, seed
 from common.study import PrivacyConfig, Study, TrainingConfig
 from common.tasks.registry import build_task
@@ -42,8 +48,7 @@ def train_alone(
     )
     task = build_task(study.task)
     for number in rounds:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(study.training, number, study.rounds)
+        set_learning_rate(optimizer, learning_rate(study.training, number, study.rounds))
         draws = generator(seed(study.seed, number, label, "draws"))
         count = len(samples.patients)
         source = PlainGradient(model, alone.training, count, draws, factors_of(samples, study))

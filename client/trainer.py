@@ -217,7 +217,8 @@ class Trainer:
             )
 
     def _limits(self, work: Work, request: Request) -> Limits:
-        state = {n: t for n, t in state_of(work.model).items() if n not in work.local}
+        stays = work.local | work.frozen
+        state = {n: t for n, t in state_of(work.model).items() if n not in stays}
         if work.study.strategy.control_variates:
             trained = frozenset(name for name, _ in work.model.named_parameters())
             state = with_zero_controls(state, trained)
@@ -281,7 +282,7 @@ class Trainer:
             asked=names.asked,
             release=names.release,
             body=asdict(reply),
-            weights={n: t for n, t in state.items() if n not in work.local}
+            weights={n: t for n, t in state.items() if n not in work.local | work.frozen}
             | {PREFIX + name: tensor for name, tensor in own.items()},
             local={name: t for name, t in state.items() if name in work.local},
         )
@@ -300,9 +301,10 @@ class Trainer:
 
     def _load(self, work: Work, weights: Arrays) -> None:
         state = tensors_of(parted(weights)[0])
-        if work.local:
+        stays = work.local | work.frozen
+        if stays:
             own = state_of(work.model)
-            state |= {name: own[name] for name in work.local} | self._kept_local(work)
+            state |= {name: own[name] for name in stays} | self._kept_local(work)
         try:
             work.model.load_state_dict(state, strict=True)
         except RuntimeError as error:

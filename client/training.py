@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from client.cohort import Samples
 from common.control import add_correction
+from common.models.layers import keys_named
 from common.proximal import add_proximal_gradient
 from common.study import Study, TrainingConfig
 from common.tasks.task import Task
@@ -113,12 +114,45 @@ def learning_rate(training: TrainingConfig, round_number: int, rounds: int) -> f
 
 
 def build_optimizer(training: TrainingConfig, model: nn.Module, lr: float) -> torch.optim.Optimizer:
-    """Return the local optimiser; it forgets between rounds, as FedAvg's does."""
+    """Return the local optimiser; it forgets between rounds, as FedAvg's does.
+
+    Each of its groups has the `factor` on the learning rate that training.lr_factors gives it
+    (Howard and Ruder, ACL 2018, Sec. 3.2).
+
+    Raises:
+        ValueError: a pattern of lr_factors names no tensor.
+    """
+    groups = [
+        {"params": of_factor, "lr": lr * factor, "factor": factor}
+        for factor, of_factor in _by_factor(training, model).items()
+    ]
     if training.optimizer == "sgd":
         return torch.optim.SGD(
-            model.parameters(), lr, momentum=training.momentum, weight_decay=training.weight_decay
+            groups, lr, momentum=training.momentum, weight_decay=training.weight_decay
         )
-    return torch.optim.AdamW(model.parameters(), lr, weight_decay=training.weight_decay)
+    return torch.optim.AdamW(groups, lr, weight_decay=training.weight_decay)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of all groups, each by its own factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["factor"]
+
+
+def _by_factor(training: TrainingConfig, model: nn.Module) -> dict[float, list[nn.Parameter]]:
+    factor_of = dict.fromkeys((name for name, _ in model.named_parameters()), 1.0)
+    for pattern, factor in (training.lr_factors or {}).items():
+        named = keys_named(model, pattern) & factor_of.keys()
+        if not named:
+            raise ValueError(
+                f"training.lr_factors has {pattern!r}, which no tensor of the network is called; "
+                "give head, norms, or names with * for any letters"
+            )
+        factor_of |= dict.fromkeys(named, factor)
+    found: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        found.setdefault(factor_of[name], []).append(parameter)
+    return found
 
 
 def train_round(

@@ -31,6 +31,8 @@ from client.training import steps_of
 from common.config import check_travelled, load_study, study_digest
 from common.contract import RefusalError, StudyReference
 from common.models.registry import build_model, local_names
+from common.models.start import StartError
+from common.models.trained import frozen_names
 from common.schema import SettingsError
 from common.seeding import seed
 from common.state import Arrays, digest_of
@@ -54,7 +56,9 @@ class Work:
     model: nn.Module
     """On the site's device; its weights are those of the study's start."""
     local: frozenset[str]
-    """Names of the tensors that never travel."""
+    """Names of the tensors that are this site's own and never travel."""
+    frozen: frozenset[str]
+    """Names of those that nothing trains: every site has them from the start."""
     trains: bool
     """Whether this site trains: it has training patients, and the study does not only test it."""
     plan: PrivatePlan | None
@@ -115,7 +119,7 @@ def work_for(
     cohort = _cohort(manifest, overrides)
     trains = cohort.train.num_patients > 0 and site not in (study.strategy.tested or [])
     check_study(policy, study, cohort.train.num_patients if trains else 0)
-    model = build_model(study.model, seed(study.seed, "initial model"))
+    model = _network(study)
     each = cohort.train.images_each
     plan = private_plan(study, each) if trains and study.privacy.private else None
     if trains:
@@ -130,9 +134,21 @@ def work_for(
         task=build_task(study.task),
         model=model.to(device),
         local=local_names(model, study.model),
+        frozen=frozen_names(model),
         trains=trains,
         plan=plan,
     )
+
+
+def _network(study: Study) -> nn.Module:
+    try:
+        return build_model(study.model, seed(study.seed, "initial model"))
+    except StartError as error:
+        raise RefusalError(
+            "weights",
+            "this site does not have the weights that the study starts from, or has others; put "
+            "their file into its folder of weights",
+        ) from error
 
 
 def _check_turns(study: Study, steps: int) -> None:
@@ -262,7 +278,7 @@ def _cohort(manifest: Path, overrides: tuple[str, ...]) -> Cohort:
 @functools.lru_cache(maxsize=CACHED)
 def _memory(overrides: tuple[str, ...], device: torch.device) -> Memory:
     study = composed(overrides)
-    model = build_model(study.model, seed(study.seed, "initial model")).to(device)
+    model = _network(study).to(device)
     shape = (study.data.channels, *(study.data.segment or study.data.size))
     try:
         prove(model, shape, device)

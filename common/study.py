@@ -40,6 +40,9 @@ class TrainingConfig:
     local_first_steps: int | None = None
     """FedRep: in so many steps at the start of a round only what model.local keeps at the site is
     trained, and then only the rest; null: all at once."""
+    lr_factors: dict[str, float] | None = None
+    """By part of the network (head, norms, or a name with * for any letters), a factor on its
+    learning rate; where several name a tensor the last counts. null: one rate for all."""
     oversample: dict[str, float] | None = None
     """By class, how many times as often an image of it is drawn as one of the others; 1 or more.
     With privacy the largest is charged to everybody. null: all are drawn alike."""
@@ -64,6 +67,7 @@ class TrainingConfig:
             positive(**{"training.local_steps": self.local_steps})
         if self.local_first_steps is not None:
             positive(**{"training.local_first_steps": self.local_first_steps})
+        positive(**{f"training.lr_factors.{n}": f for n, f in (self.lr_factors or {}).items()})
         for name, factor in (self.oversample or {}).items():
             in_range(1.0, 1000.0, **{f"training.oversample.{name}": factor})
         if self.grad_clip_norm is not None:
@@ -346,6 +350,12 @@ class Study:
                 f"training.optimizer={training.optimizer}, momentum={training.momentum:g}, "
                 f"weight_decay={training.weight_decay:g} do not tell; set optimizer=sgd and both "
                 "others to 0"
+            )
+        if training.lr_factors is not None or self.model.trained or self.model.lora_rank:
+            raise ValueError(
+                f"training.lr_factors={training.lr_factors}, model.trained={self.model.trained} or "
+                f"model.lora_rank={self.model.lora_rank}: strategy.control_variates=true takes "
+                "every parameter's gradient from steps of one length; leave all three null"
             )
         if training.local_first_steps is not None:
             raise ValueError(

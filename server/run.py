@@ -21,6 +21,7 @@ from common.files import write_json
 from common.framed_files import layout_of
 from common.models.fit import check_fits
 from common.models.registry import build_model, local_names
+from common.models.trained import frozen_names
 from common.profile import profiled_between
 from common.seeding import seed
 from common.state import Arrays, State, state_of
@@ -117,9 +118,18 @@ def initial_network(study: Study) -> nn.Module:
 
 
 def shared_state(study: Study, network: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors that travel: all but those that each site keeps for itself."""
-    local = local_names(network, study.model)
-    return {name: tensor for name, tensor in state_of(network).items() if name not in local}
+    """Return the tensors that travel: all but what a site keeps for itself or nothing trains."""
+    stays = local_names(network, study.model) | frozen_names(network)
+    return {name: tensor for name, tensor in state_of(network).items() if name not in stays}
+
+
+def _whole(study: Study, weights: State) -> State:
+    """Return the model's tensors with those that nothing trains, which never travelled."""
+    if study.model.trained is None and study.model.lora_rank is None:
+        return weights
+    network = initial_network(study)
+    frozen = frozen_names(network)
+    return {**{n: t for n, t in state_of(network).items() if n in frozen}, **weights}
 
 
 def _begun(study: Study, digest: str) -> tuple[frozenset[str], Checkpoint]:
@@ -288,7 +298,7 @@ def _best(
     ):
         return progress
     about = {"after_round": after_round, "value": value}
-    write_tensors(run.folder / BEST, parted(model)[0], about)
+    write_tensors(run.folder / BEST, _whole(run.study, parted(model)[0]), about)
     return replace(progress, best_round=after_round, best_value=value)
 
 
@@ -326,7 +336,7 @@ def _write(run: Run, kept: Checkpoint, outcome: Outcome) -> None:
     kept = load_checkpoint(run.folder, kept.digest) or kept
     if outcome.status != "failed":
         about = {"study": run.study.name, "digest": kept.digest, "rounds": kept.rounds_done}
-        write_tensors(run.folder / MODEL, parted(kept.model)[0], about)
+        write_tensors(run.folder / MODEL, _whole(run.study, parted(kept.model)[0]), about)
     metrics = build_task(run.study.task).metrics
     result = result_of(run.study, kept.progress, outcome, metrics)
     if run.study.evaluation is not None and outcome.final:

@@ -18,7 +18,7 @@ from common.schema import SettingsError
 from common.study import Study
 from server.events import Tell, event_log
 from server.progress import Progress
-from server.run import RESULT
+from server.run import RESULT, initial_network
 from simulation.config import SimulationConfig, data_root, simulation_of
 from simulation.engine import run_engine
 from simulation.sites import SITES, prepare_sites
@@ -55,6 +55,9 @@ def composed(folder: Path, overrides: Sequence[str]) -> Simulation:
         tree = compose(overrides)
     study = study_of(tree)
     check_fits(study)
+    if study.model.start is not None:
+        # Before any hospital is made: the weights are here, and they fit.
+        initial_network(study)
     return Simulation(folder.resolve(), overrides, tree, study, settings)
 
 

@@ -1,8 +1,41 @@
 """The settings that every model has; a family adds its own (one dataclass beside each builder)."""
 
+import re
 from dataclasses import dataclass
 
 from common.checks import in_range, not_negative, one_of, positive
+
+_FILE, _SHA256 = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartConfig:
+    """Weights that the network starts from, in place of random ones (common/models/start.py)."""
+
+    file: str
+    """Name of a file in the folder of weights of every place: safetensors, or a state dict that
+    torch.load reads with weights_only=True."""
+    sha256: str
+    """Of the file, 64 hexadecimal digits."""
+    layout: str = "wardround"
+    """Whose names its tensors have: wardround, monai (a bundle's models/model.pt), torchvision or
+    timm."""
+    fresh: list[str] | None = None
+    """What starts at random all the same: head, norms, or names (* for any letters); null: the
+    head. Every other tensor must be in the file."""
+
+    def __post_init__(self) -> None:
+        one_of(("wardround", "monai", "torchvision", "timm"), **{"model.start.layout": self.layout})
+        if not _FILE.fullmatch(self.file):
+            raise ValueError(
+                f"model.start.file={self.file!r} is no plain file name; give the name alone, the "
+                "folder is each place's own"
+            )
+        if not _SHA256.fullmatch(self.sha256):
+            raise ValueError(
+                f"model.start.sha256={self.sha256!r} is no SHA-256; give what sha256sum prints: 64 "
+                "hexadecimal digits"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +70,14 @@ class ModelConfig:
     ICLR 2021), which with group norm bears the noise of privacy better. null: they are not."""
     dropout: float = 0.0
     """Probability that a unit is dropped in training."""
+    start: StartConfig | None = None
+    """Weights to start from; null: random ones."""
+    trained: list[str] | None = None
+    """What is trained, and travels: head, norms, or names (* for any letters); the rest stays as it
+    starts. null: all, or with lora_rank the head."""
+    lora_rank: int | None = None
+    """LoRA (Hu et al., ICLR 2022): beside `trained`, each larger layer learns a matrix of this rank
+    that is added to its weight; null: none."""
 
     def __post_init__(self) -> None:
         one_of((2, 3), **{"model.spatial_dims": self.spatial_dims})
@@ -44,6 +85,8 @@ class ModelConfig:
         positive(**{"model.in_channels": self.in_channels, "model.out_channels": self.out_channels})
         positive(**{"model.norm_groups": self.norm_groups})
         in_range(0.0, 0.95, **{"model.dropout": self.dropout})
+        if self.lora_rank is not None:
+            positive(**{"model.lora_rank": self.lora_rank})
         if self.test_time_prior is not None:
             not_negative(**{"model.test_time_prior": self.test_time_prior})
             if self.norm != "batch":

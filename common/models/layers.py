@@ -93,12 +93,14 @@ def norm_keys(model: nn.Module) -> frozenset[str]:
 
 def head_keys(model: nn.Module) -> frozenset[str]:
     """Return the state_dict keys of the last layer that has weights: what gives the logits."""
-    *_, (prefix, head) = (
-        (prefix, module)
+    *_, last = (
+        prefix
         for prefix, module in model.named_modules()
         if any(True for _ in module.parameters(recurse=False))
     )
-    return frozenset(f"{prefix}.{key}" if prefix else key for key in head.state_dict())
+    # What a weight is made of lies in modules of its own below the layer.
+    head = last.partition(".parametrizations")[0]
+    return frozenset(key for key in model.state_dict() if key.startswith(f"{head}."))
 
 
 def _keys_of(model: nn.Module, *kinds: type[nn.Module]) -> frozenset[str]:
@@ -113,6 +115,12 @@ def _keys_of(model: nn.Module, *kinds: type[nn.Module]) -> frozenset[str]:
 _PARTS = {"head": head_keys, "norms": norm_keys}
 
 
+def keys_named(model: nn.Module, pattern: str) -> frozenset[str]:
+    """Return the state_dict keys of a part (head, norms) or of a pattern (* for any letters)."""
+    named = _PARTS[pattern](model) if pattern in _PARTS else frozenset()
+    return named | {key for key in model.state_dict() if fnmatchcase(key, pattern)}
+
+
 def local_names(model: nn.Module, config: ModelConfig) -> frozenset[str]:
     """Return the state_dict keys that never travel: local batch norms, and those of config.local.
 
@@ -122,8 +130,7 @@ def local_names(model: nn.Module, config: ModelConfig) -> frozenset[str]:
     keys = list(model.state_dict())
     found = batch_norm_keys(model) if config.batch_norm_policy == "local" else frozenset()
     for pattern in config.local or []:
-        named = _PARTS[pattern](model) if pattern in _PARTS else frozenset()
-        named |= frozenset(key for key in keys if fnmatchcase(key, pattern))
+        named = keys_named(model, pattern)
         if not named:
             raise ValueError(
                 f"model.local has {pattern!r}, which no tensor of the network is called; give "

@@ -32,6 +32,8 @@ from common.models.layers import local_names
 from common.models.nested_unet import NestedUNetConfig, build_nested_unet
 from common.models.plain_unet import PlainUNetConfig, build_plain_unet
 from common.models.scattering import ScatteringConfig, build_scattering
+from common.models.start import load_start
+from common.models.trained import restrict
 from common.models.transformers import (
     UNETRConfig,
     ViTConfig,
@@ -86,7 +88,7 @@ def sketch(config: ModelConfig) -> nn.Module:
         ValueError: as build_model.
     """
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return build(MODELS, "model", config)
+        return restrict(build(MODELS, "model", config), config)
 
 
 def build_model(config: ModelConfig, seed: int) -> nn.Module:
@@ -96,8 +98,12 @@ def build_model(config: ModelConfig, seed: int) -> nn.Module:
 
     Raises:
         ValueError: no network has this name, or the settings are those of another network.
+        StartError: the weights that it is to start from are not here, or do not fit.
     """
     # torch.manual_seed would also seed the GPUs' generators, and nothing here would restore them.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
-        return build(MODELS, "model", config)
+        network = build(MODELS, "model", config)
+        if config.start is not None:
+            load_start(network, config.name, config.start)
+        return restrict(network, config)

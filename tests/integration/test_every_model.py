@@ -1,16 +1,25 @@
 """One federated, private round of every network: what a study may name can be run."""
 
 import csv
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
+from common.config import load_study, travelling
+from common.files import read_json
 from common.models.catalogue import CARDS
+from common.models.registry import build_model, model_config_type
+from common.models.start import FOLDER
+from common.models.trained import frozen_names
 from server.progress import Progress
+from server.run import initial_network
 from simulation.run import composed, simulate
 from tests.common.models.tiny import SMALLEST, size_for
 
@@ -73,3 +82,44 @@ def test_a_private_federated_round_of_every_network(
     before, after = (result[when]["mean"][result["headline"]] for when in ("initial", "final"))
     assert before is not None
     assert after is not None
+
+
+@pytest.mark.parametrize(
+    "settings", [["model.trained=[head]"], ["model.lora_rank=1"], ["training.lr_factors={head: 9}"]]
+)
+def test_only_what_is_trained_travels_and_the_model_is_whole_all_the_same(
+    settings: list[str], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    monkeypatch.setenv(FOLDER, str(weights))
+    begun = build_model(model_config_type("cnn")(name="cnn", channels=[8, 16]), seed=7)
+    save_file(begun.state_dict(), weights / "public.safetensors")
+    digest = hashlib.sha256((weights / "public.safetensors").read_bytes()).hexdigest()
+    start = f"model.start={{file: public.safetensors, sha256: {digest}}}"
+    chosen = ["model=cnn", "model.channels=[8,16]", "data.size=[16,16]", start, *settings]
+    result = run(tmp_path / "run", pictures, "classification", *chosen)
+    assert result["status"] == "completed", result["reason"]
+    network = initial_network(load_study(chosen_of(tmp_path / "run")))
+    frozen = frozen_names(network)
+    state, found = network.state_dict(), load_file(tmp_path / "run" / "model.safetensors")
+    assert found.keys() == state.keys()
+    for name, tensor in state.items():
+        assert torch.equal(found[name], tensor) == (name in frozen), name
+    travels = sum(t.nbytes for name, t in state.items() if name not in frozen)
+    for part in result["rounds"][0]["sites"].values():
+        assert part["bytes_sent"] == part["bytes_received"] == travels
+
+
+def chosen_of(folder: Path) -> list[str]:
+    return travelling(read_json(folder / "run.json")["overrides"])
+
+
+def test_a_site_without_the_file_of_weights_says_so(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    start = f"model.start={{file: public.safetensors, sha256: {'0' * 64}}}"
+    with pytest.raises(ValueError, match=r"public\.safetensors is not in"):
+        run(tmp_path / "run", pictures, "classification", "model=cnn", start)
+    assert not (tmp_path / "run").exists()

@@ -18,6 +18,7 @@ from common.models.layers import (
 )
 from common.models.registry import MODELS, build_model
 from tests.builders import study_from
+from tests.common.models.tiny import tiny
 
 
 @given(channels=st.integers(1, 300), largest=st.integers(1, 64))
@@ -121,3 +122,9 @@ def test_the_norms_are_all_norm_layers(norm: str) -> None:
 def test_a_prior_without_statistics_to_weigh_is_refused() -> None:
     with pytest.raises(ValueError, match=r"test_time_prior=4 has no effect with model\.norm=group"):
         config(test_time_prior=4.0)
+
+
+def test_a_head_whose_weight_is_made_of_others_is_the_whole_head() -> None:
+    network = build_model(replace(tiny("unet"), standardised=True), seed=0)
+    plain = build_model(tiny("unet"), seed=0)
+    assert len(head_keys(network)) == len(head_keys(plain)) + 1
