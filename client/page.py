@@ -18,9 +18,11 @@ from client.examples import example_of, most_foreground
 from client.work import Work
 from common.pictures import draw
 from common.secret_files import private_folder, replace_file
+from common.state import state_of
 from common.tasks.task import Metric, Sums, Task
+from common.tensor_files import write_tensors
 
-FOLDER, TEMPLATE = "pages", "page.html.jinja"
+FOLDER, TEMPLATE, MODEL_SUFFIX = "pages", "page.html.jinja", ".safetensors"
 SHOWN = 12
 """Worst patients that are drawn."""
 
@@ -34,7 +36,7 @@ class PatientLine:
 
 
 def write_page(state: Path, site: str, work: Work, probabilities: Tensor) -> Path:
-    """Write the page of the study's final model; return the file.
+    """Write the page of the study's final model, and keep the model beside it; return the page.
 
     probabilities: [N, K, ...] of the held-out samples, of one patient or more.
     """
@@ -62,6 +64,9 @@ def write_page(state: Path, site: str, work: Work, probabilities: Tensor) -> Pat
     private_folder(state / FOLDER)
     path = state / FOLDER / f"{work.digest[:16]}.html"
     replace_file(path, page.encode())
+    # For questions that come later (client/explanations.py).
+    about = {"overrides": list(work.overrides)}
+    write_tensors(path.with_suffix(MODEL_SUFFIX), state_of(work.model), about)
     return path
 
 

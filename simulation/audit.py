@@ -178,6 +178,10 @@ def _round(auditor: Auditor, cohort: Samples, number: int, study: Study, plan: P
     """Train a round as client/trainer.py does, under the auditor's eyes; return its steps."""
     lr = learning_rate(study.training, number, study.rounds)
     optimizer = build_optimizer(study.training, auditor.model, lr)
+    by_patient = study.privacy.unit == "patient"
+    # The canaries are patients of the cohort too.
+    units = cohort.num_patients if by_patient else len(cohort.patients)
+    plan = replace(plan, units_a_step=plan.sample_rate * units)
     source = PrivateGradient(
         auditor.model,
         optimizer,
@@ -188,13 +192,11 @@ def _round(auditor: Auditor, cohort: Samples, number: int, study: Study, plan: P
         generator(seed(study.seed, "audit", number, "noise")),
         study.privacy.physical_batch_size,
     )
-    by_patient = study.privacy.unit == "patient"
-    units = cohort.num_patients if by_patient else len(cohort.patients)
     random_part = augment(study.data, generator(seed(study.seed, "audit", number, "augment")))
     with torch.random.fork_rng():
         torch.manual_seed(seed(study.seed, "audit", number, "dropout"))
         try:
-            watched = auditor.watching(source, units)
+            watched = auditor.watching(source, plan.units_a_step)
             task = build_task(study.task)
             return train_round(watched, optimizer, cohort, task, study, random_part, CPU).steps
         finally:

@@ -119,9 +119,9 @@ class Auditor:
                 "model, or take fewer canaries"
             )
 
-    def watching(self, source: GradientSource, units: int) -> GradientSource:
-        """Return the source of a round, watched. units: patients (or images) it draws from."""
-        return _Watched(source, self, self._plan.sample_rate * units)
+    def watching(self, source: GradientSource, units_a_step: float) -> GradientSource:
+        """Return the source of a round, watched. units_a_step: what it divides its sums by."""
+        return _Watched(source, self, units_a_step)
 
     def see(self, noised_P: Tensor) -> None:
         """Learn from the noised sum of the clipped gradients of one step, before the step."""

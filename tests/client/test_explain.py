@@ -1,0 +1,135 @@
+"""Laws of the maps, on networks whose answer is known."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from client.explain import (
+    METHODS,
+    Asked,
+    Explained,
+    PerImage,
+    alike,
+    attention_rollout,
+    explained,
+    explainers_of,
+    target_layer,
+)
+from common.models.registry import build_model
+from tests.common.models.tiny import tiny
+
+PLACE = (slice(10, 13), slice(3, 6))
+
+
+class Bright(nn.Module):
+    """Says class 1 where there is brightness, by one convolution."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.look = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+        self.factor = factor
+        nn.init.constant_(self.look.weight, 1.0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        seen = torch.relu(self.look(images) - 4.0).mean((2, 3))
+        return torch.cat([-seen, seen], 1) * self.factor
+
+
+def bright_image() -> Tensor:
+    image = torch.zeros(1, 1, 16, 16)
+    image[0, 0][PLACE] = 1.0
+    return image
+
+
+@pytest.mark.parametrize(
+    "method", ["grad_cam", "grad_cam_pp", "saliency", "integrated_gradients", "occlusion"]
+)
+def test_every_map_points_at_what_decides(method: str) -> None:
+    network = Bright().eval()
+    lesion = torch.zeros(16, 16, dtype=torch.bool)
+    lesion[9:14, 2:7] = True
+    found = explained(method, Asked(network, bright_image(), 1), Bright(0.5).eval(), lesion)
+    assert found.map_S.shape == (16, 16)
+    assert found.hit
+
+
+def test_integrated_gradients_add_up_to_the_score() -> None:
+    # Completeness (Sundararajan et al., 2017, Prop. 1).
+    network = build_model(tiny("cnn"), 0).eval()
+    image = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    asked = Asked(network, image, 1)
+    found = explainers_of(network)["integrated_gradients"](asked)
+    with torch.no_grad():
+        expected = (network(image) - network(torch.zeros_like(image)))[0, 1]
+    assert float(found.sum()) == pytest.approx(float(expected), rel=0.1)
+
+
+def test_saliency_is_the_gradient() -> None:
+    network = build_model(tiny("cnn"), 0).eval()
+    image = torch.randn(1, 1, 16, 16).requires_grad_()
+    network(image)[0, 1].backward()
+    found = explainers_of(network)["saliency"](Asked(network, image.detach(), 1))
+    assert image.grad is not None
+    torch.testing.assert_close(found, image.grad[0, 0].abs())
+
+
+def test_rollout_of_attention_that_sees_all_alike_is_flat() -> None:
+    network = build_model(tiny("vit"), 0).eval()
+    for name, parameter in network.named_parameters():
+        if ".qkv." in name:
+            nn.init.zeros_(parameter)
+    found = attention_rollout(Asked(network, torch.randn(1, 1, 16, 16), 1))
+    assert float(found.max() - found.min()) < 1e-6
+
+
+def test_of_a_segmentation_the_score_is_the_mean_logit_where_the_class_is_found() -> None:
+    network = build_model(tiny("unet"), 0).eval()
+    image = torch.randn(1, 1, 16, 16)
+    with torch.no_grad():
+        logits = network(image)
+        scores = PerImage(network, image)(image)
+    for k in range(2):
+        where = logits.argmax(1) == k
+        where = where if where.any() else torch.ones_like(where)
+        assert float(scores[0, k]) == pytest.approx(float(logits[:, k][where].mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["unet", "attention_unet", "vit", "cnn", "scattering"])
+def test_each_network_has_the_methods_that_fit_it(name: str) -> None:
+    from common.models.registry import model_config_type
+
+    config = tiny(name) if name != "scattering" else model_config_type(name)(name=name)
+    network = build_model(config, 0)
+    found = set(explainers_of(network))
+    assert found <= set(METHODS)
+    assert ("attention_rollout" in found) == (name == "vit")
+    assert ("attention_gates" in found) == (name == "attention_unet")
+    assert ("grad_cam" in found) == (name not in ("vit", "scattering"))
+    assert (target_layer(network) is None) == (name in ("vit", "scattering"))
+
+
+def test_gates_are_between_nothing_and_all() -> None:
+    network = build_model(tiny("attention_unet"), 0).eval()
+    asked = Asked(network, torch.randn(1, 1, 16, 16), 1)
+    found = explainers_of(network)["attention_gates"](asked)
+    assert found.shape == (16, 16)
+    assert 0 <= float(found.min()) <= float(found.max()) <= 1
+
+
+def test_a_map_that_does_not_depend_on_what_was_learned_is_called_out() -> None:
+    draws = np.random.default_rng(0)
+    image = draws.normal(size=(16, 16))
+    assert alike(image, 3 * image) == pytest.approx(1.0)
+    assert alike(image, -image) == pytest.approx(1.0)
+    other = alike(image, draws.normal(size=(16, 16)))
+    assert other is not None
+    assert abs(other) < 0.3
+    assert alike(image, np.zeros((16, 16))) is None
+
+    def of(value: float | None) -> Any:
+        return Explained(method="x", map_S=image, alike=value, hit=None)
+
+    assert [of(v).trusted for v in (0.9, -0.9, 0.1, None)] == [False, False, True, False]

@@ -1,0 +1,50 @@
+import stat
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from client.explanations import explain
+from client.page import FOLDER
+from client.trainer import trainer_at
+from common.config import study_digest
+from common.schema import SettingsError
+from tests.builders import PICTURES, initial_weights, pictures_site, request_for, study_from
+
+DIGEST = study_digest(study_from(*PICTURES))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the settings of a site at which a study has ended."""
+    yaml = pictures_site(tmp_path_factory.mktemp("site") / "a", train=8, test=6)
+    request = request_for(*PICTURES, round_number=2, evaluate=True)
+    trainer_at(yaml).evaluate(request, initial_weights(*PICTURES))
+    return yaml
+
+
+def patient_of(site: Path) -> str:
+    with pytest.raises(SettingsError, match="no held-out patient") as told:
+        explain(trainer_at(site).site, DIGEST, "nobody", ["saliency"])
+    return str(told.value).partition("among them are: ")[2].split(", ")[0]
+
+
+def test_a_patients_maps_are_drawn_into_a_file_that_is_the_owners_alone(site: Path) -> None:
+    settings = trainer_at(site).site
+    case = explain(settings, DIGEST[:8], patient_of(site), ["saliency", "grad_cam"])
+    assert [one.method for one in case.found] == ["saliency", "grad_cam"]
+    assert case.of_class in ("normal", "pneumonia")
+    assert case.picture.parent == settings.state_path / FOLDER
+    assert stat.S_IMODE(case.picture.stat().st_mode) == 0o600
+    with Image.open(case.picture) as picture:
+        assert picture.width > 2 * picture.height
+
+
+def test_another_study_or_method_is_told_with_those_that_there_are(site: Path) -> None:
+    settings = trainer_at(site).site
+    with pytest.raises(SettingsError, match=rf"names 0 studies.*give one of: {DIGEST[:16]}"):
+        explain(settings, "0000", "p", [])
+    with pytest.raises(SettingsError, match=r"attention_rollout does not fit this network.*lime"):
+        explain(settings, DIGEST, patient_of(site), ["attention_rollout"])
+    with pytest.raises(SettingsError, match=r"xray is not known"):
+        explain(settings, DIGEST, patient_of(site), ["xray"])
