@@ -23,7 +23,6 @@ from simulation.shift_table import Result, rows_of, summaries_of, tables_of
 from simulation.show import carried_out
 from simulation.table_config import TableConfig
 
-FILE = "shift_study.json"
 ONE_PROCESS = ("simulation.engine=inprocess", "simulation.actors=1")
 """Of each run: several run at once, and the engine does not change the bytes."""
 
@@ -48,7 +47,7 @@ class Cell:
 
 
 def run_shift_study(folder: Path, run: Simulation, console: Console) -> str:
-    """Run what is not done yet, print the tables, write shift_study.json; return the status.
+    """Run what is not done yet, print the tables, write them as JSON; return the status.
 
     Raises:
         SettingsError: the settings of a run do not fit together; nothing was run then.
@@ -74,10 +73,11 @@ def run_shift_study(folder: Path, run: Simulation, console: Console) -> str:
     by_place = {(c.experiment, c.row, c.seed, c.without): of for c, of in results.items()}
     rows = rows_of(table, by_place)
     summaries = summaries_of(rows)
-    write_json(folder / FILE, {"seeds": table.seeds, "rows": rows, "summaries": summaries})
+    file = folder / f"{run.study.name}.json"
+    write_json(file, {"seeds": table.seeds, "rows": rows, "summaries": summaries})
     for each in tables_of(rows, summaries):
         console.print(each)
-    console.print(f"result  {folder / FILE}", highlight=False)
+    console.print(f"result  {file}", highlight=False)
     statuses = [result["status"] for result in results.values()]
     return next((s for s in ("failed", "partial") if s in statuses), "completed")
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from common.files import read_json
 from common.schema import SettingsError
 from simulation.run import Simulation, composed, simulate
-from simulation.shift_study import FILE, Cell, cells_of, run_shift_study
+from simulation.shift_study import Cell, cells_of, run_shift_study
 from simulation.table_config import TableConfig
 
 TABLE: dict[str, Any] = {
@@ -100,7 +100,7 @@ def test_a_setting_of_one_run_that_does_not_fit_stops_the_study_before_any(tmp_p
 def test_the_table_is_of_its_runs_and_they_are_not_run_again(tmp_path: Path) -> None:
     run = study(tmp_path, TABLE)
     assert run_shift_study(tmp_path, run, Console(quiet=True)) == "completed"
-    told = (tmp_path / FILE).read_text()
+    told = (tmp_path / "shift_study.json").read_text()
     found = {row["row"]: row for row in json.loads(told)["rows"]}
     assert list(found) == list(TABLE["rows"])
     runs = [read_json(tmp_path / f"smoke/fedavg/seed-{seed}/result.json") for seed in (3, 4)]
@@ -123,4 +123,4 @@ def test_the_table_is_of_its_runs_and_they_are_not_run_again(tmp_path: Path) -> 
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
     run_shift_study(tmp_path, run, Console(quiet=True))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")} == made
-    assert (tmp_path / FILE).read_text() == told
+    assert (tmp_path / "shift_study.json").read_text() == told
