@@ -135,7 +135,9 @@ def summaries_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def tables_of(rows: Sequence[Row], summaries: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
     """Yield a table for each data set, and one of the best rows."""
     for experiment in dict.fromkeys(row["experiment"] for row in rows):
-        here = [row for row in rows if row["experiment"] == experiment]
+        here = [row for row in rows if row["experiment"] == experiment and row["runs"]]
+        if not here:
+            continue
         table = _table(f"{experiment}: {here[0]['metric']}", "method")
         for column in (
             "runs",
