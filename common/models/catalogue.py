@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from common.models.config import ModelConfig
 from common.models.registry import model_config_type, sketch
 
 VOXELS, IMAGE = "segmentation", "classification"
@@ -71,10 +72,15 @@ def catalogue() -> list[dict[str, Any]]:
     ]
 
 
-def parameters_of(name: str, dims: int) -> int:
-    """Return how many weights the network has by default."""
+def usual_config(name: str, dims: int, side: int) -> ModelConfig:
+    """Return a network's default settings for images of so many voxels a side."""
     kind = model_config_type(name)
     needs_size = "image_size" in kind.__dataclass_fields__
-    sized: dict[str, Any] = {"image_size": [SIDE] * dims} if needs_size else {}
-    network = sketch(kind(name=name, spatial_dims=dims, **sized))
+    sized: dict[str, Any] = {"image_size": [side] * dims} if needs_size else {}
+    return kind(name=name, spatial_dims=dims, **sized)
+
+
+def parameters_of(name: str, dims: int) -> int:
+    """Return how many weights the network has by default."""
+    network = sketch(usual_config(name, dims, SIDE))
     return sum(parameter.numel() for parameter in network.parameters())
