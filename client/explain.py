@@ -19,6 +19,9 @@ from scipy.stats import spearmanr
 from skimage.segmentation import slic
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
+
+from common.models.layers import head_keys
 
 Explainer = Callable[["Asked"], Tensor]
 """One image and class -> a map [*S] of the image's size; larger speaks more for the class."""
@@ -26,7 +29,7 @@ STEPS, SAMPLES, SUPERPIXELS = 64, 200, 60
 ALIKE = 0.5
 """Rank correlation with the map of a network of random weights, from which on a map is called out:
 it shows the image rather than what was learned (Adebayo et al., NeurIPS 2018, Sec. 3)."""
-_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+_LAYERS = (nn.Conv2d, nn.Conv3d, nn.GroupNorm, _NormBase)
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 
@@ -95,7 +98,7 @@ class Explained:
 def explainers_of(network: nn.Module) -> dict[str, Explainer]:
     """Return the methods that fit the network, by name."""
     found: dict[str, Explainer] = {}
-    if target_layer(network) is not None:
+    if not _is_of_attention(network) and any(isinstance(m, _LAYERS) for m in network.modules()):
         found |= {"grad_cam": _grad_cam, "grad_cam_pp": _grad_cam_pp}
     found |= {
         "saliency": _saliency,
@@ -103,7 +106,7 @@ def explainers_of(network: nn.Module) -> dict[str, Explainer]:
         "occlusion": _occlusion,
         "lime": _lime,
     }
-    if any(isinstance(m, ViT) and m.classification for m in network.modules()):
+    if _is_of_attention(network):
         found["attention_rollout"] = attention_rollout
     if any(isinstance(m, AttentionBlock) for m in network.modules()):
         found["attention_gates"] = attention_gates
@@ -128,21 +131,47 @@ def explained(
 
 def alike(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
     """Return the rank correlation of two maps' magnitudes; None where one is flat."""
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
+    sizes = [np.abs(first).ravel(), np.abs(second).ravel()]
+    if any(np.ptp(size) == 0 for size in sizes):
         return None
-    return float(spearmanr(np.abs(first).ravel(), np.abs(second).ravel()).statistic)
+    return float(spearmanr(*sizes).statistic)
 
 
-def target_layer(network: nn.Module) -> str | None:
-    """Return the last convolution that looks at neighbours; None in a network of attention."""
-    if any(isinstance(m, ViT) and m.classification for m in network.modules()):
+def target_layer(asked: Asked) -> str | None:
+    """Return the last convolution or norm that runs on an image, but for what gives the logits.
+
+    None in a network of attention, or where no layer is left.
+    """
+    if _is_of_attention(asked.network):
         return None
-    names = [
-        name
-        for name, module in network.named_modules()
-        if isinstance(module, _CONVOLUTIONS) and max(module.kernel_size) > 1
+    ran: list[str] = []
+    heads = head_keys(asked.network)
+    axes = asked.image_1CS.ndim
+
+    def noted(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def note(_: nn.Module, __: object, output: Tensor) -> None:
+            if output.ndim == axes and output[0, 0].numel() > 1:
+                ran.append(name)
+
+        return note
+
+    hooks = [
+        module.register_forward_hook(noted(name))
+        for name, module in asked.network.named_modules()
+        if isinstance(module, _LAYERS)
     ]
-    return names[-1] if names else None
+    try:
+        with torch.no_grad():
+            asked.network(asked.image_1CS)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    before = [name for name in ran if not any(key.startswith(f"{name}.") for key in heads)]
+    return next(reversed(before or ran), None)
+
+
+def _is_of_attention(network: nn.Module) -> bool:
+    return any(isinstance(m, ViT) and m.classification for m in network.modules())
 
 
 def _grad_cam(asked: Asked) -> Tensor:
@@ -156,7 +185,7 @@ def _grad_cam_pp(asked: Asked) -> Tensor:
 
 
 def _activation_map(kind: Callable[..., Callable[..., Tensor]], asked: Asked) -> Tensor:
-    layer = f"network.{target_layer(asked.network)}"
+    layer = f"network.{target_layer(asked)}"
     cam = kind(nn_module=asked.scores, target_layers=layer, postprocessing=lambda found: found)
     return torch.as_tensor(cam(x=asked.image_1CS, class_idx=asked.of_class))[0, 0]
 

@@ -61,13 +61,14 @@ def explain(site: Site, study_hash: str, patient: str, methods: Sequence[str]) -
     held_out = cohort_of(site.manifest_path, overrides).held_out
     place = _place_of(held_out, patient)
     image_1CS, target = held_out.images[place : place + 1], held_out.targets[place]
-    of_class = _answer(network, image_1CS, study)
+    of_class, answered = _answer(network, image_1CS, study)
     untrained = build_model(study.model, seed(study.seed, "random weights")).eval()
     _forget(untrained)
     lesion_S = target[0] == of_class if study.task.dense else None
     asked = Asked(network, image_1CS, of_class)
     found = [explained(method, asked, untrained, lesion_S) for method in chosen]
     name = _names(study)[of_class]
+    name = name if answered else f"nothing; maps of {name}"
     flip = len(held_out.spacing_mm[place]) == 3
     stem = f"{model.stem}-{re.sub('[^A-Za-z0-9_-]', '_', patient)}"
     path = _drawn(site, stem, patient, name, found, image_1CS[0].mean(0), lesion_S, flip)
@@ -115,14 +116,20 @@ def _place_of(held_out: Samples, patient: str) -> int:
     return own[most_foreground(held_out.targets[torch.tensor(own)])]
 
 
-def _answer(network: nn.Module, image_1CS: Tensor, study: Study) -> int:
+def _answer(network: nn.Module, image_1CS: Tensor, study: Study) -> tuple[int, bool]:
+    """Return the class that is explained, and whether it is the network's answer.
+
+    Of a segmentation it is the largest class that was found; where none was, the likeliest.
+    """
     with torch.no_grad():
         logits = network(image_1CS)
     answers = logits.argmax(1).flatten()
     if not study.task.dense:
-        return int(answers[0])
+        return int(answers[0]), True
     counts = torch.bincount(answers, minlength=logits.shape[1])[1:]
-    return int(counts.argmax()) + 1
+    if counts.any():
+        return int(counts.argmax()) + 1, True
+    return int(logits.flatten(2).mean(2)[0, 1:].argmax()) + 1, False
 
 
 def _names(study: Study) -> list[str]:

@@ -26,14 +26,15 @@ def factors_of(samples: Samples, study: Study) -> Tensor | None:
 
 
 def kept_of_units(
-    factor_N: Tensor | None, units: Sequence[Sequence[int]], largest: float
+    factor_N: Tensor | None, units: Sequence[Sequence[int]], share: float, rate: float
 ) -> Tensor | None:
     """Return each unit's chance [U] to stay in a step once it was drawn at the largest rate.
 
-    It is then in a step at a rate that hangs on its own images alone, and that is at most the one
-    that is charged. A unit of several images counts as the one with the largest factor.
+    It is then in a step at min(1, factor x share), a rate that hangs on its own images alone, and
+    that is at most the one that is charged. A unit of several images counts as the one with the
+    largest factor. share: the rate where nothing is drawn more often. rate: the largest.
     """
     if factor_N is None:
         return None
     of_unit = torch.stack([factor_N[torch.tensor(list(images))].max() for images in units])
-    return of_unit / largest
+    return (share * of_unit).clamp(max=1.0) / rate

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from client.cohort import Samples
 from common.control import add_correction
-from common.models.layers import keys_named
+from common.models.layers import lr_factors_of
 from common.proximal import add_proximal_gradient
 from common.study import Study, TrainingConfig
 from common.tasks.task import Task
@@ -140,18 +140,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def _by_factor(training: TrainingConfig, model: nn.Module) -> dict[float, list[nn.Parameter]]:
-    factor_of = dict.fromkeys((name for name, _ in model.named_parameters()), 1.0)
-    for pattern, factor in (training.lr_factors or {}).items():
-        named = keys_named(model, pattern) & factor_of.keys()
-        if not named:
-            raise ValueError(
-                f"training.lr_factors has {pattern!r}, which no tensor of the network is called; "
-                "give head, norms, or names with * for any letters"
-            )
-        factor_of |= dict.fromkeys(named, factor)
+    factor_of = lr_factors_of(model, training.lr_factors)
     found: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        found.setdefault(factor_of[name], []).append(parameter)
+        if name in factor_of:
+            found.setdefault(factor_of[name], []).append(parameter)
     return found
 
 

@@ -30,9 +30,10 @@ from client.privacy.policy import Policy, check_study
 from client.training import steps_of
 from common.config import check_travelled, load_study, study_digest
 from common.contract import RefusalError, StudyReference
+from common.models.layers import lr_factors_of
 from common.models.registry import build_model, local_names
 from common.models.start import StartError
-from common.models.trained import frozen_names
+from common.models.trained import check_something_travels, frozen_names
 from common.schema import SettingsError
 from common.seeding import seed
 from common.state import Arrays, digest_of
@@ -142,13 +143,20 @@ def work_for(
 
 def _network(study: Study) -> nn.Module:
     try:
-        return build_model(study.model, seed(study.seed, "initial model"))
+        network = build_model(study.model, seed(study.seed, "initial model"))
+        check_something_travels(network, study.model)
+        lr_factors_of(network, study.training.lr_factors)
     except StartError as error:
         raise RefusalError(
             "weights",
             "this site does not have the weights that the study starts from, or has others; put "
             "their file into its folder of weights",
         ) from error
+    except ValueError as error:
+        raise RefusalError(
+            "study", "the study names parts of its network that are not there, or trains none"
+        ) from error
+    return network
 
 
 def _check_turns(study: Study, steps: int) -> None:

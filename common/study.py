@@ -351,7 +351,8 @@ class Study:
                 f"weight_decay={training.weight_decay:g} do not tell; set optimizer=sgd and both "
                 "others to 0"
             )
-        if training.lr_factors is not None or self.model.trained or self.model.lora_rank:
+        fixed = (training.lr_factors, self.model.trained, self.model.lora_rank)
+        if any(setting is not None for setting in fixed):
             raise ValueError(
                 f"training.lr_factors={training.lr_factors}, model.trained={self.model.trained} or "
                 f"model.lora_rank={self.model.lora_rank}: strategy.control_variates=true takes "

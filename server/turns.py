@@ -85,10 +85,14 @@ def _check_comparable(kind: Kind, study: Study, result: Mapping[str, Any]) -> No
             "the study did not compare the sites, so there is no matrix to add to; run it with "
             "evaluation=shift"
         )
-    if kind is Kind.OWN_MODELS and local_names(initial_network(study), study.model):
+    if local_names(initial_network(study), study.model):
+        why = {
+            Kind.OWN_MODELS: "no other site could run the rest",
+            Kind.LEFT_OUT: "a site that does not train has only an untrained one",
+        }[kind]
         raise ValueError(
-            f"model.local={study.model.local} keeps a part of the model at its site, and no "
-            "other site could run the rest; only a study with model.local=[] has models that travel"
+            f"model.local={study.model.local}, or a local batch norm, keeps a part of the model at "
+            f"its site, and {why}; sites take turns with a model that travels whole"
         )
 
 

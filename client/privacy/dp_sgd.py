@@ -144,9 +144,9 @@ class PrivateGradient:
         self._draws = draws
         self._physical = physical_batch
         self._units = units_of(samples, study.privacy)
+        share = plan.units_a_step / len(self._units)
         factor_N = factors_of(samples, study)
-        largest = study.training.most_oversampled
-        self._kept_U = kept_of_units(factor_N, self._units, largest)
+        self._kept_U = kept_of_units(factor_N, self._units, share, plan.sample_rate)
         self._unit_of = {image: unit for unit, images in enumerate(self._units) for image in images}
         self._optimizer = DPOptimizerFastGradientClipping(
             optimizer,

@@ -48,6 +48,16 @@ class ResidualUNetConfig(ModelConfig):
 
 
 class _DynUNet(DynUNet):  # type: ignore[misc]  # MONAI is not typed
+    head_prefixes = ("output_block.", "deep_supervision_heads.")
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)
+        # MONAI registers every block twice. Under a second name a tensor that is to stay at a site
+        # would leave it, and what travels would travel twice.
+        skips = self.skip_layers
+        del self.skip_layers
+        self.__dict__["skip_layers"] = skips
+
     # MONAI's keeps the last pass's coarse logits, and with them the pass's whole graph: the network
     # could not be copied, and memory would not be free.
     def forward(self, x: Tensor) -> Tensor:

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from common.models.layers import lr_factors_of
 from common.models.registry import sketch
+from common.models.trained import check_something_travels
 from common.study import Study
 
 
 def check_fits(study: Study) -> None:
-    """Refuse a network that cannot take the images, or whose answer is not the task's.
+    """Refuse a network that cannot take the images, or learn as the study says.
 
     The network is passed through without weights or values, on PyTorch's meta device.
 
@@ -18,6 +20,8 @@ def check_fits(study: Study) -> None:
         ValueError: with the sizes, and what would pass.
     """
     network = sketch(study.model)
+    check_something_travels(network, study.model)
+    lr_factors_of(network, study.training.lr_factors)
     for name, size in (("data.size", study.data.size), ("data.segment", study.data.segment)):
         if size is not None:
             _check(network, study, name, size)

@@ -5,6 +5,7 @@ AttentionUnet fixes batch norm, and a GroupNorm takes one number of groups for a
 builder asks MONAI for its defaults and the layers are exchanged here.
 """
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -88,11 +89,17 @@ def batch_norm_keys(model: nn.Module) -> frozenset[str]:
 
 def norm_keys(model: nn.Module) -> frozenset[str]:
     """Return the state_dict keys of every norm layer."""
-    return _keys_of(model, _NormBase, nn.GroupNorm)
+    return _keys_of(model, _NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 def head_keys(model: nn.Module) -> frozenset[str]:
-    """Return the state_dict keys of the last layer that has weights: what gives the logits."""
+    """Return the state_dict keys of what gives the logits: the last layer that has weights.
+
+    A network whose last one is another says so itself, in `head_prefixes`.
+    """
+    prefixes: tuple[str, ...] | None = getattr(model, "head_prefixes", None)
+    if prefixes is not None:
+        return frozenset(key for key in model.state_dict() if key.startswith(prefixes))
     *_, last = (
         prefix
         for prefix, module in model.named_modules()
@@ -119,6 +126,24 @@ def keys_named(model: nn.Module, pattern: str) -> frozenset[str]:
     """Return the state_dict keys of a part (head, norms) or of a pattern (* for any letters)."""
     named = _PARTS[pattern](model) if pattern in _PARTS else frozenset()
     return named | {key for key in model.state_dict() if fnmatchcase(key, pattern)}
+
+
+def lr_factors_of(model: nn.Module, factors: Mapping[str, float] | None) -> dict[str, float]:
+    """Return the factor on the learning rate of each parameter that is trained, 1 by default.
+
+    Raises:
+        ValueError: a pattern names no such parameter.
+    """
+    found = {name: 1.0 for name, p in model.named_parameters() if p.requires_grad}
+    for pattern, factor in (factors or {}).items():
+        named = keys_named(model, pattern) & found.keys()
+        if not named:
+            raise ValueError(
+                f"training.lr_factors has {pattern!r}, which no parameter that is trained is "
+                "called; give head, norms, or names with * for any letters"
+            )
+        found |= dict.fromkeys(named, factor)
+    return found
 
 
 def local_names(model: nn.Module, config: ModelConfig) -> frozenset[str]:

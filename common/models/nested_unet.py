@@ -32,6 +32,8 @@ class NestedUNet(BasicUNetPlusPlus):  # type: ignore[misc]  # MONAI is not typed
     In training with deep supervision [B, 4, out_channels, *spatial], the deepest first.
     """
 
+    head_prefixes = ("final_conv_0_",)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
         heads: list[Tensor] = super().forward(x)

@@ -5,6 +5,7 @@ is fetched, and its SHA-256 stands in the study: every site starts from the same
 """
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from common.models.config import StartConfig
@@ -86,7 +87,7 @@ def _read(path: Path, sha256: str) -> dict[str, Tensor]:
             "file; fetch the right one, or name this one's in the study"
         )
     try:
-        tensors = _tensors(path)
+        tensors = _tensors(path.suffix, content)
     except Exception as error:
         raise StartError(
             f"{path} cannot be read as weights ({type(error).__name__}: {error}); give a "
@@ -95,10 +96,10 @@ def _read(path: Path, sha256: str) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
 
 
-def _tensors(path: Path) -> dict[str, Any]:
-    if path.suffix == ".safetensors":
-        return dict(load_file(path))
-    loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+def _tensors(suffix: str, content: bytes) -> dict[str, Any]:
+    if suffix == ".safetensors":
+        return dict(load(content))
+    loaded: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     while isinstance(loaded, dict) and (inner := [k for k in _WRAPPERS if k in loaded]):
         loaded = loaded[inner[0]]
     if not isinstance(loaded, dict):

@@ -2,10 +2,10 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import register_parametrization
+from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
 from common.models.config import ModelConfig
-from common.models.layers import keys_named
+from common.models.layers import keys_named, local_names
 
 _LAYERS = (nn.Linear, nn.Conv2d, nn.Conv3d)
 
@@ -49,10 +49,34 @@ def restrict(network: nn.Module, config: ModelConfig) -> nn.Module:
         parameter.requires_grad_(name in wanted)
     if config.lora_rank is not None:
         _add_low_rank(network, config.lora_rank)
+    if not any(p.requires_grad for p in network.parameters()):
+        raise ValueError(
+            f"model.trained={config.trained} leaves nothing to be trained; name the head, norms or "
+            "other parameters"
+        )
     return network
 
 
+def check_something_travels(network: nn.Module, config: ModelConfig) -> None:
+    """Refuse a network of which nothing is learned together.
+
+    Raises:
+        ValueError: every parameter that is trained stays at its site.
+    """
+    free = {name for name, p in network.named_parameters() if p.requires_grad}
+    if free <= local_names(network, config):
+        raise ValueError(
+            f"model.trained={config.trained} and model.local={config.local} leave nothing to be "
+            "learned together; let a part that is trained travel"
+        )
+
+
 def _add_low_rank(network: nn.Module, rank: int) -> None:
+    if any(is_parametrized(module) for module in network.modules()):
+        raise ValueError(
+            f"model.lora_rank={rank} adds to a layer's weight, and here weights are standardised; "
+            "choose model.standardised=null and another model than anfr, or lora_rank=null"
+        )
     added = 0
     for module in list(network.modules()):
         if not isinstance(module, _LAYERS) or "weight" not in dict(module.named_parameters()):

@@ -20,6 +20,8 @@ FOCAL_GAMMA = 2.0
 """Lin et al., ICCV 2017, Sec. 4."""
 FOCAL_TVERSKY_GAMMA = 4 / 3
 """Abraham and Khan, ISBI 2019, Sec. 2.3."""
+SURE = 1e-6
+"""Below it a share counts as this: there the slope of a power under 1 has no bound."""
 FALSE_NEGATIVES = 0.7
 """Salehi et al., MLMI 2017: the weight of what is missed; what is found wrongly has the rest."""
 
@@ -45,7 +47,7 @@ def focal_of(gamma: float, weight_K: Tensor) -> Loss:
         entropy = F.cross_entropy(logits, labels, reduction="none")
         factor = weight_K.to(logits.device)[labels]
         if gamma:
-            factor = factor * (1 - torch.exp(-entropy)).clamp(min=0.0) ** gamma
+            factor = factor * (1 - torch.exp(-entropy)).clamp(min=SURE) ** gamma
         return (factor * entropy).mean()
 
     return loss
@@ -85,8 +87,7 @@ def focal_tversky(config: LossConfig, classes: int) -> Loss:
     del classes
     each = _monai(TverskyLoss(**_FOREGROUND, **_sides(config), reduction="none"))
     power = 1 / (FOCAL_TVERSKY_GAMMA if config.gamma is None else config.gamma)
-    # At 0, a class found whole, the power's slope has no bound.
-    return lambda logits, target: (each(logits, target).clamp(min=1e-6) ** power).mean()
+    return lambda logits, target: (each(logits, target).clamp(min=SURE) ** power).mean()
 
 
 _FOREGROUND = {"to_onehot_y": True, "softmax": True, "include_background": False}

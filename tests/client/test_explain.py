@@ -108,7 +108,18 @@ def test_each_network_has_the_methods_that_fit_it(name: str) -> None:
     assert ("attention_rollout" in found) == (name == "vit")
     assert ("attention_gates" in found) == (name == "attention_unet")
     assert ("grad_cam" in found) == (name not in ("vit", "scattering"))
-    assert (target_layer(network) is None) == (name in ("vit", "scattering"))
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("densenet121", "norm5"), ("attention_unet", "merge"), ("deepmedic", "dense"), ("vit", None)],
+)
+def test_the_maps_are_of_the_last_layer_that_runs_before_the_logits(
+    name: str, part: str | None
+) -> None:
+    network = build_model(tiny(name), 0).eval()
+    layer = target_layer(Asked(network, torch.randn(1, 1, 16, 16), 1))
+    assert (layer is None) if part is None else (layer is not None and part in layer)
 
 
 def test_gates_are_between_nothing_and_all() -> None:

@@ -45,10 +45,16 @@ def test_of_a_mask_the_class_with_the_largest_factor_counts() -> None:
 
 
 def test_a_unit_counts_as_its_image_of_the_largest_factor() -> None:
-    kept = kept_of_units(torch.tensor([1.0, 3.0, 1.0]), [[0, 1], [2]], 3.0)
+    kept = kept_of_units(torch.tensor([1.0, 3.0, 1.0]), [[0, 1], [2]], 0.2, 0.6)
     assert kept is not None
     assert kept.tolist() == pytest.approx([1.0, 1 / 3])
-    assert kept_of_units(None, [[0]], 1.0) is None
+    assert kept_of_units(None, [[0]], 0.2, 0.2) is None
+
+
+def test_where_the_largest_rate_is_1_the_others_keep_theirs() -> None:
+    kept = kept_of_units(torch.tensor([1.0, 10.0]), [[0], [1]], 0.4, 1.0)
+    assert kept is not None
+    assert kept.tolist() == pytest.approx([0.4, 1.0])
 
 
 def test_plain_epochs_draw_the_rare_class_as_often_as_was_asked() -> None:

@@ -63,7 +63,7 @@ def test_a_site_whose_name_is_a_number_takes_its_turn() -> None:
         ({"status": "failed"}, [], "failed"),
         ({"shift": None}, [], "evaluation=shift"),
         ({"sites": {"north": {"patients_train": 5}}}, [], "must be two"),
-        ({}, ["model.local=[head]"], "model.local=\\[\\]"),
+        ({}, ["model.local=[head]"], "no other site could run the rest"),
     ],
 )
 def test_what_cannot_take_turns_is_told_with_the_way_out(

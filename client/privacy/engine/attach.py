@@ -81,6 +81,8 @@ class Engine:
         if any(module is taken for taken in self._taken):
             # A network may hold one module under two names.
             return
+        if not any(p.requires_grad for p in module.parameters()):
+            return
         own = [p for p in module.parameters(recurse=False) if p.requires_grad]
         rule = _rule_of(module)
         if rule is not None and any(p.requires_grad for p in module.parameters()):

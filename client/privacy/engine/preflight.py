@@ -50,7 +50,7 @@ def prove(model: nn.Module, shape: Sequence[int], device: torch.device) -> None:
     Raises:
         WrongGradientError: the gradients differ.
     """
-    model = copy.deepcopy(model).double().eval()
+    model = _without_chance(copy.deepcopy(model).double())
     images_BC, loss_of = _made_up(model, shape, device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     with closing(Engine(model)) as engine:
@@ -82,7 +82,7 @@ def memory_of(model: nn.Module, shape: Sequence[int], device: torch.device) -> M
 def _kept_bytes(
     model: nn.Module, shape: Sequence[int], device: torch.device, count: int, private: bool
 ) -> int:
-    model = copy.deepcopy(model).eval()
+    model = _without_chance(copy.deepcopy(model))
     images_BC, loss_of = _made_up(model, shape, device)
     total, seen = 0, {p.untyped_storage().data_ptr() for p in model.parameters()}
 
@@ -110,6 +110,15 @@ def memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1])
     return int(psutil.virtual_memory().total)
+
+
+def _without_chance(model: nn.Module) -> nn.Module:
+    """Return the network as it trains, less drop-out; where it has deep supervision, with that."""
+    model.eval()
+    for module in model.modules():
+        if getattr(module, "deep_supervision", False):
+            module.training = True
+    return model
 
 
 def _made_up(

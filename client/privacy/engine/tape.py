@@ -78,7 +78,12 @@ class Tape:
         return factor_U.repeat_interleave(counts)
 
     def store(self, parameter: nn.Parameter, gradients: Gradients) -> None:
-        """Keep each unit's gradient; gradients of one parameter add up."""
+        """Keep each unit's gradient; gradients of one parameter add up.
+
+        What is not trained has none: in a unit's norm it would take from what is.
+        """
+        if not parameter.requires_grad:
+            return
         if parameter in self._pulls:
             stacked_U = gradients if isinstance(gradients, Tensor) else torch.stack(gradients)
             sources = self._pulls[parameter](stacked_U.to(parameter.dtype))
@@ -96,6 +101,8 @@ class Tape:
 
     def store_ghost(self, parameter: nn.Parameter, ghost: Ghost) -> None:
         """Keep the norms alone, and the way to the sum."""
+        if not parameter.requires_grad:
+            return
         self._ghosts[parameter] = ghost
 
     @property

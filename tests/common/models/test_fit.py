@@ -31,6 +31,8 @@ def test_a_network_that_takes_the_images_passes(overrides: tuple[str, ...]) -> N
             "more than 1 value per channel",
         ),
         (("model=vit",), "needs .*one answer a voxel.*wardround-sim models"),
+        (("training.lr_factors={heads: 2.0}",), "lr_factors has 'heads'"),
+        (("model.trained=[head]", "model.local=[head]"), "nothing to be learned together"),
         (("model=unet", CLASSES), "one answer an image"),
     ],
 )

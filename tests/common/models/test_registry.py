@@ -15,7 +15,7 @@ import configs
 from client.privacy.engine.attach import Engine, UnknownLayerError
 from client.privacy.engine.preflight import memory_of, prove
 from common.models.classifiers import CNNConfig
-from common.models.layers import batch_norm_keys
+from common.models.layers import batch_norm_keys, head_keys
 from common.models.registry import MODELS, build_model, model_config_type
 from tests.common.models.tiny import size_for, tiny
 
@@ -59,6 +59,26 @@ def test_logits_are_per_voxel_or_per_image(name: str, dims: int) -> None:
     size = size_for(name)
     logits = build_model(tiny(name, dims), seed=0).eval()(images(dims, size=size))
     assert logits.shape == ((3, 2, *[size] * dims) if name in SEGMENTERS else (3, 2))
+
+
+@FAMILIES
+def test_every_tensor_has_one_name(name: str) -> None:
+    # Under a second name what is to stay at a site would leave it.
+    model = build_model(tiny(name), seed=0)
+    named = dict(model.named_parameters()) | dict(model.named_buffers())
+    assert set(model.state_dict()) == set(named)
+    assert len({id(tensor) for tensor in named.values()}) == len(named)
+
+
+# Of unet the last layer adds to the logits that the one before it gives.
+@pytest.mark.parametrize("name", sorted(set(LEARNED) - {"unet"}))
+def test_the_head_is_what_gives_the_logits(name: str) -> None:
+    model = build_model(tiny(name), seed=0).eval()
+    state = model.state_dict()
+    head = head_keys(model)
+    model.load_state_dict({k: torch.zeros_like(t) if k in head else t for k, t in state.items()})
+    with torch.no_grad():
+        assert not model(images(2, size=size_for(name))).any()
 
 
 @FAMILIES

@@ -1,11 +1,16 @@
+from contextlib import closing
+from dataclasses import replace
+
 import pytest
 import torch
 
+from client.privacy.engine.attach import Engine
 from client.privacy.engine.preflight import prove
+from common.models.layers import head_keys, norm_keys
 from common.models.registry import build_model, model_config_type
-from common.models.trained import LowRank, frozen_names
+from common.models.trained import LowRank, check_something_travels, frozen_names
 from tests.client.privacy.engine.naive import assert_each_units_gradient
-from tests.common.models.tiny import tiny
+from tests.common.models.tiny import size_for, tiny
 
 CPU = torch.device("cpu")
 
@@ -86,3 +91,52 @@ def test_a_transformer_learns_by_low_rank_too() -> None:
         n for n, _ in network.named_parameters() if n.endswith("qkv.parametrizations.weight.0.up")
     ]
     prove(network, (1, 16, 16), CPU)
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet18", "vit", "anfr"])
+def test_what_is_not_trained_is_in_no_patients_norm(name: str) -> None:
+    # A trained bias beside a frozen scale, of convolutions, norms and linear layers.
+    network = build_model(replace(tiny(name), trained=["*bias"]), seed=0)
+    images = torch.randn(3, 1, size_for(name), size_for(name))
+    with closing(Engine(network)) as engine:
+        with engine.recording([1, 1, 1]) as tape:
+            network(images).square().sum().backward()
+        found = tape.clipped_sums(1e-3)
+    assert found
+    assert all(parameter.requires_grad for parameter in found)
+
+
+@pytest.mark.parametrize("settings", [{"standardised": True}, {}])
+def test_a_frozen_layer_of_made_weights_trains_its_head_with_privacy(
+    settings: dict[str, object],
+) -> None:
+    name = "cnn" if settings else "anfr"
+    prove(build_model(replace(tiny(name), trained=["head"], **settings), 0), (1, 16, 16), CPU)
+
+
+def test_where_nothing_is_trained_or_nothing_travels_it_is_told() -> None:
+    with pytest.raises(ValueError, match=r"trained=\[\] leaves nothing"):
+        built(trained=[])
+    network = built(trained=["head"], local=["head"])
+    config = model_config_type("cnn")(name="cnn", trained=["head"], local=["head"])
+    with pytest.raises(ValueError, match="nothing to be learned together"):
+        check_something_travels(network, config)
+
+
+def test_low_rank_and_standardised_weights_do_not_go_together() -> None:
+    with pytest.raises(ValueError, match="weights are standardised"):
+        built(lora_rank=2, standardised=True)
+    with pytest.raises(ValueError, match="another model than anfr"):
+        build_model(replace(tiny("anfr"), lora_rank=1), 0)
+
+
+@pytest.mark.parametrize("name", ["dynunet", "residual_unet"])
+def test_a_frozen_network_of_shared_blocks_sends_its_head_alone(name: str) -> None:
+    network = build_model(replace(tiny(name), trained=["head"]), 0)
+    free = set(network.state_dict()) - frozen_names(network)
+    assert free == set(head_keys(network))
+
+
+def test_the_norms_of_a_transformer_are_norms() -> None:
+    network = build_model(tiny("vit"), 0)
+    assert {n for n in norm_keys(network) if "norm1" in n}

@@ -60,6 +60,15 @@ def test_focal_without_gamma_is_cross_entropy_and_with_it_forgives_the_easy() ->
     assert loss_of(OF_IMAGES, LossConfig(name="focal"), 3)(logits, target) < plain
 
 
+@pytest.mark.parametrize("gamma", [0.3, 0.5, 1.0, 2.0])
+def test_focal_has_a_slope_also_where_the_answer_is_sure(gamma: float) -> None:
+    logits = torch.tensor([[20.0, -20.0], [-90.0, 90.0]], requires_grad=True)
+    config = LossConfig(name="focal", gamma=gamma)
+    loss_of(OF_IMAGES, config, 2)(logits, torch.tensor([0, 1])).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
 def test_focal_is_the_papers_equation() -> None:
     logits, target = a_batch(2, voxels=False)
     p = logits.softmax(1)[torch.arange(4), target]
