@@ -119,25 +119,13 @@ def test_a_bundle_with_code_is_refused_and_its_code_not_run(
     assert "which is not installed here" in ward.sites["north"].status().last_error
 
 
-def test_a_study_waits_for_its_approval_and_runs_when_it_has_it(
-    ward: Federation, expected: Expect
-) -> None:
-    overrides, site = [*TINY, "name=asked"], ward.sites["north"]
-    site.set_policy("studies", approved=[])
-    study = ward.run(overrides)
-    study.wait_for("waiting")
-    (proposed,) = json.loads(_site_verb(site, "studies", "--json"))
-    assert (proposed["digest"], proposed["status"]) == (study.digest, "proposed")
-    assert study.run.status()[0] == "running"
-    assert not site.charges(study.digest)
-    _site_verb(site, "approve", study.digest[:16])
-    _assert_undisturbed(ward, study, expected(overrides))
-
-
 def test_models_of_single_sites_travel_by_turns_that_every_site_agrees_to(
     ward: Federation,
 ) -> None:
-    study = ward.run([*TINY, "name=turned", "evaluation=shift"])
+    for site in ward.sites.values():
+        site.set_policy("studies", approved=None)
+    alone = ["evaluation.personal_rounds=0", "evaluation.profile=false", "rounds=1"]
+    study = ward.run([*TINY, "name=turned", "evaluation=shift", *alone])
     assert study.wait() == "completed", study.reason
     command = [sys.executable, "-m", "server.cli", "turns", study.run.folder.name]
     command += ["--kind", "own-models", "--home", str(ward.home.path), "--json"]
@@ -151,6 +139,21 @@ def test_models_of_single_sites_travel_by_turns_that_every_site_agrees_to(
             ward.sites, "ok"
         )
     assert "local/north" in (study.run.folder / "report.html").read_text()
+
+
+def test_a_study_waits_for_its_approval_and_runs_when_it_has_it(
+    ward: Federation, expected: Expect
+) -> None:
+    overrides, site = [*TINY, "name=asked"], ward.sites["north"]
+    site.set_policy("studies", approved=[])
+    study = ward.run(overrides)
+    study.wait_for("waiting")
+    (proposed,) = json.loads(_site_verb(site, "studies", "--json"))
+    assert (proposed["digest"], proposed["status"]) == (study.digest, "proposed")
+    assert study.run.status()[0] == "running"
+    assert not site.charges(study.digest)
+    _site_verb(site, "approve", study.digest[:16])
+    _assert_undisturbed(ward, study, expected(overrides))
 
 
 def test_a_rejected_study_ends_without_the_site_and_says_so(ward: Federation) -> None:
