@@ -21,8 +21,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
-from common.models.layers import head_keys
-
 Explainer = Callable[["Asked"], Tensor]
 """One image and class -> a map [*S] of the image's size; larger speaks more for the class."""
 STEPS, SAMPLES, SUPERPIXELS = 64, 200, 60
@@ -138,20 +136,22 @@ def alike(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | No
 
 
 def target_layer(asked: Asked) -> str | None:
-    """Return the last convolution or norm that runs on an image, but for what gives the logits.
+    """Return the last convolution or norm with more channels than classes that runs on an image.
 
-    None in a network of attention, or where no layer is left.
+    With fewer there is nothing to weigh, as in a U-Net's last layers; where no layer has more, the
+    last. None in a network of attention, or one without such layers.
     """
     if _is_of_attention(asked.network):
         return None
-    ran: list[str] = []
-    heads = head_keys(asked.network)
+    ran: dict[str, int] = {}
     axes = asked.image_1CS.ndim
 
     def noted(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def note(_: nn.Module, __: object, output: Tensor) -> None:
             if output.ndim == axes and output[0, 0].numel() > 1:
-                ran.append(name)
+                # At its end, in the order of the last runs.
+                ran.pop(name, None)
+                ran[name] = output.shape[1]
 
         return note
 
@@ -162,12 +162,12 @@ def target_layer(asked: Asked) -> str | None:
     ]
     try:
         with torch.no_grad():
-            asked.network(asked.image_1CS)
+            classes = asked.network(asked.image_1CS).shape[1]
     finally:
         for hook in hooks:
             hook.remove()
-    before = [name for name in ran if not any(key.startswith(f"{name}.") for key in heads)]
-    return next(reversed(before or ran), None)
+    wide = [name for name, channels in ran.items() if channels > classes]
+    return next(reversed(wide or list(ran)), None)
 
 
 def _is_of_attention(network: nn.Module) -> bool:

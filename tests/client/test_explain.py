@@ -112,9 +112,9 @@ def test_each_network_has_the_methods_that_fit_it(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "part"),
-    [("densenet121", "norm5"), ("attention_unet", "merge"), ("deepmedic", "dense"), ("vit", None)],
+    [("densenet121", "norm5"), ("unet", "model.1"), ("deepmedic", "dense"), ("vit", None)],
 )
-def test_the_maps_are_of_the_last_layer_that_runs_before_the_logits(
+def test_the_maps_are_of_the_last_layer_that_runs_with_more_channels_than_classes(
     name: str, part: str | None
 ) -> None:
     network = build_model(tiny(name), 0).eval()
