@@ -2,14 +2,16 @@ import stat
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor, nn
 
-from client.explanations import explain
+from client.explanations import _answer, explain
 from client.page import FOLDER
 from client.trainer import trainer_at
 from common.config import study_digest
 from common.schema import SettingsError
-from tests.builders import PICTURES, initial_weights, pictures_site, request_for, study_from
+from tests.builders import PICTURES, SLICES, initial_weights, pictures_site, request_for, study_from
 
 DIGEST = study_digest(study_from(*PICTURES))
 
@@ -48,3 +50,16 @@ def test_another_study_or_method_is_told_with_those_that_there_are(site: Path) -
         explain(settings, DIGEST, patient_of(site), ["attention_rollout"])
     with pytest.raises(SettingsError, match=r"xray is not known"):
         explain(settings, DIGEST, patient_of(site), ["xray"])
+
+
+class Blind(nn.Module):
+    """Finds nothing, and thinks the second of its classes the likelier."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([images * 0 + 9, images * 0, images * 0 + 1], 1)
+
+
+def test_of_a_mask_that_is_empty_it_is_said_that_nothing_was_found() -> None:
+    classes = ("task.classes=[head,tail]", "task.label_values=[1,2]", "task.out_channels=3")
+    study = study_from(*SLICES, *classes)
+    assert _answer(Blind(), torch.zeros(1, 1, 16, 16), study) == (2, False)

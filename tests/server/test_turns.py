@@ -88,3 +88,8 @@ def test_left_out_sites_become_a_table_with_the_gap() -> None:
     told = with_turns(Kind.LEFT_OUT, WHOLE, {"south": turn})["shift"]["left_out"]
     assert told["gaps"] == {"south": pytest.approx(0.4)}
     assert told["rows"][0]["others"] == pytest.approx(0.7)
+
+
+def test_a_site_is_not_left_out_of_a_model_of_which_it_would_have_an_untrained_part() -> None:
+    with pytest.raises(ValueError, match="only an untrained one"):
+        turns_of(Kind.LEFT_OUT, [*SMOKE, "method=local_norms"], WHOLE)

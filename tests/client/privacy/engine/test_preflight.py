@@ -1,5 +1,7 @@
 """What is told before a private training is true."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -62,3 +64,11 @@ def test_the_pass_is_as_large_as_the_memory_allows_and_the_study_asks() -> None:
     assert memory.images(32, memory_bytes=10**6) == 32
     assert memory.images(32, memory_bytes=1000) == 5
     assert memory.images(32, memory_bytes=100) == 0
+
+
+def test_what_is_proved_and_counted_has_the_depths_that_training_has() -> None:
+    shape = (1, 16, 16)
+    deep = build_model(tiny("dynunet"), 0)
+    flat = build_model(replace(tiny("dynunet"), supervised_levels=0), 0)
+    prove(deep, shape, CPU)
+    assert memory_of(deep, shape, CPU).private_bytes > memory_of(flat, shape, CPU).private_bytes
