@@ -26,11 +26,6 @@ class TransformerConfig(ModelConfig):
     heads: int = 3
     """Attention heads; they divide `hidden`."""
 
-    @property
-    def patch_size(self) -> int:
-        """Side of the square or cube of voxels that becomes a token."""
-        raise NotImplementedError
-
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(**{f"model.{n}": getattr(self, n) for n in ("hidden", "mlp", "heads")})
@@ -39,11 +34,14 @@ class TransformerConfig(ModelConfig):
                 f"model.heads={self.heads} does not divide model.hidden={self.hidden}; give heads "
                 "that do"
             )
+
+    def check_patches(self, side: int) -> None:
+        """Raise ValueError unless images are cut into whole patches of so many voxels a side."""
         sizes = list(self.image_size)
-        if len(sizes) != self.spatial_dims or any(n < 1 or n % self.patch_size for n in sizes):
+        if len(sizes) != self.spatial_dims or any(n < 1 or n % side for n in sizes):
             raise ValueError(
-                f"model.image_size={sizes} is not cut into whole patches of {self.patch_size} "
-                f"along {self.spatial_dims} axes; give data.size in multiples of {self.patch_size}"
+                f"model.image_size={sizes} is not cut into whole patches of {side} along "
+                f"{self.spatial_dims} axes; give data.size in multiples of {side}"
             )
 
 
@@ -56,14 +54,10 @@ class ViTConfig(TransformerConfig):
     layers: int = 12
     """Transformer blocks."""
 
-    @property
-    def patch_size(self) -> int:
-        """Side of a patch in voxels."""
-        return self.patch
-
     def __post_init__(self) -> None:
-        positive(**{"model.patch": self.patch, "model.layers": self.layers})
         super().__post_init__()
+        positive(**{"model.patch": self.patch, "model.layers": self.layers})
+        self.check_patches(self.patch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +67,10 @@ class UNETRConfig(TransformerConfig):
     features: int = 16
     """Channels of the decoder's finest level."""
 
-    @property
-    def patch_size(self) -> int:
-        """Side of a patch in voxels."""
-        return UNETR_PATCH
-
     def __post_init__(self) -> None:
-        positive(**{"model.features": self.features})
         super().__post_init__()
+        positive(**{"model.features": self.features})
+        self.check_patches(UNETR_PATCH)
 
 
 class _Logits(nn.Module):

@@ -20,7 +20,7 @@ from torch import nn
 
 from client.privacy.engine import convolution as engine
 from client.privacy.engine.tape import Tape
-from simulation.benchmark.table import Row, begin_with_environment, run_benchmark
+from simulation.benchmark.table import Row, begin_with_environment, by_turns, run_benchmark
 
 TURNS = 5
 MOST_GHOST_PLACES = 1024
@@ -90,13 +90,7 @@ def row_of(layer: Layer) -> Row:
         for way in engine.WAYS:
             if way != "ghost" or outputs[0, 0].numel() <= MOST_GHOST_PLACES:
                 ways[way] = _clipping(way, weight, outputs, images, geometry)
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        for turn in range(TURNS + 1):
-            for way, run in ways.items():
-                began = time.process_time()
-                run()
-                if turn:  # the first warms up
-                    seconds[way].append(time.process_time() - began)
+        seconds = by_turns(ways, TURNS, time.process_time)
     tape = Tape([1] * layer.batch)
     tape.use(weight)
     return {

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from client.privacy.engine.attach import Engine
 from common.models.catalogue import CARDS, usual_config
 from common.models.registry import build_model
-from simulation.benchmark.table import Row, begin_with_environment, run_benchmark
+from simulation.benchmark.table import Row, begin_with_environment, by_turns, run_benchmark
 
 TURNS, BATCH, SIDE, LARGE = 5, 8, 64, 128
 IMAGES = 1000
@@ -48,13 +48,7 @@ def _row(name: str, side: int, title: str) -> Row:
         "private": lambda: _private_step(network, images),
         "predict": lambda: _predict(network, images),
     }
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for turn in range(TURNS + 1):
-        for way, run in ways.items():
-            began = time.perf_counter()
-            run()
-            if turn:  # the first warms up
-                seconds[way].append(time.perf_counter() - began)
+    seconds = by_turns(ways, TURNS, time.perf_counter)
     ratios = [b / a for a, b in zip(seconds["plain"], seconds["private"], strict=True)]
     return {
         "name": title,

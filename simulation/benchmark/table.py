@@ -58,6 +58,23 @@ def run_benchmark(
     console.print(", ".join(f"{key} {value}" for key, value in machine().items()), highlight=False)
 
 
+def by_turns(
+    ways: Mapping[str, Callable[[], object]], turns: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Return the seconds of each way in each turn; every way has its place in every turn.
+
+    A turn more is run first, to warm up.
+    """
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for turn in range(turns + 1):
+        for way, run in ways.items():
+            began = clock()
+            run()
+            if turn:
+                seconds[way].append(clock() - began)
+    return seconds
+
+
 def table_of(title: str, rows: Sequence[Row]) -> Table:
     """Return the rows as a table; numbers stand to the right."""
     table = Table(title=title)

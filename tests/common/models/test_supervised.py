@@ -47,8 +47,13 @@ def test_in_training_too_each_patient_has_a_gradient_of_its_own(name: str, depth
 
 def test_a_network_that_has_trained_can_be_copied() -> None:
     network = built("dynunet").train()
-    network(torch.randn(2, 1, 16, 16)).sum().backward()
-    copy.deepcopy(network)
+    images = torch.randn(2, 1, 16, 16)
+    network(images).sum().backward()
+    copied = copy.deepcopy(network)
+    torch.testing.assert_close(copied.eval()(images), network.eval()(images))
+    with torch.no_grad():
+        next(copied.parameters()).add_(1)
+    assert not torch.equal(copied(images), network(images))
 
 
 def test_depths_count_half_as_much_each() -> None:
