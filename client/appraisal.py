@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from common.profile import profiled_between, sizes_of
 from common.seeding import secret_generator, seed
 from common.state import Arrays, arrays_of, digest_of, state_of
 from common.tasks.reliability import reliability
+from common.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ class Appraisal:
         multiplier = self._paid(release)
         probabilities = self._probabilities()
         if not multiplier:
-            return exact_scores(probabilities, held_out, work.task, self._bootstrap_seed())
+            return exact_scores(probabilities, held_out, self._task(), self._bootstrap_seed())
         noise = secret_generator(self.place.key, release, "metrics")
         return noised_scores(probabilities, held_out, work.task, multiplier, noise)
 
@@ -92,10 +93,19 @@ class Appraisal:
             self.account.pay_metrics(release, multiplier)
         return multiplier
 
-    def _probabilities(self) -> Tensor:
-        """Return what work.model says of the held-out patients, [N, K, ...]."""
+    def _probabilities(self, samples: Samples | None = None) -> Tensor:
+        """Return what work.model says of samples, or of the held-out patients, [N, K, ...]."""
         work, on_batch = self.work, partial(self.on_progress, 0, 0)
-        return predict(work.model, work.cohort.held_out, work.task, self.place.device, on_batch)
+        samples = work.cohort.held_out if samples is None else samples
+        return predict(work.model, samples, work.task, self.place.device, on_batch)
+
+    def _task(self) -> Task:
+        """Return the task as the site answers by work.model: who chooses has chosen."""
+        task, choosing = self.work.task, self.work.cohort.choosing
+        if task.answers_by is None or not choosing.num_patients:
+            return task
+        rows = patient_rows(self._probabilities(choosing), choosing, task)
+        return task.answers_by(task, task.patient_sums(list(rows.values())))
 
     def _write_page(self) -> None:
         """Write the site's own page; a page that cannot be drawn costs nobody the figures."""
@@ -107,7 +117,8 @@ class Appraisal:
             # Loads matplotlib, which no round needs.
             from client.page import write_page
 
-            path = write_page(self.folder, self.place.site, work, probabilities)
+            decided = replace(work, task=self._task())
+            path = write_page(self.folder, self.place.site, decided, probabilities)
             self.log.info("the worst held-out patients of the final model: %s", path)
         except Exception:
             self.log.exception("the site's own page was not written")
@@ -141,8 +152,9 @@ class Appraisal:
         multiplier = self._paid(release)
         probabilities = self._probabilities()
         if not multiplier:
-            rows = patient_rows(probabilities, held_out, work.task)
-            return exact_subgroups(rows, members, work.task, self._bootstrap_seed(), least)
+            task = self._task()
+            rows = patient_rows(probabilities, held_out, task)
+            return exact_subgroups(rows, members, task, self._bootstrap_seed(), least)
         rows = patient_rows(told_apart(probabilities), held_out, work.task)
         noise = secret_generator(self.place.key, release, "subgroups")
         return noised_subgroups(rows, members, work.task, multiplier, noise, least)

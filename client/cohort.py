@@ -5,7 +5,7 @@ Shape suffixes: N samples, C channels.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,6 +79,8 @@ class Cohort:
 
     train: Samples
     held_out: Samples
+    choosing: Samples
+    """Who neither trains nor is tested, and chooses how the site answers (task.threshold_share)."""
     bad_files: tuple[BadFileError, ...]
     """Files left out; always empty with data.on_bad_file=stop."""
     fingerprint: str
@@ -89,7 +91,8 @@ class Cohort:
 def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: int) -> Cohort:
     """Return the cohort of a manifest's rows. Neither it nor the split depends on their order.
 
-    Where rows state a split it holds; else the split is drawn from the seed (draw_held_out).
+    Where rows state a split it holds; else the split is drawn from the seed (draw_held_out). Who
+    chooses is drawn in the same way from those who would train.
 
     Raises:
         BadCohortError: a file is bad and data.on_bad_file is stop (all of them are listed), or no
@@ -125,9 +128,17 @@ def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: i
         if sides
         else draw_held_out(patients, data.held_out, seed)
     )
+    choosing = draw_held_out(
+        patients - held_out, task.choosing_share, seed_of(seed, "who chooses the threshold")
+    )
+
+    def of(chosen: Set[str]) -> Samples:
+        return _samples([case for case in cases if case[0].patient in chosen], data, task)
+
     return Cohort(
-        train=_samples([case for case in cases if case[0].patient not in held_out], data, task),
-        held_out=_samples([case for case in cases if case[0].patient in held_out], data, task),
+        train=of(patients - held_out - choosing),
+        held_out=of(held_out),
+        choosing=of(choosing),
         bad_files=tuple(bad_files),
         fingerprint=_fingerprint(file for row, _ in cases for file in _files(row, task)),
     )

@@ -256,6 +256,11 @@ def check_study(policy: Policy, study: Study, patients_train: int) -> None:
         _refuse(f"the site has fewer training patients than the {least} that its policy asks for")
     if patients_train and not policy.may_leave.weights:
         _refuse("no update leaves this site; agree with it on testing alone")
+    if study.task.choosing_share and policy.may_leave.metrics_noise_multiplier:
+        _refuse(
+            "the noise on this site's metrics covers the patients that they are of, not those who "
+            f"choose a threshold; set task.threshold_share=null, not {study.task.choosing_share:g}"
+        )
     if policy.privacy.required and not study.privacy.private:
         _refuse("privacy.mechanism=none is not allowed here; choose privacy.mechanism=dp_sgd")
 

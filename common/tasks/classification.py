@@ -5,16 +5,18 @@ Legend of shapes: B images, K classes, S ranked classes (one of two, or all of m
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.checks import one_of
+from common.checks import in_range, one_of
 from common.tasks.config import TaskConfig
 from common.tasks.losses import OF_IMAGES, loss_of
 from common.tasks.task import Bounded, Metric, Sums, Task, check_finite
+from common.tasks.threshold import best_bin, decided, decisions
 
 SCORE_BINS = 2048
 """Bins of a score's histogram, 0.012 wide: scores closer than that count as equal."""
@@ -35,7 +37,17 @@ class ClassificationConfig(TaskConfig):
     """Names of the classes, as they stand in the label column; of two, the second is the finding
     that sensitivity and specificity speak of."""
     headline: str = "auroc"
-    """auroc, balanced_accuracy, ece, or with two classes sensitivity_at_95_specificity."""
+    """auroc, balanced_accuracy, ece, or with two classes sensitivity_at_95_specificity; with
+    threshold_share also sensitivity and specificity."""
+    threshold_share: float | None = None
+    """With two classes: share of a site's training patients, above 0 and below 1, who do not train
+    but choose the score from which the site answers with the second class (the best Youden index).
+    null: the class that is more probable is the answer."""
+
+    @property
+    def choosing_share(self) -> float:
+        """Share of a site's training patients who choose the threshold."""
+        return self.threshold_share or 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,12 +60,32 @@ class ClassificationConfig(TaskConfig):
                 f"task.out_channels={self.out_channels} does not fit {len(self.classes)} classes; "
                 f"give {len(self.classes)}"
             )
-        one_of(classification_metrics(len(self.classes)), **{"task.headline": self.headline})
+        self._check_threshold()
+        known = classification_metrics(len(self.classes), self.threshold_share is not None)
+        one_of(known, **{"task.headline": self.headline})
         self.check_loss(OF_IMAGES)
 
+    def _check_threshold(self) -> None:
+        if self.threshold_share is None:
+            return
+        in_range(0.0, 1.0, **{"task.threshold_share": self.threshold_share})
+        if self.threshold_share in (0.0, 1.0):
+            raise ValueError(
+                f"task.threshold_share={self.threshold_share:g} leaves nobody to "
+                f"{'train on' if self.threshold_share else 'choose'}; give a share between, as 0.2"
+            )
+        if len(self.classes) != 2:
+            raise ValueError(
+                f"task.threshold_share={self.threshold_share:g} chooses one threshold between two "
+                f"classes, and there are {len(self.classes)}; set it to null"
+            )
 
-def classification_metrics(classes: int) -> dict[str, Metric]:
-    """Return the metrics of a classification into so many classes, by name."""
+
+def classification_metrics(classes: int, threshold: bool = False) -> dict[str, Metric]:
+    """Return the metrics of a classification into so many classes, by name.
+
+    threshold: whether patients choose one, so that what it finds and spares is worth telling.
+    """
     metrics = {
         "auroc": Metric(
             True, "", "chance that a positive image is ranked above a negative one (ROC area)."
@@ -66,7 +98,7 @@ def classification_metrics(classes: int) -> dict[str, Metric]:
     }
     if classes > 2:
         del metrics["sensitivity_at_95_specificity"]
-    return metrics
+    return {**metrics, **decisions()} if threshold else metrics
 
 
 def build_classification(config: ClassificationConfig) -> Task:
@@ -79,23 +111,37 @@ def build_classification(config: ClassificationConfig) -> Task:
     a histogram shows single patients, so they stay at the site.
     """
     criterion = loss_of(OF_IMAGES, config.loss, config.out_channels)
+    chosen = config.threshold_share is not None
     return Task(
         config=config,
-        metrics=classification_metrics(len(config.classes)),
+        metrics=classification_metrics(len(config.classes), chosen),
         loss=lambda logits, target: criterion(logits.float(), target),
         activate=lambda logits: logits.float().softmax(dim=1),
         measure=measure,
         patient_sums=patient_sums,
-        score=score,
+        score=decided_score if chosen else score,
         bounded=Bounded(bounded_row, sensitivity_of(len(config.classes)), restored),
+        answers_by=by_threshold if chosen else None,
     )
 
 
-def measure(probabilities: Tensor, target: Tensor, spacing_mm: Sequence[float]) -> Sums:
+def by_threshold(task: Task, sums: Sums) -> Task:
+    """Return the task with the threshold that is best for the patients of the sums.
+
+    Where these have one class only, it is the usual one.
+    """
+    bin_chosen = best_bin(*sums["scores"][0])
+    return task if bin_chosen is None else replace(task, measure=partial(measure, least=bin_chosen))
+
+
+def measure(
+    probabilities: Tensor, target: Tensor, spacing_mm: Sequence[float], least: int | None = None
+) -> Sums:
     """Return the sums of one image.
 
     probabilities: [K]. target: one class index. spacing_mm is part of every task's form; a label
-    has no size.
+    has no size. least: of two classes, the bin of the score from which the second is the answer;
+    None: the more probable one is.
 
     Raises:
         ValueError: a probability is not finite, or the shapes do not fit.
@@ -111,8 +157,9 @@ def measure(probabilities: Tensor, target: Tensor, spacing_mm: Sequence[float]) 
     scores = np.zeros((len(_ranked(classes)), 2, SCORE_BINS))
     for row, ranked in enumerate(_ranked(classes)):
         scores[row, int(truth == ranked), score_bin(p, ranked)] = 1
+    called = answer if least is None else int(score_bin(p, 1) >= least)
     confusion = np.zeros((classes, classes))
-    confusion[truth, answer] = 1
+    confusion[truth, called] = 1
     calibration = np.zeros((3, CALIBRATION_BINS))
     calibration[:, confidence_bin(p[answer])] = 1, truth == answer, p[answer]
     return {"scores": scores, "confusion": confusion, "calibration": calibration}
@@ -165,6 +212,11 @@ def score(sums: Sums) -> dict[str, float]:
         negatives, positives = sums["scores"][0]
         values["sensitivity_at_95_specificity"] = sensitivity(negatives, positives)
     return values
+
+
+def decided_score(sums: Sums) -> dict[str, float]:
+    """Return the metrics, with those of what a threshold decides."""
+    return {**score(sums), **decided(sums["confusion"])}
 
 
 def bounded_row(sums: Sums) -> Sums:

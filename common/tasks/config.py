@@ -66,6 +66,11 @@ class TaskConfig:
         """Whether there is an answer a voxel; else there is one an image."""
         return False
 
+    @property
+    def choosing_share(self) -> float:
+        """Share of a site's training patients who do not train, and choose how it answers."""
+        return 0.0
+
     def check_loss(self, known: Collection[str]) -> None:
         """Raise ValueError unless the loss is one of these and its weights are of the classes."""
         if self.loss is None:

@@ -69,6 +69,9 @@ class Task:
     Sums that noise has covered give the metrics that stand on them alone."""
     bounded: Bounded
     """What of a patient's sums noise can cover."""
+    answers_by: Callable[["Task", Sums], "Task"] | None = None
+    """The task, and the sums of patients who choose -> the task as it answers from then on. None
+    where nobody chooses."""
 
 
 def check_finite(probabilities: Tensor) -> None:

@@ -3,12 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from client.privacy.policy import LeavePolicy, Policy, open_policy
 from client.trainer import Trainer, trainer_at
+from client.work import cohort_of
 from common.accounting import epsilon_of, gaussian_release, unprotected_release
-from common.contract import EvaluateReply, Profile, RefusalError, Request, TrainReply
+from common.contract import Description, EvaluateReply, Profile, RefusalError, Request, TrainReply
 from common.profile import noise_std, sizes_of
 from tests.builders import (
     PICTURES,
@@ -231,3 +233,52 @@ def test_all_profiles_to_come_are_in_what_is_checked_before_the_first_round(tmp_
     trainer.describe(request_for(*once))
     with pytest.raises(RefusalError, match="epsilon"):
         trainer.describe(request_for(*once, "evaluation.profile_every=2"))
+
+
+CHOOSING = (*PICTURES, "task.threshold_share=0.25")
+
+
+def test_who_chooses_the_threshold_neither_trains_nor_is_tested(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=8, test=6))
+    about = trainer.describe(request_for(*CHOOSING)).body
+    assert isinstance(about, Description)
+    assert (about.patients_train, about.patients_held_out) == (6, 6)
+    cohort = cohort_of(trainer.site.manifest_path, CHOOSING)
+    sides = [set(s.patients) for s in (cohort.train, cohort.choosing, cohort.held_out)]
+    assert [len(side) for side in sides] == [6, 2, 6]
+    assert len(set.union(*sides)) == 14
+
+
+def test_a_sites_answers_are_by_the_threshold_that_its_patients_choose(tmp_path: Path) -> None:
+    plain, chosen = (trainer_at(pictures_site(tmp_path / name, train=40, test=20)) for name in "ab")
+    learning = (*PICTURES, "training.lr=0.02", "training.local_epochs=12")
+    learned = plain.train(request_for(*learning), initial_weights(*learning)).weights
+    assert learned is not None
+    weights = dict(learned)
+    # All look healthy to this model, some more than others.
+    bias = next(name for name in weights if weights[name].shape == (2,))
+    weights[bias] = np.array([8.0, 0.0], dtype=np.float32)
+    usual, own = (
+        trainer.evaluate(request_for(*study, evaluate=True), weights).body
+        for trainer, study in ((plain, PICTURES), (chosen, CHOOSING))
+    )
+    assert isinstance(usual, EvaluateReply)
+    assert isinstance(own, EvaluateReply)
+    assert usual.estimates["balanced_accuracy"].value == 0.5
+    assert own.estimates["auroc"] == usual.estimates["auroc"]
+    assert usual.estimates["auroc"].value is not None
+    assert usual.estimates["auroc"].value > 0.8
+    found, spared = (own.estimates[n].value for n in ("sensitivity", "specificity"))
+    assert found is not None
+    assert spared is not None
+    assert own.estimates["balanced_accuracy"].value == pytest.approx((found + spared) / 2)
+    assert found + spared > 1.4
+
+
+def test_noise_that_does_not_cover_who_chooses_is_no_noise(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=8, test=6))
+    trainer._policy = replace(
+        open_policy(), may_leave=LeavePolicy(metrics={"*": 3}, metrics_noise_multiplier=1.0)
+    )
+    with pytest.raises(RefusalError, match=r"task\.threshold_share=null, not 0\.25"):
+        trainer.describe(request_for(*CHOOSING))
