@@ -51,4 +51,5 @@ def explain(
     console = Console()
     console = console if console.is_terminal else Console(width=LOG_WIDTH)
     console.print(table)
-    console.print(f"picture  {found.picture}", highlight=False, soft_wrap=True)
+    for name, path in (("picture", found.picture), ("page", found.page)):
+        console.print(f"{name:<7}  {path}", highlight=False, soft_wrap=True)

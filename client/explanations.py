@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from client.cohort import Samples
 from client.examples import most_foreground
 from client.explain import METHODS, Asked, Explained, explained, explainers_of
-from client.page import FOLDER, MODEL_SUFFIX
+from client.page import FOLDER, MODEL_SUFFIX, add_explanation
 from client.site import Site
 from client.work import cohort_of
 from common.config import load_study
@@ -41,6 +41,8 @@ class Case:
     found: list[Explained]
     picture: Path
     """Every map over the image, one picture."""
+    page: Path
+    """The site's own page of the study, which has the picture too."""
 
 
 def explain(site: Site, study_hash: str, patient: str, methods: Sequence[str]) -> Case:
@@ -72,7 +74,8 @@ def explain(site: Site, study_hash: str, patient: str, methods: Sequence[str]) -
     flip = len(held_out.spacing_mm[place]) == 3
     stem = f"{model.stem}-{re.sub('[^A-Za-z0-9_-]', '_', patient)}"
     path = _drawn(site, stem, patient, name, found, image_1CS[0].mean(0), lesion_S, flip)
-    return Case(patient, name, found, path)
+    page = add_explanation(model, patient, name, path.read_bytes())
+    return Case(patient, name, found, path, page)
 
 
 def _forget(network: nn.Module) -> None:

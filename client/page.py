@@ -4,7 +4,10 @@ One HTML file without scripts that loads nothing from anywhere; it holds images,
 may read it, and it stays in the site's state folder.
 """
 
+import base64
+import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,7 @@ from common.tasks.task import Metric, Sums, Task
 from common.tensor_files import write_tensors
 
 FOLDER, TEMPLATE, MODEL_SUFFIX = "pages", "page.html.jinja", ".safetensors"
+EXPLAINED, MARK = "explained.html.jinja", "<!-- explained patients -->"
 SHOWN = 12
 """Worst patients that are drawn."""
 
@@ -59,6 +63,7 @@ def write_page(state: Path, site: str, work: Work, probabilities: Tensor) -> Pat
             headline=study.task.headline,
             lines=lines,
             pictures=draw(examples),
+            mark=MARK,
         )
     )
     private_folder(state / FOLDER)
@@ -67,6 +72,29 @@ def write_page(state: Path, site: str, work: Work, probabilities: Tensor) -> Pat
     # For questions that come later (client/explanations.py).
     about = {"overrides": list(work.overrides)}
     write_tensors(path.with_suffix(MODEL_SUFFIX), state_of(work.model), about)
+    return path
+
+
+def add_explanation(model: Path, patient: str, of_class: str, picture: bytes) -> Path:
+    """Lay a picture of a patient's maps into the page beside the model; return the page.
+
+    An older one of the same patient makes room. picture: PNG.
+    """
+    path = model.with_suffix(".html")
+    name = hashlib.sha256(patient.encode()).hexdigest()[:16]
+    figure = (
+        _environment()
+        .get_template(EXPLAINED)
+        .render(
+            id=name,
+            patient=patient,
+            of_class=of_class,
+            picture=base64.b64encode(picture).decode(),
+        )
+    )
+    own = rf'<figure class="explained" id="{name}">.*?<!-- end of {name} -->\n?'
+    page = re.sub(own, "", path.read_text(), flags=re.DOTALL)
+    replace_file(path, page.replace(MARK, f"{MARK}\n{figure}\n").encode())
     return path
 
 

@@ -1,3 +1,5 @@
+import base64
+import re
 import stat
 from pathlib import Path
 
@@ -40,6 +42,19 @@ def test_a_patients_maps_are_drawn_into_a_file_that_is_the_owners_alone(site: Pa
     assert stat.S_IMODE(case.picture.stat().st_mode) == 0o600
     with Image.open(case.picture) as picture:
         assert picture.width > 2 * picture.height
+
+
+def test_the_sites_page_has_each_patients_maps_once(site: Path) -> None:
+    settings, patient = trainer_at(site).site, patient_of(site)
+    first = explain(settings, DIGEST, patient, ["saliency"])
+    again = explain(settings, DIGEST, patient, ["occlusion"])
+    page = again.page.read_text()
+    assert first.page == again.page
+    assert stat.S_IMODE(again.page.stat().st_mode) == 0o600
+    drawn = [base64.b64encode(again.picture.read_bytes()).decode()]
+    assert re.findall(r'class="explained".*?base64,([^"]*)"', page, re.DOTALL) == drawn
+    assert page.count(f"<strong>{patient}</strong> Why the model says") == 1
+    assert page.endswith("</html>")
 
 
 def test_another_study_or_method_is_told_with_those_that_there_are(site: Path) -> None:
