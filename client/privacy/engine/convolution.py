@@ -129,7 +129,8 @@ class _Convolve(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, output_RO: Tensor) -> tuple[Tensor | None, ...]:
-        image_RI, weight = ctx.saved_tensors
+        # Detached: the tape may keep them, and what they come from keeps the tape.
+        image_RI, weight = (tensor.detach() for tensor in ctx.saved_tensors)
         parameter, bias = ctx.parameters
         geometry, tape = ctx.geometry, ctx.tape
         weight = weight.to(output_RO.dtype)

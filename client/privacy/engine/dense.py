@@ -37,7 +37,8 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, output_RO: Tensor) -> tuple[Tensor | None, ...]:
-        values_RI, weight = ctx.saved_tensors
+        # Detached: the tape may keep them, and what they come from keeps the tape.
+        values_RI, weight = (tensor.detach() for tensor in ctx.saved_tensors)
         parameter, bias = ctx.parameters
         rows = len(values_RI)
         values_RTI = values_RI.reshape(rows, -1, values_RI.shape[-1])

@@ -1,11 +1,14 @@
 """What is told before a private training is true."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from client.privacy.engine.attach import Engine
 from client.privacy.engine.preflight import Memory, WrongGradientError, memory_of, prove
 from common.models.registry import build_model
 from tests.client.privacy.engine.naive import assert_each_units_gradient
@@ -72,3 +75,19 @@ def test_what_is_proved_and_counted_has_the_depths_that_training_has() -> None:
     flat = build_model(replace(tiny("dynunet"), supervised_levels=0), 0)
     prove(deep, shape, CPU)
     assert memory_of(deep, shape, CPU).private_bytes > memory_of(flat, shape, CPU).private_bytes
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_a_private_pass_leaves_nothing_in_memory(name: str) -> None:
+    network = build_model(tiny(name), 0)
+    engine = Engine(network)
+    images = torch.randn(4, 1, size_for(name), size_for(name))
+    with engine.recording([1] * 4) as tape:
+        answer = network(images)
+        (answer if isinstance(answer, Tensor) else answer[0]).square().mean().backward()
+    tape.clipped_sums(1.0)
+    gone = weakref.ref(tape)
+    del tape, answer
+    gc.collect()
+    # What PyTorch's graph and a tape hold of each other no collector finds.
+    assert gone() is None
