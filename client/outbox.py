@@ -1,17 +1,21 @@
 """The site's last answer and its secret key: what must outlive a killed process."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from common.compression import CODED
 from common.secret_files import replace_file
+from common.state import arrays_of
 from common.tensor_files import named_under, read_tensors, write_tensors
 
 OUTBOX, KEY, KEY_BYTES = "last_reply.safetensors", "key", 32
-_WEIGHTS, _LOCAL = "weights/", "local/"
+_WEIGHTS, _LOCAL, _LEFT, _CODED = "weights/", "local/", "left/", "coded"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,15 @@ class Kept:
     weights: dict[str, Tensor]
     local: dict[str, Tensor]
     """Tensors that never travel (batch normalisation with the policy `local`)."""
+    coded: Tensor | None = None
+    """What leaves in the place of the weights, where the study codes them: bytes, [n] uint8."""
+    left: dict[str, Tensor] = field(default_factory=dict)
+    """What coding left out, for the next update."""
+
+    @property
+    def leaving(self) -> dict[str, NDArray[np.generic]]:
+        """The arrays that leave."""
+        return arrays_of(self.weights if self.coded is None else {CODED: self.coded})
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,8 @@ class Outbox:
         """Replace what was kept."""
         tensors = {_WEIGHTS + name: tensor for name, tensor in kept.weights.items()}
         tensors |= {_LOCAL + name: tensor for name, tensor in kept.local.items()}
+        tensors |= {_LEFT + name: tensor for name, tensor in kept.left.items()}
+        tensors |= {} if kept.coded is None else {_CODED: kept.coded}
         about = {"asked": kept.asked, "release": kept.release, "body": kept.body}
         write_tensors(self.folder / OUTBOX, tensors, about)
 
@@ -53,6 +68,8 @@ class Outbox:
             body=about["body"],
             weights=named_under(_WEIGHTS, tensors),
             local=named_under(_LOCAL, tensors),
+            coded=tensors.get(_CODED),
+            left=named_under(_LEFT, tensors),
         )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from client.appraisal import Appraisal, limits_of_profile
 from client.approval import Approvals
+from client.coding import coded_update
 from client.cohort import Samples
 from client.local_round import Controls, Place, local_round
 from client.log import site_log
@@ -40,7 +41,8 @@ from common.contract import (
 )
 from common.control import PREFIX, parted, with_zero_controls
 from common.schema import SettingsError
-from common.state import Arrays, arrays_of, digest_of, state_of, tensors_of
+from common.seeding import seed
+from common.state import Arrays, State, arrays_of, digest_of, state_of, tensors_of
 from common.subgroups import groups_of
 
 LOOK_S = 2.0
@@ -136,7 +138,7 @@ class Trainer:
             if account is not None:
                 reply = replace(reply, privacy=account.spent())
         limits = self._limits(work, request)
-        return leave(reply, arrays_of(kept.weights), limits, self._policy)
+        return leave(reply, kept.leaving, limits, self._policy)
 
     def evaluate(
         self, request: Request, weights: Arrays, on_progress: OnProgress = unheard
@@ -228,6 +230,7 @@ class Trainer:
             patients_train=work.cohort.train.num_patients,
             patients_held_out=work.cohort.held_out.num_patients,
             arrays={n: (a.shape, a.dtype) for n, a in arrays_of(state).items()},
+            codec=work.study.codec_up,
             metrics={name: (m.low, m.high) for name, m in work.task.metrics.items()},
             metrics_noise_multiplier=self._policy.may_leave.metrics_noise_multiplier,
             subgroups=frozenset(groups_of(self._policy.may_leave.subgroups_of(work.study))),
@@ -278,17 +281,32 @@ class Trainer:
             estimates=estimates,
             trained=trained,
         )
+        update = {n: t for n, t in state.items() if n not in work.local | work.frozen}
+        update |= {PREFIX + name: tensor for name, tensor in own.items()}
+        self._refuse_broken(update)
+        coded, left = self._coded(work, request, weights, update)
         kept = Kept(
             asked=names.asked,
             release=names.release,
             body=asdict(reply),
-            weights={n: t for n, t in state.items() if n not in work.local | work.frozen}
-            | {PREFIX + name: tensor for name, tensor in own.items()},
+            weights=update,
             local={name: t for name, t in state.items() if name in work.local},
+            coded=coded,
+            left=left,
         )
-        self._refuse_broken(kept.weights)
         self._outbox.store(kept)
         return kept
+
+    def _coded(
+        self, work: Work, request: Request, incoming: Arrays, update: State
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        codec = work.study.codec_up
+        if codec is None:
+            return None, {}
+        kept = self._kept_of(work)
+        left = {} if kept is None else kept.left
+        draw = seed(work.study.seed, request.round, self.site.name, "rounding")
+        return coded_update(incoming, update, left, codec, draw)
 
     def _controls(self, work: Work, weights: Arrays) -> Controls:
         """Return the variates that came with the weights, and the site's own of the last round."""

@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 import configs
+from common.compression_config import CompressionConfig
 from common.data_config import DataConfig
 from common.models.registry import model_config_type
 from common.schema import SettingsError, typed
@@ -132,6 +133,9 @@ def study_of(tree: DictConfig) -> Study:
             evaluation=None
             if tree.evaluation is None
             else typed(tree.evaluation, EvaluationConfig, "evaluation"),
+            compression=None
+            if tree.compression is None
+            else typed(tree.compression, CompressionConfig, "compression"),
         )
     except SettingsError:
         raise

@@ -1,8 +1,10 @@
 """Weights in files, of which one tensor at a time is in memory; the file's name is its SHA-256."""
 
 import hashlib
+import math
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +37,21 @@ class WeightsReference:
             raise ValueError("weights are named by a SHA-256 and a possible length")
 
 
-class FramedFile(Mapping[str, NDArray[np.generic]]):
+class LazyArrays(Mapping[str, NDArray[np.generic]], ABC):
+    """Arrays that are made when they are asked for, and not kept."""
+
+    @abstractmethod
+    def layout(self) -> dict[str, Layout]:
+        """Return the shape and the dtype of each tensor, without making any."""
+
+    def blocks(self, name: str) -> Iterator[NDArray[np.generic]]:
+        """Yield the numbers of a tensor in a row, BLOCK at a time."""
+        flat = self[name].reshape(-1)
+        for first in range(0, flat.size, BLOCK):
+            yield flat[first : first + BLOCK]
+
+
+class FramedFile(LazyArrays):
     """The arrays of a file of safetensors; each is read when it is asked for, and not kept."""
 
     def __init__(self, path: Path) -> None:
@@ -79,14 +95,19 @@ class FramedFile(Mapping[str, NDArray[np.generic]]):
 
 def layout_of(arrays: Arrays) -> dict[str, Layout]:
     """Return the shape and the dtype of each array, without reading any."""
-    if isinstance(arrays, FramedFile):
+    if isinstance(arrays, LazyArrays):
         return arrays.layout()
     return {name: (array.shape, array.dtype) for name, array in arrays.items()}
 
 
+def bytes_of(arrays: Arrays) -> int:
+    """Return how many bytes the numbers of the arrays are."""
+    return sum(math.prod(shape) * dtype.itemsize for shape, dtype in layout_of(arrays).values())
+
+
 def blocks_of(arrays: Arrays, name: str) -> Iterator[NDArray[np.generic]]:
     """Yield the numbers of an array in a row, BLOCK at a time; a file's are read so."""
-    if isinstance(arrays, FramedFile):
+    if isinstance(arrays, LazyArrays):
         yield from arrays.blocks(name)
         return
     flat = arrays[name].reshape(-1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.checks import in_range, not_negative, one_of, positive
+from common.compression_config import CodecConfig, CompressionConfig
 from common.data_config import DataConfig
 from common.models.config import ModelConfig
 from common.subgroups import check_subgroups
@@ -288,6 +289,7 @@ class Study:
     strategy: StrategyConfig
     privacy: PrivacyConfig
     evaluation: EvaluationConfig | None = None
+    compression: CompressionConfig | None = None
 
     def __post_init__(self) -> None:
         not_negative(seed=self.seed)
@@ -331,6 +333,16 @@ class Study:
                 "mixes the patients of a batch, so one patient's gradient does not exist; "
                 "use model.norm=group or model.norm=instance, or privacy=none"
             )
+
+    @property
+    def codec_up(self) -> CodecConfig | None:
+        """How updates are coded; None where they travel whole."""
+        return None if self.compression is None else self.compression.up
+
+    @property
+    def codec_down(self) -> CodecConfig | None:
+        """How the model of a round is coded; None where it travels whole."""
+        return None if self.compression is None else self.compression.down
 
     def _check_proximal(self, name: str, mu: float) -> None:
         training = self.training

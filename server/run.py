@@ -1,7 +1,6 @@
 """The rounds of one study: ask, combine, step, save, tell; then the result."""
 
 import gc
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from common.compression import CodingError, moved_by
 from common.config import study_digest
 from common.contract import (
     Description,
@@ -18,13 +18,13 @@ from common.contract import (
 )
 from common.control import parted, with_zero_controls
 from common.files import write_json
-from common.framed_files import layout_of
+from common.framed_files import bytes_of
 from common.models.fit import check_fits
 from common.models.registry import build_model, local_names
 from common.models.trained import frozen_names
 from common.profile import profiled_between
 from common.seeding import seed
-from common.state import Arrays, State, state_of
+from common.state import Arrays, State, arrays_of, state_of
 from common.study import Study
 from common.subgroups import groups_of
 from common.tasks.registry import build_task
@@ -212,7 +212,7 @@ def _accepted(
     spent: dict[str, PrivacySpent],
 ) -> Iterator[tuple[Arrays, float]]:
     model = kept.model
-    sent = sum(tensor.nbytes for tensor in model.values())
+    received = sum(tensor.nbytes for tensor in model.values())
     name = run.study.task.headline
     metric = build_task(run.study.task).metrics[name]
     roster = kept.progress.roster
@@ -228,8 +228,10 @@ def _accepted(
     ):
         if isinstance(reply, TrainReply) and reply.privacy is not None:
             spent[site] = reply.privacy
+        sent = bytes_of(weights)
         if not isinstance(reply, Missing):
-            why = impossible(reply, run.study) or refusal_of(weights, model)
+            weights, why = _uncoded(run.study, model, weights)
+            why = why or impossible(reply, run.study) or refusal_of(weights, model)
             if why is not None:
                 reply = Missing(why)
         if isinstance(reply, Missing):
@@ -238,14 +240,24 @@ def _accepted(
             continue
         told = reply.estimates.get(name)
         weight = run.strategy.weight(reply.patients, told, metric, shares.get(site))
-        parts[site] = _part(reply, weights, sent, weight)
+        parts[site] = _part(reply, sent, received, weight)
         yield weights, weight
 
 
-def _part(reply: TrainReply, weights: Arrays, received_bytes: int, weight: float) -> SiteRound:
+def _uncoded(study: Study, model: State, arrived: Arrays) -> tuple[Arrays, str | None]:
+    """Return a site's model, and why what arrived is none."""
+    if study.codec_up is None:
+        return arrived, None
+    try:
+        return moved_by(arrays_of(model), arrived, study.codec_up), None
+    except CodingError as error:
+        return {}, str(error)
+
+
+def _part(reply: TrainReply, sent_bytes: int, received_bytes: int, weight: float) -> SiteRound:
     return SiteRound(
         seconds=reply.seconds,
-        bytes_sent=sum(math.prod(shape) * d.itemsize for shape, d in layout_of(weights).values()),
+        bytes_sent=sent_bytes,
         bytes_received=received_bytes,
         steps=reply.steps,
         train_loss=reply.train_loss,

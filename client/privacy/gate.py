@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from client.privacy.closed import count_up_to, demand, digits_of, names_of, number_in, same
 from client.privacy.policy import Policy
+from common.bodies import MessageError
+from common.compression import CODED, Differences
+from common.compression_config import CodecConfig
 from common.contract import (
     MAX_PATIENTS,
     MOST_OF_PROFILE,
@@ -76,6 +79,8 @@ class Limits:
     """Patients that every estimate is over."""
     arrays: Mapping[str, tuple[tuple[int, ...], np.dtype[np.generic]]]
     """Shape and dtype of every tensor of the model that travels."""
+    codec: CodecConfig | None = None
+    """How the study codes updates; None: they travel whole."""
     metrics: Mapping[str, tuple[float, float]]
     """Least and largest value of every metric of the task."""
     metrics_noise_multiplier: float = 0.0
@@ -342,9 +347,27 @@ def _spent(spent: object) -> PrivacySpent:
 
 def _arrays(weights: object, limits: Limits, policy: Policy) -> dict[str, NDArray[np.generic]]:
     demand(policy.may_leave.weights, "an update, which its policy does not let leave")
+    if limits.codec is not None:
+        return {CODED: _coded(weights, limits, limits.codec)}
     if type(weights) is not dict or set(names_of(weights)) != set(limits.arrays):
         raise RefusalError("gate", "the site held back weights that are not those of the model")
     return {name: _array(weights[name], *form) for name, form in limits.arrays.items()}
+
+
+def _coded(weights: object, limits: Limits, codec: CodecConfig) -> NDArray[np.uint8]:
+    """Return coded bytes as they are: they can be read, as what the model has, and as no more."""
+    if type(weights) is not dict or names_of(weights) != [CODED]:
+        raise RefusalError("gate", "the site held back weights that are not coded")
+    whole = weights[CODED]
+    if type(whole) is not np.ndarray or whole.ndim != 1 or whole.dtype != np.uint8:
+        raise RefusalError("gate", "the site held back coded weights of another form")
+    try:
+        differences = Differences(whole, limits.arrays, codec)
+    except MessageError as error:
+        raise RefusalError("gate", "the site held back coded weights that are no update") from error
+    for name, form in limits.arrays.items():
+        _array(differences[name], *form)
+    return whole
 
 
 def _array(

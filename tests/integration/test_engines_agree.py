@@ -10,10 +10,15 @@ def without_times(value: Any) -> Any:
     return [without_times(v) for v in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("privacy", ["none", "patient_eps8"])
-def test_ray_and_in_process_give_the_same_bytes(runner: Any, privacy: str) -> None:
-    one = runner("one", f"privacy={privacy}")
-    two = runner("two", f"privacy={privacy}", "simulation.engine=ray")
+@pytest.mark.parametrize(
+    ("privacy", "compression"), [("none", "none"), ("patient_eps8", "none"), ("none", "top")]
+)
+def test_ray_and_in_process_give_the_same_bytes(
+    runner: Any, privacy: str, compression: str
+) -> None:
+    study = (f"privacy={privacy}", f"compression={compression}")
+    one = runner("one", *study)
+    two = runner("two", *study, "simulation.engine=ray")
     assert one["status"] == two["status"] == "completed"
     assert runner.bytes_of("one") == runner.bytes_of("two")
     assert without_times(one) == without_times(two)

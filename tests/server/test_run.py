@@ -10,6 +10,7 @@ import torch
 from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 
+from common.compression import CODED, coded, differences_of
 from common.contract import Description, Estimate, Profile, Refusal, Request
 from common.files import read_json
 from common.messages import reply, unpack_weights
@@ -23,7 +24,16 @@ from server.network import Federation
 from server.records import Outcome
 from server.run import BEST, MODEL, RESULT, initial_network, reference_to, run_study, shared_state
 from simulation.grid import InProcessGrid
-from tests.builders import PICTURES, Weights, numbers_app, packed, shifted, study_from, trained
+from tests.builders import (
+    PICTURES,
+    Weights,
+    initial_weights,
+    numbers_app,
+    packed,
+    shifted,
+    study_from,
+    trained,
+)
 
 PATIENTS = {"st-a": 3, "st-b": 1, "st-c": 2}
 
@@ -402,3 +412,43 @@ def test_distances_are_told_after_every_kth_round_and_at_the_end(tmp_path: Path)
     shift = read_json(tmp_path / RESULT)["shift"]
     assert list(shift["distance_after"]) == ["2", "4"]
     assert shift["distance_after"]["2"] == shift["distance"]
+
+
+def coded_by(site: str, number: int, weights: Weights) -> Weights:
+    codec = study_from(*PICTURES, "compression=int8").codec_up
+    assert codec is not None
+    update = shifted(site, number, weights)
+    whole = coded(differences_of(weights, update, {}), codec, np.random.default_rng(number))
+    return {CODED: whole}
+
+
+def test_coded_updates_are_combined_as_whole_ones_are(tmp_path: Path) -> None:
+    for name in ("plain", "coded"):
+        (tmp_path / name).mkdir()
+    run(tmp_path / "plain", numbers_app(PATIENTS), "rounds=2")
+    run(tmp_path / "coded", numbers_app(PATIENTS, coded_by), "rounds=2", "compression=int8")
+    plain, found = (read_tensors(tmp_path / name / MODEL)[0] for name in ("plain", "coded"))
+    for name, tensor in plain.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-3)
+    sent, whole = (
+        read_json(tmp_path / name / RESULT)["rounds"][0]["sites"]["st-a"]["bytes_sent"]
+        for name in ("coded", "plain")
+    )
+    assert sent == len(coded_by("st-a", 1, dict(initial_weights(*PICTURES)))[CODED])
+    assert sent != whole
+
+
+@pytest.mark.parametrize(
+    "how", [lambda u: u, lambda u: {CODED: coded_by("st-b", 2, u)[CODED][:-1]}]
+)
+def test_an_update_that_is_not_coded_as_the_study_says_is_left_out(
+    how: Callable[[Weights], Weights], tmp_path: Path
+) -> None:
+    def work(site: str, number: int, weights: Weights) -> Weights:
+        broken = (site, number) == ("st-b", 2)
+        return how(weights) if broken else coded_by(site, number, weights)
+
+    outcome = run(tmp_path, numbers_app(PATIENTS, work), "rounds=2", "compression=int8")
+    assert outcome.status == "partial"
+    why = read_json(tmp_path / RESULT)["rounds"][1]["missing"]["st-b"]
+    assert "the coded weights" in why or "not coded as the study says" in why

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from client.privacy.gate import CODES, Limits, leave, leave_refusal, speakable
 from client.privacy.policy import (
@@ -19,6 +20,8 @@ from client.privacy.policy import (
     PrivacyPolicy,
     open_policy,
 )
+from common.compression import CODED, coded
+from common.compression_config import CodecConfig
 from common.contract import (
     Answer,
     Description,
@@ -735,3 +738,47 @@ def test_a_reliability_curve_that_may_not_leave_stays(
     with pytest.raises(RefusalError) as refused:
         leave(replace(FOUND, estimates={}, reliability=[point]), None, limits, policy)
     assert refused.value.code == "gate"
+
+
+CODEC = CodecConfig(numbers="int8")
+CODED_LIMITS = replace(LIMITS, codec=CODEC)
+
+
+def coded_update() -> NDArray[np.uint8]:
+    return coded(weights(), CODEC, np.random.default_rng(0))
+
+
+def test_a_coded_update_leaves_as_it_is_and_whole_weights_do_not() -> None:
+    whole = coded_update()
+    released = leave(UPDATE, {CODED: whole}, CODED_LIMITS, EXACT)
+    assert released.weights is not None
+    assert list(released.weights) == [CODED]
+    np.testing.assert_array_equal(released.weights[CODED], whole)
+    for beside, limits in ((weights(), CODED_LIMITS), ({CODED: whole}, LIMITS)):
+        with pytest.raises(RefusalError, match="held back weights"):
+            leave(UPDATE, beside, limits, EXACT)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda w: w[:-1],
+        lambda w: w.astype(np.int64),
+        lambda w: w.reshape(1, -1),
+        lambda w: list(w),
+        lambda w: np.append(w, np.uint8(0)),
+        lambda w: coded({"a": np.zeros(3, np.float32)}, CODEC, np.random.default_rng(0)),
+    ],
+)
+def test_bytes_that_are_no_coded_update_stay(change: Callable[[Any], Any]) -> None:
+    with pytest.raises(RefusalError, match="held back coded weights") as refused:
+        leave(UPDATE, {CODED: change(coded_update())}, CODED_LIMITS, EXACT)
+    assert speakable(refused.value.text)
+
+
+def test_coded_numbers_that_are_not_finite_stay() -> None:
+    values = {**weights(), "w": np.full((2, 3), np.inf, np.float32)}
+    codec = CodecConfig(numbers="float32", kept=1.0)
+    whole = coded(values, codec, np.random.default_rng(0))
+    with pytest.raises(RefusalError, match="not finite"):
+        leave(UPDATE, {CODED: whole}, replace(LIMITS, codec=codec), EXACT)
