@@ -28,7 +28,9 @@ LOCAL_KEYS = ("data.root",)
 """Single keys that never travel."""
 PLAIN_KEYS = ("name", "seed", "rounds", "evaluate_every")
 """Settings of a study that are in no group."""
-_KEY, _CHOICE = re.compile(r"[A-Za-z_]\w*(\.\w+)*"), re.compile(r"[A-Za-z0-9_-]+")
+_KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
+_CHOICE = re.compile(r"[\w-]+|\[[\w-]+(,[\w-]+)*\]", re.ASCII)
+"""One option of a group, or a list of them."""
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
@@ -41,12 +43,42 @@ def compose(overrides: Sequence[str]) -> DictConfig:
         SettingsError: an unknown group, key or option.
     """
     tree = _compose(overrides)
+    _check_methods(overrides)
     chosen = [override for override in overrides if override.startswith("model=")]
     if chosen and any(override.startswith("experiment=") for override in overrides):
         usual = _compose([override for override in overrides if not _of_model(override)])
         if usual.model.name != tree.model.name:
             tree.model = _compose([o for o in overrides if _of_model(o) or _of_method(o)]).model
     return tree
+
+
+def _check_methods(overrides: Sequence[str]) -> None:
+    """Refuse choices beside a method's own, of which Hydra would drop one without a word."""
+    methods = [o.partition("=")[2].strip("[]") for o in overrides if _of_method(o)]
+    if len(methods) > 1:
+        raise SettingsError(
+            f"method is given {len(methods)} times, and the last alone would count; give "
+            f"method=[{','.join(methods)}]"
+        )
+    made_with: dict[str, tuple[str, str]] = {}
+    for method in methods[0].split(",") if methods else []:
+        own = OmegaConf.load(CONFIG_FOLDER / "method" / f"{method.strip()}.yaml")
+        for choice in own.get("defaults", []):
+            ((key, name),) = choice.items()
+            group = str(key).removeprefix("override /")
+            other = made_with.setdefault(group, (f"method={method}", str(name)))
+            if other[1] != name:
+                raise SettingsError(
+                    f"{other[0]} is made with {group}={other[1]} and method={method} with "
+                    f"{group}={name}; they cannot be put together, leave one out"
+                )
+    for group, (method, name) in made_with.items():
+        others = [o for o in overrides if o.startswith(f"{group}=") and o != f"{group}={name}"]
+        if others:
+            raise SettingsError(
+                f"{method} is made with {group}={name}, and {others[0]} would take that away; "
+                f"leave one of the two out, or set single values, as {group}.KEY=VALUE"
+            )
 
 
 def _of_model(override: str) -> bool:
@@ -66,6 +98,15 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
             unknown = re.search(r"Could not override '([^']+)'", str(error))
             if unknown is not None:
                 raise SettingsError(_no_such_setting(unknown[1])) from error
+            choice = re.search(r"Could not (?:find|load) '([a-z]+)/([^']*)'", str(error))
+            if choice is not None:
+                raise SettingsError(_no_such_choice(choice[1], choice[2])) from error
+            strange = re.search(r"Error parsing override '([^'=]+)'", str(error))
+            if strange is not None:
+                raise SettingsError(
+                    f"{strange[1]} is no setting, which has the form key=value; --help lists the "
+                    "commands and the settings"
+                ) from error
             raise SettingsError(f"settings {list(overrides)} do not compose: {error}") from error
 
 
@@ -82,6 +123,13 @@ def _no_such_setting(key: str) -> str:
     if near is None:
         return f"no setting is called {key}; wardround-sim --help lists them all"
     return f"no setting is called {key}; did you mean {near}?"
+
+
+def _no_such_choice(group: str, name: str) -> str:
+    known = sorted(path.stem for path in (CONFIG_FOLDER / group).glob("*.yaml"))
+    near = next(iter(difflib.get_close_matches(name, known, 1, 0.6)), None)
+    meant = "" if near is None else f"did you mean {near}? "
+    return f"{group}={name} is not known; {meant}there are: {', '.join(known)}"
 
 
 def check_travelled(overrides: Sequence[str]) -> None:

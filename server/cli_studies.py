@@ -75,6 +75,7 @@ def run(
     overrides, sites = _settings(place, settings)
     # Composed here, so that what does not fit together is told before any site is asked.
     from common.config import check_travelled, load_study, study_digest, travelling
+    from common.models.registry import told_start
     from server.run import check_sites, initial_network, shared_state
 
     travels = travelling(overrides)
@@ -82,9 +83,12 @@ def run(
     study = load_study(travels)
     check_sites(study, sites)
     shared_state(study, initial_network(study))
+    weights = told_start(study.model)
     asked = ask(place.path, study.name, study_digest(study), travels, sites, join_timeout)
     if not as_json:
         say(f"study {study.name}, digest {asked.asked.digest}")
+        if weights is not None:
+            say(f"starts from {weights}")
         say(f"sites approve it with  wardround-site approve {asked.asked.digest[:16]}")
     if detach:
         _tell_run(asked, as_json)

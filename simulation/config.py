@@ -45,7 +45,10 @@ class SimulationConfig:
         positive(**{"simulation.actors": self.actors})
         not_negative(**{"simulation.gpus_per_actor": self.gpus_per_actor})
         if self.source == "virtual" and not self.hospitals and self.table is None:
-            raise ValueError("simulation.hospitals is empty; name at least one virtual hospital")
+            raise ValueError(
+                "simulation.hospitals is empty; choose an experiment, as experiment=virtual_mri, "
+                "or name at least one virtual hospital"
+            )
 
     def virtual_hospitals(self) -> list[Hospital]:
         """Return the virtual hospitals, largest first: the engine then starts the longest first."""

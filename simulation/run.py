@@ -14,11 +14,12 @@ from common.config import compose, study_of, travelling
 from common.files import read_json, write_atomic, write_json
 from common.locks import held
 from common.models.fit import check_fits
+from common.models.registry import told_start
 from common.schema import SettingsError
 from common.study import Study
 from server.events import Tell, event_log
 from server.progress import Progress
-from server.run import RESULT, initial_network
+from server.run import RESULT
 from simulation.config import SimulationConfig, data_root, simulation_of
 from simulation.engine import run_engine
 from simulation.sites import SITES, prepare_sites
@@ -36,6 +37,8 @@ class Simulation:
     tree: DictConfig
     study: Study
     settings: SimulationConfig
+    weights: str | None
+    """What the file that it starts from gives its network, in words."""
 
 
 def composed(folder: Path, overrides: Sequence[str]) -> Simulation:
@@ -55,10 +58,9 @@ def composed(folder: Path, overrides: Sequence[str]) -> Simulation:
         tree = compose(overrides)
     study = study_of(tree)
     check_fits(study)
-    if study.model.start is not None:
-        # Before any hospital is made: the weights are here, and they fit.
-        initial_network(study)
-    return Simulation(folder.resolve(), overrides, tree, study, settings)
+    # Before any hospital is made: the weights are here, and they fit.
+    weights = told_start(study.model)
+    return Simulation(folder.resolve(), overrides, tree, study, settings, weights)
 
 
 def reopened(folder: Path) -> Simulation:

@@ -21,6 +21,8 @@ from simulation.run import Simulation, simulate
 def carry_out(run: Simulation, with_baselines: bool, console: Console) -> str:
     """Run, write the report, print the table; return the result's status."""
     console.print(f"[bold]{run.study.name}[/] into {_shown(run.folder)}", highlight=False)
+    if run.weights is not None:
+        console.print(f"weights {run.weights}", highlight=False)
     result = carried_out(run, with_baselines, console)
     done = result["status"] != "failed"
     examples = examples_of(run, sorted(result["final"]["sites"])) if done else []

@@ -5,11 +5,13 @@ function here returns the tensors by the names of our network of that family.
 """
 
 import re
+from collections.abc import Iterator
 
 from torch import Tensor
 
 State = dict[str, Tensor]
-_PREFIXES = ("module.", "_orig_mod.", "network.", "model.")
+PREFIXES = ("module.", "_orig_mod.", "network.", "model.")
+"""What wrappers put before every name. MONAI's U-Nets have the last one themselves."""
 _DENSE = re.compile(r"(features\.denseblock\d+\.denselayer\d+)\.(norm\d|conv\d)\.")
 _OLD_DENSE = re.compile(r"(norm|conv)\.(\d)\.")
 _DENSE_FAMILIES = ("densenet121", "chexnet")
@@ -18,10 +20,15 @@ _DENSE_FAMILIES = ("densenet121", "chexnet")
 def of_monai(family: str, state: State) -> State:
     """Return the tensors of a MONAI bundle, or of a model of our own; the names are the same."""
     del family
-    for prefix in _PREFIXES:
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
+
+
+def unwrapped(state: State) -> Iterator[State]:
+    """Yield the tensors as they are named, and without each prefix that all of them have."""
+    yield state
+    for prefix in PREFIXES:
+        if state and all(name.startswith(prefix) for name in state):
+            yield from unwrapped({n.removeprefix(prefix): tensor for n, tensor in state.items()})
 
 
 def of_torchvision(family: str, state: State) -> State:
@@ -30,7 +37,6 @@ def of_torchvision(family: str, state: State) -> State:
     resnet18, resnet50 and vgg16 (its vgg16_bn) have the same names here. densenet121's layers lie
     one level deeper here; its first checkpoints had `norm.1` for `norm1`.
     """
-    state = of_monai(family, state)
     if family not in _DENSE_FAMILIES:
         return state
 
@@ -57,7 +63,6 @@ def of_timm(family: str, state: State) -> State:
     Of a ViT timm keeps the class token's position with those of the patches; here it is added to
     the token itself, which is the same sum. timm's ResNets have torchvision's names.
     """
-    state = of_monai(family, state)
     if family != "vit":
         return of_torchvision(family, state)
     found = {}

@@ -107,3 +107,15 @@ def build_model(config: ModelConfig, seed: int) -> nn.Module:
         if config.start is not None:
             load_start(network, config.name, config.start)
         return restrict(network, config)
+
+
+def told_start(config: ModelConfig) -> str | None:
+    """Return in a line what a file of weights gives the network; None where there is none.
+
+    Raises:
+        StartError: as build_model.
+    """
+    if config.start is None:
+        return None
+    report = load_start(build(MODELS, "model", config), config.name, config.start)
+    return f"{config.start.file}: {report}"

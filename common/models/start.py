@@ -18,7 +18,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from common.models.config import StartConfig
-from common.models.key_maps import of_monai, of_timm, of_torchvision
+from common.models.key_maps import State, of_monai, of_timm, of_torchvision, unwrapped
 from common.models.layers import keys_named
 
 FOLDER = "WARDROUND_WEIGHTS"
@@ -27,7 +27,8 @@ ORIGINAL = ".parametrizations.weight.original"
 """What PyTorch calls a weight from which another is made."""
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
-LAYOUTS: Mapping[str, Callable[[str, dict[str, Tensor]], dict[str, Tensor]]] = MappingProxyType(
+Layout = Callable[[str, State], State]
+LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {"wardround": of_monai, "monai": of_monai, "torchvision": of_torchvision, "timm": of_timm}
 )
 """From a family's name and a file's tensors to the names that the network here gives them."""
@@ -47,6 +48,14 @@ class Report:
     left: list[str] = field(default_factory=list)
     """Tensors of the file that the network has no place for."""
 
+    def __str__(self) -> str:
+        """Return what was taken in one line."""
+        whole = len(self.taken) + len(self.fresh)
+        told = [f"{len(self.taken)} of {whole} tensors"]
+        told += [f"at random: {_first(self.fresh)}"] if self.fresh else []
+        told += [f"not used of the file: {_first(self.left)}"] if self.left else []
+        return "; ".join(told)
+
 
 def load_start(network: nn.Module, family: str, start: StartConfig) -> Report:
     """Put a file's tensors into the network, in place.
@@ -58,8 +67,14 @@ def load_start(network: nn.Module, family: str, start: StartConfig) -> Report:
             names in `fresh`.
     """
     path = Path(os.environ.get(FOLDER) or USUAL_FOLDER) / start.file
-    found = LAYOUTS[start.layout](family, _read(path, start.sha256))
+    found = _renamed(network, family, _read(path, start.sha256), LAYOUTS[start.layout])
     report = _put(network, found, start)
+    if not report.taken:
+        raise StartError(
+            f"{start.file} gives model.name={family} no tensor: the file's are "
+            f"{', '.join(sorted(found)[:5]) or 'none'}; choose the file's own network and "
+            "model.start.layout, name less in model.start.fresh, or leave model.start out"
+        )
     allowed = {name for name in report.fresh if _is_fresh(name, network, start)}
     missing = [name for name in report.fresh if name not in allowed]
     if missing:
@@ -107,9 +122,25 @@ def _tensors(suffix: str, content: bytes) -> dict[str, Any]:
     return loaded
 
 
+def _renamed(network: nn.Module, family: str, state: State, layout: Layout) -> State:
+    """Return the tensors by the network's own names, without what a wrapper put before them."""
+    known = {_plain(name) for name in network.state_dict()}
+    named = (
+        {_plain(name): tensor for name, tensor in layout(family, without).items()}
+        for without in unwrapped(state)
+    )
+    # Of equals the first: as they are named.
+    return max(named, key=lambda found: len(known & set(found)))
+
+
+def _plain(name: str) -> str:
+    """Return what a weight is called whether or not another is made from it."""
+    return name.replace(ORIGINAL, ".weight")
+
+
 def _put(network: nn.Module, found: Mapping[str, Tensor], start: StartConfig) -> Report:
     own = network.state_dict()
-    named = {name.replace(ORIGINAL, ".weight"): name for name in own}
+    named = {_plain(name): name for name in own}
     report, taken = Report(), {}
     for plain, name in named.items():
         tensor = found.get(plain)
@@ -142,11 +173,15 @@ def _is_asked_fresh(name: str, network: nn.Module, start: StartConfig) -> bool:
     return any(name in keys_named(network, pattern) for pattern in asked)
 
 
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def _some(names: list[str], network: nn.Module, found: Mapping[str, Tensor]) -> str:
     own = network.state_dict()
     told = []
     for name in names[:5]:
-        there = found.get(name.replace(ORIGINAL, ".weight"))
+        there = found.get(_plain(name))
         shape = "none" if there is None else str(list(there.shape))
         told.append(f"{name} {list(own[name].shape)} (in the file: {shape})")
     return "; ".join(told) + ("; ..." if len(names) > 5 else "")

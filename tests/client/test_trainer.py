@@ -19,7 +19,7 @@ from client.progress import StoppedError
 from client.trainer import Trainer, trainer_at
 from common.accounting import PrivateSteps, epsilon_of, unprotected_release
 from common.config import CONFIG_FOLDER
-from common.contract import RefusalError, Released, Request, StudyReference, TrainReply
+from common.contract import Description, RefusalError, Released, Request, StudyReference, TrainReply
 from common.schema import SettingsError
 from common.state import Arrays, digest_of
 from tests.builders import (
@@ -532,6 +532,8 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
         "+experiment@_global_=smoke",
         "+model@foo=../policy",
         "experiment=[smoke,../x]",
+        "method=[rank,/etc/passwd]",
+        "method=[rank,[rank]]",
         "model={name:unet}",
         "defaults=[]",
         "~training",
@@ -670,3 +672,9 @@ def test_turns_that_leave_the_rest_no_step_are_refused_before_the_first_round(
     with pytest.raises(RefusalError, match="leaves none of the 1 steps") as refused:
         trainer.describe(request_for(*PICTURES, "method=fedrep"))
     assert speakable(refused.value.text)
+
+
+def test_a_list_of_methods_reaches_the_site(tmp_path: Path) -> None:
+    study = (*PICTURES, "method=[rank,local_norms]")
+    trainer = trainer_at(pictures_site(tmp_path / "a"))
+    assert isinstance(trainer.describe(request_for(*study)).body, Description)

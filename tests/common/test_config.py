@@ -6,7 +6,7 @@ import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from common.config import CONFIG_FOLDER, canonical, load_study, study_digest, travelling
+from common.config import CONFIG_FOLDER, canonical, compose, load_study, study_digest, travelling
 from common.schema import SettingsError
 
 EXPERIMENTS = sorted(path.stem for path in (CONFIG_FOLDER / "experiment").glob("*.yaml"))
@@ -107,3 +107,39 @@ def test_a_misspelt_setting_is_told_with_what_was_meant(misspelt: str, told: str
 def test_a_number_that_is_none_is_named(wrong: str) -> None:
     with pytest.raises(SettingsError, match=f"{wrong.split('=')[0]}=.* is no whole number"):
         load_study([wrong])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (("strategy=feddg_ga", "method=scaffold"), "strategy=feddg_ga would take that away"),
+        (("method=rank", "method=fedsgd"), r"give method=\[rank,fedsgd\]"),
+        (("method=[scaffold,fedsgd]",), "cannot be put together"),
+    ],
+)
+def test_no_choice_of_two_is_dropped_without_a_word(overrides: tuple[str, ...], told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        compose(["experiment=smoke", *overrides])
+
+
+def test_methods_that_go_together_are_put_together() -> None:
+    study = load_study(["experiment=smoke", "method=[rank,fedsgd]"])
+    assert (study.data.normalise, study.strategy.name) == ("rank", "fedadam")
+    study = load_study(["experiment=smoke", "strategy=fedprox", "method=rank"])
+    assert (study.data.normalise, study.strategy.name) == ("rank", "fedprox")
+    load_study(["experiment=smoke", "strategy=fedadam", "method=fedsgd"])
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "told"),
+    [
+        ("model=unett", "model=unett is not known; did you mean unet\\? there are: .*unet128"),
+        ("experiment=smok", "did you mean smoke"),
+        ("method=[rank,scafold]", "method=scafold is not known; did you mean scaffold"),
+        ("modles", "modles is no setting, which has the form key=value"),
+    ],
+)
+def test_a_misspelt_choice_is_told_with_those_that_there_are(misspelt: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=told) as raised:
+        compose([misspelt])
+    assert "provider=" not in str(raised.value)

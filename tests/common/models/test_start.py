@@ -1,6 +1,8 @@
 """Weights from files: who names them how, and what does not fit is told before anything runs."""
 
 import hashlib
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch.nn import functional as F
 from common.models.config import ModelConfig, StartConfig
 from common.models.registry import build_model, model_config_type
 from common.models.start import FOLDER, StartError, load_start
+from tests.common.models.tiny import SMALLEST, tiny
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 
@@ -218,6 +221,22 @@ def test_a_model_of_our_own_starts_where_another_ended(name: str, folder: Path) 
         assert torch.equal(tensor, begun[key]) == (key not in head)
 
 
+@pytest.mark.parametrize("standardised", [None, True])
+@pytest.mark.parametrize("name", SMALLEST)
+def test_every_network_starts_where_the_same_network_ended(
+    name: str, standardised: bool | None, folder: Path
+) -> None:
+    if standardised and name in ("anfr", "scattering"):
+        pytest.skip("its weights are standardised as they are")
+    usual = replace(tiny(name), standardised=standardised)
+    trained = build_model(usual, seed=5)
+    start = saved(folder, {k: v.contiguous() for k, v in trained.state_dict().items()})
+    start = named(folder, start.file, fresh=[])
+    begun = build_model(replace(usual, start=start), seed=0).state_dict()
+    for key, tensor in trained.state_dict().items():
+        assert torch.equal(tensor, begun[key]), key
+
+
 def test_the_weights_come_before_they_are_standardised(folder: Path) -> None:
     trained = build_model(config("cnn", channels=[4, 6]), seed=5)
     start = saved(folder, dict(trained.state_dict()))
@@ -235,8 +254,26 @@ def test_what_is_not_in_the_file_is_told_with_both_shapes(folder: Path) -> None:
     start = saved(folder, dict(build_model(config("cnn", channels=[4, 6]), 0).state_dict()))
     with pytest.raises(StartError, match=r"\[8, 4, 3, 3\] \(in the file: \[6, 4, 3, 3\]\).*fresh"):
         build_model(config("cnn", channels=[4, 8], start=start), seed=0)
-    chosen = named(folder, start.file, fresh=["*"])
+    chosen = named(folder, start.file, fresh=["1.*", "head"])
     build_model(config("cnn", channels=[4, 8], start=chosen), seed=0)
+
+
+def test_a_start_that_gives_nothing_is_no_start(folder: Path) -> None:
+    start = saved(folder, dict(build_model(config("cnn", channels=[4, 6]), 0).state_dict()))
+    nothing = named(folder, start.file, fresh=["*"])
+    with pytest.raises(StartError, match=r"gives model.name=cnn no tensor.*0\.conv\.weight"):
+        build_model(config("cnn", channels=[4, 6], start=nothing), seed=0)
+
+
+def test_what_came_and_what_did_not_is_told_in_a_line(folder: Path) -> None:
+    network = build_model(config("cnn", channels=[4, 6]), 0)
+    start = saved(folder, {**network.state_dict(), "old.weight": torch.zeros(1)})
+    told = str(load_start(network, "cnn", start))
+    assert re.fullmatch(
+        r"8 of 10 tensors; at random: 4\.weight, 4\.bias; not used of the file: "
+        r"4\.bias, 4\.weight, old\.weight",
+        told,
+    )
 
 
 def test_a_file_that_is_not_there_or_another_or_no_weights_is_told(folder: Path) -> None:
