@@ -14,6 +14,8 @@ from common.tasks.task import Sums, Task
 
 RESAMPLES = 1000
 BATCH = 32
+LEAST_FOR_INTERVAL = 2
+"""Patients: of one alone every resample is the same."""
 
 
 def predict(
@@ -115,6 +117,9 @@ def bootstrap_gain(
 
 
 def _estimate(value: float, resampled: NDArray[np.float64], n: int) -> Estimate:
+    if n < LEAST_FOR_INTERVAL:
+        told = float(value) if np.isfinite(value) else None
+        return Estimate(value=told, low=None, high=None, n=n)
     defined = resampled[np.isfinite(resampled)]
     if not np.isfinite(value) or not len(defined):
         return Estimate(value=None, low=None, high=None, n=n)

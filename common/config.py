@@ -63,7 +63,7 @@ def _check_methods(overrides: Sequence[str]) -> None:
     made_with: dict[str, tuple[str, str]] = {}
     for method in methods[0].split(",") if methods else []:
         own = OmegaConf.load(CONFIG_FOLDER / "method" / f"{method.strip()}.yaml")
-        for choice in own.get("defaults", []):
+        for choice in OmegaConf.select(own, "defaults") or []:
             ((key, name),) = choice.items()
             group = str(key).removeprefix("override /")
             other = made_with.setdefault(group, (f"method={method}", str(name)))

@@ -22,7 +22,7 @@ from server.progress import Progress
 from server.run import RESULT
 from simulation.config import SimulationConfig, data_root, simulation_of
 from simulation.engine import run_engine
-from simulation.sites import SITES, prepare_sites
+from simulation.sites import SITES, check_columns, prepare_sites
 
 RUN, CONFIG, LOCK = "run.json", "config.yaml", ".lock"
 ROOT = "data.root="
@@ -111,9 +111,11 @@ def make_hospitals(run: Simulation, show: Progress) -> list[Path]:
 
 
 def _sites(run: Simulation, tell: Tell) -> list[str]:
-    return prepare_sites(
+    sites = prepare_sites(
         run.folder, run.tree, run.study, run.settings, lambda name: tell("make", site=name)
     )
+    check_columns(run.folder, run.study)
+    return sites
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from client.manifest import read_manifest
 from client.outbox import KEY
 from client.privacy.policy import open_policy
+from client.site import load_site
 from common.files import write_atomic
 from common.seeding import seed
 from common.study import Study
@@ -48,6 +49,26 @@ def prepare_sites(
     for place, (name, manifest) in enumerate(manifests.items()):
         _write_site(folder / SITES / f"{place:03d}-{name}", name, manifest, study, simulation)
     return list(manifests)
+
+
+def check_columns(folder: Path, study: Study) -> None:
+    """Refuse subgroups by a column that no hospital below folder/sites has.
+
+    Raises:
+        ValueError: with the columns that there are.
+    """
+    asked = {} if study.evaluation is None else study.evaluation.subgroups_asked
+    if not asked:
+        return
+    known: set[str] = set()
+    for path in sorted((folder / SITES).glob("*/site.yaml")):
+        for row in read_manifest(load_site(path).manifest_path):
+            known |= row.covariates.keys()
+    for column in sorted(set(asked) - known):
+        raise ValueError(
+            f"evaluation.subgroups names {column!r}, which no hospital's manifest has; its columns "
+            f"for subgroups are: {', '.join(sorted(known)) or 'none'}"
+        )
 
 
 def _virtual(

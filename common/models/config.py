@@ -96,6 +96,11 @@ class ModelConfig:
                     "model.norm=batch"
                 )
         if self.norm == "batch":
+            if self.batch_norm_policy is None:
+                raise ValueError(
+                    "model.norm=batch needs model.batch_norm_policy=average or local, what is done "
+                    "with its statistics; with privacy choose model.norm=group or instance instead"
+                )
             one_of(("average", "local"), **{"model.batch_norm_policy": self.batch_norm_policy})
         elif self.batch_norm_policy is not None:
             raise ValueError(

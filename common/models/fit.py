@@ -1,6 +1,7 @@
 """Whether a study's network takes the study's images, told before any image is read."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 from torch import nn
@@ -9,6 +10,8 @@ from common.models.layers import lr_factors_of
 from common.models.registry import sketch
 from common.models.trained import check_something_travels
 from common.study import Study
+
+STEPS = (2, 4, 8, 16, 32)
 
 
 def check_fits(study: Study) -> None:
@@ -28,26 +31,50 @@ def check_fits(study: Study) -> None:
 
 
 def _check(network: nn.Module, study: Study, name: str, size: Sequence[int]) -> None:
-    # One image where that can be a batch: a norm over a single value fails with one alone.
-    count = 2 if study.model.norm == "batch" else 1
-    images = torch.empty(count, study.data.channels, *size, device="meta")
     told = f"model.name={study.model.name} with {name}={list(size)}"
     try:
-        network.train()(images)
-        answer = network.eval()(images)
+        answer = _answered(network, study, size)
     # MONAI's networks and PyTorch raise what they like on a size that does not fit.
     except Exception as error:
         raise ValueError(
-            f"{told} does not work: {_first_line(error)}; give sides that are multiples of 16 or "
-            "32, or fewer levels in model.channels"
+            f"{told} does not work: {_first_line(error)}; {_that_fit(network, study, size)}"
         ) from error
-    wanted = (count, study.task.out_channels, *(size if study.task.dense else ()))
-    if answer.shape != wanted:
-        kind = "one answer a voxel" if study.task.dense else "one answer an image"
+    wanted = _wanted(study, size)
+    if list(answer) == wanted:
+        return
+    if len(answer) == len(wanted) and answer[0] == wanted[0]:
         raise ValueError(
-            f"{told} gives answers of shape {list(answer.shape)}, and task.name={study.task.name} "
-            f"needs {list(wanted)}: {kind}; `wardround-sim models` lists the networks by task"
+            f"{told} gives answers of the sides {answer[1:]}, and each voxel needs one; "
+            f"{_that_fit(network, study, size)}"
         )
+    kind = "one answer a voxel" if study.task.dense else "one answer an image"
+    raise ValueError(
+        f"{told} gives answers of shape {answer}, and task.name={study.task.name} "
+        f"needs {wanted}: {kind}; `wardround-sim models` lists the networks by task"
+    )
+
+
+def _answered(network: nn.Module, study: Study, size: Sequence[int]) -> list[int]:
+    """Return the shape of the network's answer to one image."""
+    # One image where that can be a batch: a norm over a single value fails with one alone.
+    count = 2 if study.model.norm == "batch" else 1
+    images = torch.empty(count, study.data.channels, *size, device="meta")
+    network.train()(images)
+    return list(network.eval()(images).shape[1:])
+
+
+def _wanted(study: Study, size: Sequence[int]) -> list[int]:
+    return [study.task.out_channels, *(size if study.task.dense else ())]
+
+
+def _that_fit(network: nn.Module, study: Study, size: Sequence[int]) -> str:
+    """Return in words sides near these that the network takes."""
+    for step in STEPS:
+        sides = [-(-side // step) * step for side in size]
+        with suppress(Exception):
+            if sides != list(size) and _answered(network, study, sides) == _wanted(study, sides):
+                return f"give sides that are multiples of {step}, as {sides}"
+    return "give larger sides, or fewer levels in model.channels"
 
 
 def _first_line(error: Exception) -> str:

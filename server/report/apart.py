@@ -101,11 +101,20 @@ def prediction_sentence(result: Result) -> str:
     sites = told.get("sites") or {}
     if not sites:
         return ""
-    better = told["mean_error"] < told["mean_error_without"]
     return (
         f"A straight line through the other sites predicts each site's drop from its distance to "
         f"them: {told['covered']} of {len(sites)} lie in their 95 % interval. It is off by "
         f"{number(told['mean_error'])} on average; to expect no drop anywhere is off by "
-        f"{number(told['mean_error_without'])}. So distance "
-        f"{'tells' if better else 'does not tell'} here where the model does worse."
+        f"{number(told['mean_error_without'])}. {_what_distance_tells(sites)}"
     )
+
+
+def _what_distance_tells(sites: Mapping[str, Mapping[str, float]]) -> str:
+    """Return whether the line is better than nothing, and whether one site alone makes it so."""
+    gains = {s: abs(of["drop"]) - abs(of["predicted"] - of["drop"]) for s, of in sites.items()}
+    if sum(gains.values()) <= 0:
+        return "So distance does not tell here where the model does worse."
+    most = max(gains, key=lambda site: gains[site])
+    if sum(gains.values()) <= gains[most]:
+        return f"So distance tells here that the model does worse at {most}, and no more than that."
+    return "So distance tells something here of where the model does worse."

@@ -18,8 +18,8 @@ _ABOUT = {
     "ensemble": "the mean prediction of all sites' own models",
 }
 _TITLES = {
-    "helped": "Joining helps",
-    "harmed": "Joining harms",
+    "helped": "Joining helped",
+    "harmed": "Joining harmed",
     "undecided": "Undecided",
     "unknown": "Not known",
 }
@@ -90,7 +90,7 @@ def _how_sure(benefit: Mapping[str, Any]) -> str:
     if benefit["low"] is None:
         return "without an interval, because its metrics are noised"
     span = f"95 % interval {number(benefit['low'])} to {number(benefit['high'])}"
-    return span if benefit["verdict"] != "undecided" else f"but the {span} holds 0"
+    return span if benefit["verdict"] != "undecided" else f"but the {span} includes 0"
 
 
 def summary_sentence(result: Result) -> str:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from common import pictures
 from common.pictures import Example
+from server.evaluation.prediction import MEASURE
 from server.report import apart, joining, plots, tables, words
 from server.report.reading import estimate, estimates, is_private, site_names
 
@@ -61,6 +62,7 @@ def render_report(result: Mapping[str, Any], examples: Sequence[Example]) -> str
         apart_over_rounds=apart.over_rounds(result),
         predicted=apart.prediction_sentence(result),
         prediction=_prediction(result),
+        distance_measure=MEASURE,
         missing=tables.missing_rows(result),
         sites=tables.site_rows(result),
         metrics=_all_metrics(result),
@@ -90,6 +92,7 @@ def _environment() -> Environment:
         "interval": words.interval,
         "data_size": words.data_size,
         "duration": words.duration,
+        "chance": words.chance,
         # Charts are the only markup that is not escaped; plots.py escapes the texts in them.
         "chart": lambda chart: Markup(chart.svg),
     }

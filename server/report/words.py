@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+LARGEST_SHOWN = 0.9999
 NOT_DEFINED = "not defined"
 _MINUS = "\N{MINUS SIGN}"
 _DASH = "\N{EN DASH}"
@@ -77,3 +78,10 @@ def plain(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(plain(item) for item in value) or "none"
     return "none" if value is None or value == "" else str(value)
+
+
+def chance(value: float) -> str:
+    """Return a probability in per cent; one that is not certain is never shown as 100."""
+    if value < 1 and value > LARGEST_SHOWN:
+        return f"over {100 * LARGEST_SHOWN:.2f} %"
+    return f"{100 * value:.2f} %"

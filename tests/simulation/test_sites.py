@@ -8,9 +8,9 @@ import pytest
 from client.manifest import read_manifest
 from client.outbox import site_key
 from client.site import load_site
-from common.config import compose, study_of
+from common.config import compose, load_study, study_of
 from simulation.config import simulation_of
-from simulation.sites import SITES, prepare_sites
+from simulation.sites import SITES, check_columns, prepare_sites
 
 VIRTUAL = (
     "simulation=virtual",
@@ -148,3 +148,16 @@ def test_one_scanner_a_hospital_is_asked(tmp_path: Path) -> None:
     root = real(tmp_path / "root")
     with pytest.raises(ValueError, match="names 1 scanners for 2 hospitals"):
         prepared(tmp_path / "run", *dealt(root), "simulation.overlay=[flair_3t]")
+
+
+@pytest.mark.parametrize(("column", "there"), [("age", True), ("agee", False)])
+def test_subgroups_by_a_column_that_nobody_has_are_refused(
+    column: str, there: bool, virtual: tuple[Path, list[str]]
+) -> None:
+    folder, _ = virtual
+    study = load_study(["evaluation=shift", f"evaluation.subgroups={{{column}: [50]}}"])
+    if there:
+        check_columns(folder, study)
+        return
+    with pytest.raises(ValueError, match=r"'agee', which no hospital's manifest has.*: .*age"):
+        check_columns(folder, study)

@@ -10,7 +10,7 @@ def test_policy_without_batch_norm_is_refused(norm: str) -> None:
 
 
 def test_batch_norm_needs_a_policy() -> None:
-    with pytest.raises(ValueError, match=r"batch_norm_policy=None.*average, local"):
+    with pytest.raises(ValueError, match=r"policy=average or local.*with privacy.*group"):
         ModelConfig(name="any", norm="batch")
 
 

@@ -33,6 +33,10 @@ def test_a_network_that_takes_the_images_passes(overrides: tuple[str, ...]) -> N
         (("model=vit",), "needs .*one answer a voxel.*wardround-sim models"),
         (("training.lr_factors={heads: 2.0}",), "lr_factors has 'heads'"),
         (("model.trained=[head]", "model.local=[head]"), "nothing to be learned together"),
+        (
+            ("model=unet", "data.size=[31,33]"),
+            r"does not work.*give sides that are multiples of 4, as \[32, 36\]",
+        ),
         (("model=unet", CLASSES), "one answer an image"),
     ],
 )

@@ -59,8 +59,13 @@ def test_two_sites_are_no_map_but_a_table() -> None:
 def test_the_sentence_says_whether_distance_tells() -> None:
     shift = shift_of([(0.0, 0.0), (0.3, 0.4), (1.0, 0.0)])
     assert "3 of 3 lie in" in prediction_sentence({"shift": shift})
-    assert "distance tells here" in prediction_sentence({"shift": shift})
-    shift["prediction"]["mean_error"] = 0.5
+    assert "distance tells something here" in prediction_sentence({"shift": shift})
+    sites = shift["prediction"]["sites"]
+    for site in ("site-1", "site-2"):
+        sites[site]["predicted"] = -0.05
+    told = prediction_sentence({"shift": shift})
+    assert "does worse at site-0, and no more than that" in told
+    sites["site-0"]["predicted"] = -0.5
     assert "does not tell" in prediction_sentence({"shift": shift})
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.report.words import data_size, duration, interval, number, plain, ranges, signed
+from server.report.words import chance, data_size, duration, interval, number, plain, ranges, signed
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,11 @@ def test_settings_are_plain_text() -> None:
         "64, 64",
         "unet",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.5, "50.00 %"), (0.99966, "99.97 %"), (0.999999, "over 99.99 %"), (1.0, "100.00 %")],
+)
+def test_no_chance_but_certainty_is_shown_as_certain(value: float, text: str) -> None:
+    assert chance(value) == text
