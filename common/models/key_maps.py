@@ -5,7 +5,7 @@ function here returns the tensors by the names of our network of that family.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
@@ -35,8 +35,12 @@ def of_torchvision(family: str, state: State) -> State:
     """Return the tensors of torchvision's model of the family.
 
     resnet18, resnet50 and vgg16 (its vgg16_bn) have the same names here. densenet121's layers lie
-    one level deeper here; its first checkpoints had `norm.1` for `norm1`.
+    one level deeper here; its first checkpoints had `norm.1` for `norm1`. Its EfficientNet pads
+    strided convolutions alike on both sides, MONAI's as TensorFlow does: a start, and not the same
+    answer.
     """
+    if family == "efficientnet_b0":
+        return _renamed(state, _efficientnet_of_torchvision)
     if family not in _DENSE_FAMILIES:
         return state
 
@@ -61,8 +65,11 @@ def of_timm(family: str, state: State) -> State:
     """Return the tensors of timm's model of the family.
 
     Of a ViT timm keeps the class token's position with those of the patches; here it is added to
-    the token itself, which is the same sum. timm's ResNets have torchvision's names.
+    the token itself, which is the same sum. timm's ResNets have torchvision's names. Of its
+    EfficientNets tf_efficientnet_b0 pads as MONAI's does.
     """
+    if family == "efficientnet_b0":
+        return _renamed(state, _efficientnet_of_timm)
     if family != "vit":
         return of_torchvision(family, state)
     found = {}
@@ -76,3 +83,64 @@ def of_timm(family: str, state: State) -> State:
         found["vit.cls_token"] = token + places[:, :1]
         found["vit.patch_embedding.position_embeddings"] = places[:, 1:]
     return found
+
+
+REPEATS = (1, 2, 2, 3, 3, 4, 1)
+"""Blocks of the seven stages of EfficientNet-B0 (Tan and Le, ICML 2019, Table 1); MONAI numbers
+them through."""
+_EXPAND, _DEPTHWISE, _PROJECT = (
+    ("_expand_conv", "_bn0"),
+    ("_depthwise_conv", "_bn1"),
+    ("_project_conv", "_bn2"),
+)
+
+
+def _renamed(state: State, name_of: Callable[[str], str]) -> State:
+    return {name_of(name): tensor for name, tensor in state.items()}
+
+
+def _block(stage: int, block: int) -> str:
+    return f"_blocks.{stage}.{sum(REPEATS[:stage]) + block}"
+
+
+def _efficientnet_of_timm(name: str) -> str:
+    found = re.fullmatch(r"blocks\.(\d)\.(\d)\.(.+)\.(\w+)", name)
+    if found is None:
+        for theirs, ours in (
+            ("conv_stem.", "_conv_stem."),
+            ("bn1.", "_bn0."),
+            ("conv_head.", "_conv_head."),
+            ("bn2.", "_bn1."),
+            ("classifier.", "_fc."),
+        ):
+            if name.startswith(theirs):
+                return ours + name.removeprefix(theirs)
+        return name
+    stage, part = int(found[1]), found[3]
+    # The first stage does not expand: its blocks have two convolutions.
+    layers = (_DEPTHWISE, _PROJECT) if stage == 0 else (_EXPAND, _DEPTHWISE, _PROJECT)
+    names = ("conv_dw", "conv_pw") if stage == 0 else ("conv_pw", "conv_dw", "conv_pwl")
+    called = dict(zip(names, (convolution for convolution, _ in layers), strict=True))
+    called |= {f"bn{place}": norm for place, (_, norm) in enumerate(layers, start=1)}
+    called |= {"se.conv_reduce": "_se_reduce", "se.conv_expand": "_se_expand"}
+    return f"{_block(stage, int(found[2]))}.{called.get(part, part)}.{found[4]}"
+
+
+def _efficientnet_of_torchvision(name: str) -> str:
+    found = re.fullmatch(r"features\.([1-7])\.(\d)\.block\.(\d)\.(\w+)\.(\w+)", name)
+    if found is None:
+        for theirs, ours in (
+            ("features.0.0.", "_conv_stem."),
+            ("features.0.1.", "_bn0."),
+            ("features.8.0.", "_conv_head."),
+            ("features.8.1.", "_bn1."),
+            ("classifier.1.", "_fc."),
+        ):
+            if name.startswith(theirs):
+                return ours + name.removeprefix(theirs)
+        return name
+    stage, layer, part = int(found[1]) - 1, int(found[3]), found[4]
+    layers = [_DEPTHWISE, ("_se_reduce", "_se_expand"), _PROJECT]
+    layers = layers if stage == 0 else [_EXPAND, *layers]
+    ours = layers[layer][("fc1", "fc2").index(part) if part.startswith("fc") else int(part)]
+    return f"{_block(stage, int(found[2]))}.{ours}.{found[5]}"

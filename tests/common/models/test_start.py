@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,11 +128,75 @@ def vit_of_timm(width: int = 24, places: int = 5) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+STAGES = (
+    # repeats, kernel, expansion, channels in, channels out: Tan and Le, ICML 2019, Table 1.
+    (1, 3, 1, 32, 16),
+    (2, 3, 6, 16, 24),
+    (2, 5, 6, 24, 40),
+    (3, 3, 6, 40, 80),
+    (3, 5, 6, 80, 112),
+    (4, 5, 6, 112, 192),
+    (1, 3, 6, 192, 320),
+)
+
+
+def efficientnet_blocks() -> Iterator[tuple[int, int, int, int, int, int, int]]:
+    """Yield stage, block, kernel, channels in, expanded, out, squeezed."""
+    for stage, (repeats, kernel, expansion, first, out) in enumerate(STAGES):
+        for block in range(repeats):
+            before = first if block == 0 else out
+            yield stage, block, kernel, before, before * expansion, out, max(1, before // 4)
+
+
+def efficientnet_of_timm() -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {"conv_stem.weight": (32, 3, 3, 3)}
+    shapes |= {f"bn1.{key}": (32,) for key in NORM}
+    for stage, block, kernel, before, wide, out, squeezed in efficientnet_blocks():
+        at = f"blocks.{stage}.{block}"
+        if stage == 0:
+            norms, last = (wide, out), "conv_pw"
+        else:
+            norms, last = (wide, wide, out), "conv_pwl"
+            shapes[f"{at}.conv_pw.weight"] = (wide, before, 1, 1)
+        shapes[f"{at}.conv_dw.weight"] = (wide, 1, kernel, kernel)
+        shapes[f"{at}.{last}.weight"] = (out, wide, 1, 1)
+        for place, width in enumerate(norms, start=1):
+            shapes |= {f"{at}.bn{place}.{key}": (width,) for key in NORM}
+        shapes |= {f"{at}.se.conv_reduce.weight": (squeezed, wide, 1, 1)}
+        shapes |= {f"{at}.se.conv_reduce.bias": (squeezed,)}
+        shapes |= {f"{at}.se.conv_expand.weight": (wide, squeezed, 1, 1)}
+        shapes |= {f"{at}.se.conv_expand.bias": (wide,)}
+    shapes |= {"conv_head.weight": (1280, 320, 1, 1), **{f"bn2.{key}": (1280,) for key in NORM}}
+    return {**shapes, "classifier.weight": (1000, 1280), "classifier.bias": (1000,)}
+
+
+def efficientnet_of_torchvision() -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {"features.0.0.weight": (32, 3, 3, 3)}
+    shapes |= {f"features.0.1.{key}": (32,) for key in NORM}
+    for stage, block, kernel, before, wide, out, squeezed in efficientnet_blocks():
+        at, layer = f"features.{stage + 1}.{block}.block", 0
+        convolutions = [] if stage == 0 else [(wide, before, 1, 1)]
+        for shape in (*convolutions, (wide, 1, kernel, kernel)):
+            shapes[f"{at}.{layer}.0.weight"] = shape
+            shapes |= {f"{at}.{layer}.1.{key}": (wide,) for key in NORM}
+            layer += 1
+        shapes[f"{at}.{layer}.fc1.weight"] = (squeezed, wide, 1, 1)
+        shapes[f"{at}.{layer}.fc1.bias"] = (squeezed,)
+        shapes[f"{at}.{layer}.fc2.weight"] = (wide, squeezed, 1, 1)
+        shapes[f"{at}.{layer}.fc2.bias"] = (wide,)
+        shapes[f"{at}.{layer + 1}.0.weight"] = (out, wide, 1, 1)
+        shapes |= {f"{at}.{layer + 1}.1.{key}": (out,) for key in NORM}
+    shapes["features.8.0.weight"] = (1280, 320, 1, 1)
+    shapes |= {f"features.8.1.{key}": (1280,) for key in NORM}
+    return {**shapes, "classifier.1.weight": (1000, 1280), "classifier.1.bias": (1000,)}
+
+
 OF_OTHERS = [
     ("resnet18", resnet18_of_torchvision),
     ("densenet121", densenet121_of_torchvision),
     ("chexnet", densenet121_of_torchvision),
     ("vgg16", vgg16_bn_of_torchvision),
+    ("efficientnet_b0", efficientnet_of_torchvision),
 ]
 
 
@@ -148,11 +213,11 @@ def test_torchvisions_weights_come_in_whole_but_for_the_head(
     network = build_model(settings, seed=0)
     report = load_start(network, family, start)
     fresh = {n for n in report.fresh if not n.endswith("num_batches_tracked")}
-    assert {n.rpartition(".")[0] for n in fresh} <= {"fc", "class_layers.out", "head"}
+    assert {n.rpartition(".")[0] for n in fresh} <= {"fc", "class_layers.out", "head", "_fc"}
     statistics = {n for n in report.left if "running_" in n}
     assert bool(statistics) == (norm == "group")
     assert {n for n in report.left if "running_" not in n} <= {
-        *(f"{head}.{k}" for head in ("fc", "class_layers.out", "classifier.6") for k in NORM)
+        *(f"{head}.{k}" for head in ("fc", "_fc", "class_layers.out", "classifier.6") for k in NORM)
     }
     first = next(iter(state.values()))
     assert any(torch.equal(first, tensor) for tensor in network.state_dict().values())
@@ -171,6 +236,23 @@ def test_a_grey_image_gets_the_answer_of_the_same_image_in_colour(folder: Path) 
             rtol=1e-4,
             atol=1e-4,
         )
+
+
+def test_both_libraries_efficientnets_are_one_network_here(folder: Path) -> None:
+    """Each name of the one leads where the same tensor of the other does."""
+    theirs = {"torchvision": efficientnet_of_torchvision(), "timm": efficientnet_of_timm()}
+    draws = random({str(shape): shape for shape in {*theirs["timm"].values()}})
+    begun = {}
+    for layout, shapes in theirs.items():
+        saved(folder, {name: draws[str(shape)].clone() for name, shape in shapes.items()})
+        start = named(folder, "w.safetensors", layout=layout)
+        settings = config("efficientnet_b0", norm="batch", batch_norm_policy="average")
+        network = build_model(settings, seed=0)
+        report = load_start(network, "efficientnet_b0", start)
+        assert {n.split(".")[0] for n in report.left} <= {"_fc"}
+        begun[layout] = network.state_dict()
+    for name, tensor in begun["timm"].items():
+        assert torch.equal(tensor, begun["torchvision"][name]), name
 
 
 def test_a_vit_of_timm_gives_the_same_answer_here(folder: Path) -> None:
