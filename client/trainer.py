@@ -13,6 +13,7 @@ from torch import Tensor
 
 from client.appraisal import Appraisal, limits_of_profile
 from client.approval import Approvals
+from client.arriving import Arrivals
 from client.coding import coded_update
 from client.cohort import Samples
 from client.local_round import Controls, Place, local_round
@@ -124,6 +125,9 @@ class Trainer:
             raise RefusalError("data", "this site has no training patients; do not ask it to train")
         if not work.trains:
             raise RefusalError("study", "the study says that this site is tested and never trains")
+        if work.study.codec_down is not None:
+            arrivals = Arrivals(self.site.state_path)
+            weights = arrivals.model(request, weights, work.study.codec_down)
         asked = self._release(work, request, weights, work.cohort.train)
         kept = self._outbox.last()
         again = kept is not None and kept.asked == asked

@@ -52,6 +52,12 @@ class Request:
     compare: bool = False
     """Whether an evaluation holds the incoming model against the site's own models, as the study's
     `evaluation` says."""
+    before: str | None = None
+    """Of weights that are a step from another model: that one's digest (common/state.py)."""
+
+    def __post_init__(self) -> None:
+        if self.before is not None and len(self.before) != DIGEST_DIGITS:
+            raise ValueError("a model's digest has 64 hexadecimal digits")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,14 +99,15 @@ class Calls:
     def ask(
         self,
         names: Sequence[str],
-        records: RecordDict,
+        records: Callable[[str], RecordDict],
         kind: str,
         limits: StrategyConfig,
         patient: bool = True,
     ) -> Iterator[tuple[str, Answer | Missing, Arrays]]:
         """Ask all sites at once; yield their answers in the order of `names`, one in memory.
 
-        patient: whether a site that is not connected may come back meanwhile.
+        records: what a site is asked. patient: whether a site that is not connected may come back
+        meanwhile.
 
         Raises:
             StopError: the study is to be stopped.
@@ -129,7 +130,7 @@ class Calls:
         self,
         waiting: Mapping[str, _Call],
         name: str,
-        records: RecordDict,
+        records: Callable[[str], RecordDict],
         kind: str,
         began: float,
         limits: StrategyConfig,
@@ -155,7 +156,9 @@ class Calls:
                 self._tell("awaits", site=name, seconds=round(told - began))
             time.sleep(self._watch.poll_s)
 
-    def _send(self, waiting: Mapping[str, _Call], records: RecordDict, kind: str) -> None:
+    def _send(
+        self, waiting: Mapping[str, _Call], records: Callable[[str], RecordDict], kind: str
+    ) -> None:
         """Ask whoever is there and was not asked, or has forgotten what it was asked."""
         nodes = self._nodes()
         asked = []
@@ -167,7 +170,7 @@ class Calls:
             call.session = session
             if call.identifier is None and call.site in nodes:
                 asked.append(call)
-        messages = [Message(records, nodes[c.site], message_type=kind) for c in asked]
+        messages = [Message(records(c.site), nodes[c.site], message_type=kind) for c in asked]
         for call, identifier in zip(asked, self._grid.push_messages(messages), strict=True):
             call.identifier = identifier
 

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from common.tensor_files import named_under, read_tensors, write_tensors
 from server.records import Progress, ProgressAdapter
+from server.stepping import Step
 
 CHECKPOINT = "checkpoint.safetensors"
-_MODEL, _MOMENTS, _SUMMED = "model/", "moments/", "summed/"
+_MODEL, _MOMENTS, _SUMMED, _LEFT, _CODED = "model/", "moments/", "summed/", "left/", "coded"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,8 @@ class Checkpoint:
     moments: dict[str, Tensor] = field(default_factory=dict)
     summed: dict[str, Tensor] = field(default_factory=dict)
     """Float64 sums of the models of the last rounds, where the study averages them."""
+    step: Step | None = None
+    """That led to the model, where the study sends steps."""
     progress: Progress = field(default_factory=Progress)
 
     @property
@@ -37,6 +40,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     tensors |= {_SUMMED + name: tensor for name, tensor in checkpoint.summed.items()}
     progress = ProgressAdapter.dump_python(checkpoint.progress, mode="json")
     about = {"digest": checkpoint.digest, "progress": progress}
+    if checkpoint.step is not None:
+        tensors |= {_LEFT + name: tensor for name, tensor in checkpoint.step.left.items()}
+        tensors[_CODED] = checkpoint.step.coded
+        about["before"] = checkpoint.step.before
     write_tensors(folder / CHECKPOINT, tensors, about)
 
 
@@ -55,10 +62,15 @@ def load_checkpoint(folder: Path, digest: str) -> Checkpoint | None:
             f"{path} belongs to study {about['digest'][:12]}, this run is study {digest[:12]}: its "
             "settings were changed; resume with the settings it began with, or use another folder"
         )
+    step = None
+    if _CODED in tensors:
+        left = named_under(_LEFT, tensors)
+        step = Step(before=about["before"], coded=tensors[_CODED], left=left)
     return Checkpoint(
         digest=digest,
         model=named_under(_MODEL, tensors),
         moments=named_under(_MOMENTS, tensors),
         summed=named_under(_SUMMED, tensors),
+        step=step,
         progress=ProgressAdapter.validate_python(about["progress"]),
     )

@@ -1,10 +1,12 @@
 """The sites of a study, by name: who is there, and what each answers to the rounds' questions."""
 
+import dataclasses
+import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TypeVar
 
-from flwr.app import MessageType
+from flwr.app import MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from common.contract import (
@@ -21,6 +23,7 @@ from common.state import Arrays, State, arrays_of
 from common.study import StrategyConfig
 from server.calls import GONE, LOOK_S, NOT_HERE, Calls, Missing, StopError, Watch
 from server.events import Tell
+from server.stepping import Step
 
 ASK_AGAIN_S = 5.0
 """How often a site that cannot take part yet is asked anew."""
@@ -83,14 +86,31 @@ class Federation:
         model: State,
         evaluate: bool,
         limits: StrategyConfig,
+        step: Step | None = None,
+        holders: Collection[str] = (),
     ) -> Iterator[tuple[str, TrainReply | Missing, Arrays]]:
         """Yield every site's update, in the order of the names; its weights hold until the next.
+
+        step: to this model, for the holders of the one before; the others get it whole.
 
         Raises:
             StopError: the study is to be stopped.
         """
         request = Request(study=self._study, round=round_number, evaluate=evaluate)
-        records = self._weights.packed(request, arrays_of(model))
+
+        @functools.cache
+        def whole() -> RecordDict:
+            return self._weights.packed(request, arrays_of(model))
+
+        @functools.cache
+        def onward() -> RecordDict:
+            assert step is not None  # else nobody holds anything
+            asked = dataclasses.replace(request, before=step.before)
+            return self._weights.packed(asked, step.arrays)
+
+        def records(site: str) -> RecordDict:
+            return onward() if site in holders else whole()
+
         for site, answer, weights in self._calls.ask(
             sorted(sites), records, MessageType.TRAIN, limits
         ):
@@ -117,7 +137,7 @@ class Federation:
         request = Request(study=self._study, round=round_number, evaluate=True, compare=compare)
         records = self._weights.packed(request, arrays_of(model))
         for site, answer, _ in self._calls.ask(
-            sorted(sites), records, MessageType.EVALUATE, limits
+            sorted(sites), lambda _: records, MessageType.EVALUATE, limits
         ):
             reply = _expected(site, answer, EvaluateReply, round_number)
             self._tell("evaluated", site=site, round=round_number)
@@ -177,7 +197,7 @@ class Federation:
     ) -> Iterator[tuple[str, Answer | Missing]]:
         records = pack_request(Request(study=self._study))
         # Whoever goes away meanwhile is told as missing, and asked again.
-        asked = self._calls.ask(names, records, MessageType.QUERY, limits, patient=False)
+        asked = self._calls.ask(names, lambda _: records, MessageType.QUERY, limits, patient=False)
         for name, answer, _ in asked:
             yield name, answer
 

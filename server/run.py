@@ -47,6 +47,7 @@ from server.records import (
     outcome_of,
     result_of,
 )
+from server.stepping import stepped
 from server.strategy import Strategy
 
 RESULT, MODEL, BEST = "result.json", "model.safetensors", "best.safetensors"
@@ -184,6 +185,10 @@ def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | No
         others = [s for s in kept.progress.roster if s not in cohort]
         before |= estimates_of(evaluations(run, others, number, kept.model, missing))
     model, moments = run.strategy.step(kept.model, combined, kept.moments)
+    step = None
+    if run.study.codec_down is not None:
+        draw = seed(run.study.seed, number, "server", "rounding")
+        model, step = stepped(kept.model, model, kept.step, run.study.codec_down, draw)
     summed = run.strategy.summed(kept.summed, model, run.study.rounds - number)
     record = RoundRecord(
         round=number,
@@ -197,7 +202,7 @@ def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | No
         found = profiled(run, sorted(progress.roster), number, model, progress.roster, spent)
         progress = replace(progress, profiles={**progress.profiles, number: found})
     progress = replace(progress, spent=spent)
-    kept = replace(kept, model=model, moments=moments, summed=summed, progress=progress)
+    kept = replace(kept, model=model, moments=moments, summed=summed, step=step, progress=progress)
     return kept, _headline(run, before)
 
 
@@ -212,7 +217,9 @@ def _accepted(
     spent: dict[str, PrivacySpent],
 ) -> Iterator[tuple[Arrays, float]]:
     model = kept.model
-    received = sum(tensor.nbytes for tensor in model.values())
+    # Who handed in an update in the last round has its model.
+    holders = set(kept.progress.rounds[-1].participants) if kept.step is not None else set()
+    whole = sum(tensor.nbytes for tensor in model.values())
     name = run.study.task.headline
     metric = build_task(run.study.task).metrics[name]
     roster = kept.progress.roster
@@ -224,7 +231,7 @@ def _accepted(
         (name, metric),
     )
     for site, reply, weights in run.federation.train(
-        cohort, number, model, evaluate, run.study.strategy
+        cohort, number, model, evaluate, run.study.strategy, kept.step, holders
     ):
         if isinstance(reply, TrainReply) and reply.privacy is not None:
             spent[site] = reply.privacy
@@ -238,6 +245,7 @@ def _accepted(
             missing[site] = reply.reason
             run.tell("missing", site=site, round=number, why=reply.reason)
             continue
+        received = kept.step.coded.nbytes if kept.step and site in holders else whole
         told = reply.estimates.get(name)
         weight = run.strategy.weight(reply.patients, told, metric, shares.get(site))
         parts[site] = _part(reply, sent, received, weight)

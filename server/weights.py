@@ -67,12 +67,19 @@ class InFiles:
         """run: the study's folder."""
         self._folder = run / FOLDER
         self._down, self._up = self._folder / DOWN, self._folder / UP
+        self._asked: tuple[int, bool, bool] | None = None
+        self._offered: dict[str | None, str] = {}
 
     def packed(self, request: Request, weights: Arrays) -> RecordDict:
         """As Weights.packed; weights of earlier rounds are offered no more."""
         reference = write_framed(self._down, weights)
+        asked = (request.round, request.evaluate, request.compare)
+        if asked != self._asked:
+            self._asked, self._offered = asked, {}
+        # The whole and the step to it stand side by side.
+        self._offered[request.before] = reference.sha256
         for path in self._down.iterdir():
-            if path.name != reference.sha256:
+            if path.name not in self._offered.values():
                 path.unlink()
         return pack_request(request, weights_at=reference)
 

@@ -70,3 +70,25 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, An
     assert _start(*options).wait(DEADLINE_S) == 0
     result = json.loads((folder / "result.json").read_text())
     return (folder / "model.safetensors").read_bytes(), result
+
+
+def test_a_killed_run_that_sends_steps_goes_on_with_steps(tmp_path: Path) -> None:
+    smoke = ["experiment=smoke", "simulation.engine=inprocess", ROUNDS, "compression=int4"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert _start(*smoke, f"run.dir={whole}").wait(DEADLINE_S) == 0
+    _kill_at(_start(*smoke, f"run.dir={killed}"), killed, "reply", 3)
+    assert _start("resume", str(killed)).wait(DEADLINE_S) == 0
+    told = [json.loads((folder / "result.json").read_text()) for folder in (whole, killed)]
+    one, two = ((folder / "model.safetensors").read_bytes() for folder in (whole, killed))
+    assert one == two
+    moved = [
+        [
+            (site["bytes_sent"], site["bytes_received"])
+            for each in result["rounds"]
+            for site in each["sites"].values()
+        ]
+        for result in told
+    ]
+    assert moved[0] == moved[1]
+    # From the second round on the model comes as a step too.
+    assert all(received < moved[0][0][1] for _, received in moved[0][2:])

@@ -95,7 +95,7 @@ class Asked:
         )
 
     def ask(self, *sites: str, limits: StrategyConfig = PATIENT) -> dict[str, object]:
-        answers = self.calls.ask(sites, RECORDS, MessageType.QUERY, limits)
+        answers = self.calls.ask(sites, lambda _: RECORDS, MessageType.QUERY, limits)
         return {site: answer for site, answer, _ in answers}
 
 

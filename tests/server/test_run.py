@@ -414,6 +414,9 @@ def test_distances_are_told_after_every_kth_round_and_at_the_end(tmp_path: Path)
     assert shift["distance_after"]["2"] == shift["distance"]
 
 
+UP = ("compression=int8", "compression.down=null")
+
+
 def coded_by(site: str, number: int, weights: Weights) -> Weights:
     codec = study_from(*PICTURES, "compression=int8").codec_up
     assert codec is not None
@@ -426,7 +429,7 @@ def test_coded_updates_are_combined_as_whole_ones_are(tmp_path: Path) -> None:
     for name in ("plain", "coded"):
         (tmp_path / name).mkdir()
     run(tmp_path / "plain", numbers_app(PATIENTS), "rounds=2")
-    run(tmp_path / "coded", numbers_app(PATIENTS, coded_by), "rounds=2", "compression=int8")
+    run(tmp_path / "coded", numbers_app(PATIENTS, coded_by), "rounds=2", *UP)
     plain, found = (read_tensors(tmp_path / name / MODEL)[0] for name in ("plain", "coded"))
     for name, tensor in plain.items():
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-3)
@@ -448,7 +451,7 @@ def test_an_update_that_is_not_coded_as_the_study_says_is_left_out(
         broken = (site, number) == ("st-b", 2)
         return how(weights) if broken else coded_by(site, number, weights)
 
-    outcome = run(tmp_path, numbers_app(PATIENTS, work), "rounds=2", "compression=int8")
+    outcome = run(tmp_path, numbers_app(PATIENTS, work), "rounds=2", *UP)
     assert outcome.status == "partial"
     why = read_json(tmp_path / RESULT)["rounds"][1]["missing"]["st-b"]
     assert "the coded weights" in why or "not coded as the study says" in why

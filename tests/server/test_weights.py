@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +64,16 @@ def test_at_the_end_nothing_is_left(tmp_path: Path) -> None:
     way.packed(ASKED, FIRST)
     way.end()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_whole_and_the_step_to_it_are_offered_side_by_side(tmp_path: Path) -> None:
+    way = InFiles(tmp_path)
+    onward = replace(ASKED, before="c" * 64)
+    whole, step = weights_at(way.packed(ASKED, FIRST)), weights_at(way.packed(onward, SECOND))
+    assert whole is not None
+    assert step is not None
+    down = tmp_path / "weights" / "down"
+    assert {p.name for p in down.iterdir()} == {whole.sha256, step.sha256}
+    later = weights_at(way.packed(replace(ASKED, round=ASKED.round + 1), SECOND))
+    assert later is not None
+    assert [p.name for p in down.iterdir()] == [later.sha256]
