@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from server.report.apart import Place
+from server.report.labels import sides_of
 from server.report.reading import (
     Result,
     before,
@@ -184,30 +185,35 @@ def site_map(sites: Sequence[Place]) -> Chart | None:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(4.4, 3.2), layout="constrained")
         axes = figure.subplots()
-        # Names to the left and to the right in turn: sites that are alike lie close to each other.
-        for index, (site, drop) in enumerate(sorted(zip(sites, drops, strict=True), key=_height)):
-            side, away = (("left", 9), ("right", -9))[index % 2]
+        for site, drop in zip(sites, drops, strict=True):
             axes.plot([site.x], [site.y], "o", color=_MEAN, markersize=11, alpha=drop / most)
             axes.plot([site.x], [site.y], "o", color=_MEAN, markersize=11, fillstyle="none")
-            axes.annotate(
-                _short(site.site),
-                (site.x, site.y),
-                (away, 0),
-                textcoords="offset points",
-                ha=side,
-                va="center",
-            )
         axes.set_aspect("equal", "datalim")
         axes.margins(0.25)
         axes.grid(color=_FAINT, linewidth=0.4)
+        _name_marks(figure, axes, sites)
         known = any(site.drop is not None for site in sites)
         key = Key(f"fuller: a larger drop, {max(drops):.3f} at most", _VARIABLES[_MEAN], width=6)
         about = "sites as far apart as their images are"
         return Chart(_svg(figure, "map", about), (key,) if known else ())
 
 
-def _height(placed: tuple[Place, float]) -> float:
-    return placed[0].y
+def _name_marks(figure: Figure, axes: Any, sites: Sequence[Place]) -> None:  # noqa: ANN401 - matplotlib
+    # Where the marks lie on the paper is known when all is laid out.
+    figure.draw_without_rendering()
+    points = 72 / figure.dpi
+    frame = axes.get_window_extent().extents * points
+    marks = [tuple(axes.transData.transform((s.x, s.y)) * points) for s in sites]
+    names, size = [_short(s.site) for s in sites], float(mpl.rcParams["font.size"])
+    for site, name, side in zip(sites, names, sides_of(marks, names, size, frame), strict=True):
+        axes.annotate(
+            name,
+            (site.x, site.y),
+            (side.right, side.up),
+            textcoords="offset points",
+            ha=side.horizontal,
+            va=side.vertical,
+        )
 
 
 def _bars(axes: Any, values: Sequence[Mapping[str, Any]]) -> None:  # noqa: ANN401 - matplotlib
