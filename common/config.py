@@ -18,7 +18,8 @@ from common.compression_config import CompressionConfig
 from common.data_config import DataConfig
 from common.models.registry import model_config_type
 from common.schema import SettingsError, typed
-from common.study import EvaluationConfig, PrivacyConfig, StrategyConfig, Study, TrainingConfig
+from common.strategy_config import StrategyConfig
+from common.study import EvaluationConfig, PrivacyConfig, Study, TrainingConfig
 from common.tasks.registry import task_config_type
 
 CONFIG_FOLDER = Path(configs.__file__).parent

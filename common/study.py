@@ -4,13 +4,14 @@ A Study is frozen and checked when it is made. It travels as Hydra overrides (co
 its digest is what a hospital approves. No field names a path, a device or a host.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from common.checks import in_range, not_negative, one_of, positive
 from common.compression_config import CodecConfig, CompressionConfig
 from common.data_config import DataConfig
 from common.models.config import ModelConfig
+from common.strategy_config import StrategyConfig
 from common.subgroups import check_subgroups
 from common.tasks.config import TaskConfig
 
@@ -129,90 +130,6 @@ class PrivacyConfig:
     def private(self) -> bool:
         """Whether the updates are differentially private."""
         return self.mechanism != "none"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerOptimizerConfig:
-    """The server's step on the pseudo-gradient (server/optimizers.py)."""
-
-    name: str = "sgd"
-    """sgd, adam or yogi. sgd with lr 1 and momentum 0 is plain averaging."""
-    lr: float = 1.0
-    """Step length; 1 with sgd moves all the way to the mean of the sites."""
-    momentum: float = 0.0
-    """Momentum of sgd."""
-    beta1: float = 0.9
-    """Decay of the first moment of adam and yogi."""
-    beta2: float = 0.99
-    """Decay of the second moment of adam and yogi."""
-    tau: float = 1e-3
-    """Adaptivity of adam and yogi: the larger, the nearer to sgd with momentum."""
-
-    def __post_init__(self) -> None:
-        one_of(("sgd", "adam", "yogi"), **{"strategy.server_optimizer.name": self.name})
-        prefix = "strategy.server_optimizer."
-        positive(**{f"{prefix}lr": self.lr, f"{prefix}tau": self.tau})
-        for name in ("momentum", "beta1", "beta2"):
-            in_range(0.0, 0.9999, **{prefix + name: getattr(self, name)})
-
-
-@dataclass(frozen=True, kw_only=True)
-class StrategyConfig:
-    """How the sites' updates become one model."""
-
-    name: str = "fedavg"
-    """Name for reports; the algorithm is the fields below."""
-    combine: str = "mean"
-    """How updates are combined: mean."""
-    weight_by: str = "patients"
-    """patients: each site counts by its training patients; uniform: each site counts the same."""
-    server_optimizer: ServerOptimizerConfig = field(default_factory=ServerOptimizerConfig)
-    """The server's step."""
-    proximal_mu: float = 0.0
-    """FedProx: weight of mu/2 ||w - w_t||^2 at the sites; 0 is FedAvg."""
-    fraction: float = 1.0
-    """Share of the training sites asked in a round."""
-    quorum: int = 1
-    """Least number of accepted updates in a round; with fewer the run ends as failed."""
-    round_timeout_s: float = 3600.0
-    """Seconds after which a site that has not answered counts as missing, reading included."""
-    stall_timeout_s: float = 600.0
-    """Seconds without a new batch after which a site counts as missing, on a real network alone."""
-    averaged_rounds: int | None = None
-    """The final model is the mean of the global models after so many last rounds; null: the last
-    model."""
-    control_variates: bool | None = None
-    """SCAFFOLD: whether local steps are corrected by control variates; null: they are not."""
-    fairness_q: float | None = None
-    """q-FFL: a site's weight is multiplied by how far the incoming model is from the best there, to
-    the power q; null: it is not."""
-    generalisation_step: float | None = None
-    """FedDG-GA: share of the weights that moves, in the first round, to the sites where averaging
-    costs most; null: the weights are weight_by's."""
-    tested: list[str] | None = None
-    """Sites that are asked to evaluate the model and never to train it; null: none."""
-
-    def __post_init__(self) -> None:
-        one_of(("mean",), **{"strategy.combine": self.combine})
-        one_of(("patients", "uniform"), **{"strategy.weight_by": self.weight_by})
-        not_negative(**{"strategy.proximal_mu": self.proximal_mu})
-        in_range(0.0, 1.0, **{"strategy.fraction": self.fraction})
-        positive(**{"strategy.fraction": self.fraction, "strategy.quorum": self.quorum})
-        positive(**{"strategy.round_timeout_s": self.round_timeout_s})
-        positive(**{"strategy.stall_timeout_s": self.stall_timeout_s})
-        if self.fairness_q is not None:
-            positive(**{"strategy.fairness_q": self.fairness_q})
-        if self.generalisation_step is not None:
-            in_range(0.0, 1.0, **{"strategy.generalisation_step": self.generalisation_step})
-            positive(**{"strategy.generalisation_step": self.generalisation_step})
-            if self.fairness_q is not None:
-                raise ValueError(
-                    f"strategy.generalisation_step={self.generalisation_step:g} and "
-                    f"strategy.fairness_q={self.fairness_q:g} both set the sites' weights; set one "
-                    "of them to null"
-                )
-        if self.averaged_rounds is not None:
-            positive(**{"strategy.averaged_rounds": self.averaged_rounds})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from flwr.serverapp import Grid
 from common.contract import Answer
 from common.messages import MessageError, unpack_answer
 from common.state import Arrays
-from common.study import StrategyConfig
+from common.strategy_config import StrategyConfig
 from server.events import Tell
 from server.presence import Presence
 from server.weights import InMessages, Weights

@@ -20,7 +20,7 @@ from common.contract import (
 )
 from common.messages import pack_request
 from common.state import Arrays, State, arrays_of
-from common.study import StrategyConfig
+from common.strategy_config import StrategyConfig
 from server.calls import GONE, LOOK_S, NOT_HERE, Calls, Missing, StopError, Watch
 from server.events import Tell
 from server.stepping import Step

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from common.framed_files import BLOCK
 from common.state import State
-from common.study import ServerOptimizerConfig
+from common.strategy_config import ServerOptimizerConfig
 
 Moments = Mapping[str, Tensor]
 """The optimiser's memory, float64, named `<moment>/<parameter>`."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from common.contract import Estimate
 from common.state import Arrays, State
-from common.study import StrategyConfig
+from common.strategy_config import StrategyConfig
 from common.tasks.task import Metric
 from server.aggregation import weight_of, weighted_mean
 from server.generalisation import adjusted, step_of

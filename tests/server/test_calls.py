@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 
 from common.contract import Description, Request, StudyReference
 from common.messages import pack_request, reply
-from common.study import StrategyConfig
+from common.strategy_config import StrategyConfig
 from server import calls as calls_module
 from server.calls import GONE, Calls, Missing, StopError, Watch
 from server.presence import Presence, Word

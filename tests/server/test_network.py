@@ -10,7 +10,7 @@ from flwr.clientapp import ClientApp
 
 from common.contract import Description, Refusal, Request, StudyReference
 from common.messages import pack_request, reply
-from common.study import StrategyConfig
+from common.strategy_config import StrategyConfig
 from server.calls import Missing, Watch
 from server.events import event_log
 from server.network import Federation

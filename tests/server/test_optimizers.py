@@ -6,7 +6,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from common.study import ServerOptimizerConfig
+from common.strategy_config import ServerOptimizerConfig
 from server.optimizers import server_step
 
 TRAINED = frozenset({"w"})

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.contract import Estimate
-from common.study import ServerOptimizerConfig, StrategyConfig
+from common.strategy_config import ServerOptimizerConfig, StrategyConfig
 from common.tasks.task import Metric
 from server.strategy import Strategy
 
