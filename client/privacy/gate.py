@@ -5,7 +5,6 @@ should not be there refuses the whole answer; a value that the policy does not n
 """
 
 import builtins
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from client.privacy.closed import count_up_to, demand, digits_of, names_of, number_in, same
 from client.privacy.policy import Policy
+from client.privacy.speech import speakable
 from common.bodies import MessageError
 from common.compression import CODED, Differences
 from common.compression_config import CodecConfig
@@ -62,7 +62,6 @@ MOST_EPSILON = 1e9
 SECONDS_DECIMALS = 1
 """A finer clock would tell of single images."""
 PROFILE_DECIMALS = 6
-LONGEST_TEXT = 600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,34 +126,6 @@ def leave_refusal(site: str | None, error: BaseException) -> Released:
     kind = kind if getattr(builtins, kind, None) is type(error) else "Error"
     text = f"{kind} at the site; its own log has the details"
     return Released(body=Refusal(site=name, code="error", text=text))
-
-
-_GROUPS = "study|privacy|training|model|task|data|strategy|policy|cohort|studies|may_leave"
-_SETTING = rf"(?:{_GROUPS})(?:\.[a-z_0-9]+(?:\[\d\])?){{1,3}}"
-_NUMBER = r"-?\d{1,5}(?:\.\d{1,6})?(?:e[+-]?\d{1,3})?"
-_WORD = r"[a-z]+(?:[-_'][a-z]+)*"
-_DIGEST = r"(?=\d*[a-f])(?:[0-9a-f]{12}|[0-9a-f]{64})"
-_FORMULA = r"1/(?:patients|\(2)"
-_KNOWN = "CPU|GPU|Request|Description|TrainReply|EvaluateReply|Refusal|Input"
-_VALUE = rf"{_NUMBER}|{_WORD}"
-_NAME = r"(?:model|task)\.name=[a-z][a-z0-9_]{0,31}"
-_SPOKEN = re.compile(
-    rf"\(?(?:{_NUMBER}|{_DIGEST}|{_KNOWN}|{_NAME}|(?:{_WORD}|{_SETTING}|{_FORMULA})(?:=(?:{_VALUE}))?)"
-    r"\)?[.,:;]?"
-)
-_FILE = re.compile(r"\.(?:png|jpe?g|dcm|nii|gz|csv|tsv|json|ya?ml|npy|npz|txt|log|py)\b")
-
-
-def speakable(text: str) -> bool:
-    """Return whether a refusal's text is made of nothing but words that ours are made of.
-
-    Those are words in small letters, short numbers, settings of a study or a policy, and digests.
-    A path has slashes, a file a dot that is no setting's, a person a capital, a patient's number
-    letters and digits together or many digits: all of these are no such words.
-    """
-    words = text.split(" ")
-    plain = len(text) <= LONGEST_TEXT and not _FILE.search(text)
-    return plain and all(_SPOKEN.fullmatch(word) for word in words)
 
 
 def _train_reply(reply: TrainReply, limits: Limits, policy: Policy) -> TrainReply:

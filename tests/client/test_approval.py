@@ -14,8 +14,8 @@ from client.approval import (
     Approvals,
     check_approved,
 )
-from client.privacy.gate import speakable
 from client.privacy.policy import Policy, StudyPolicy
+from client.privacy.speech import speakable
 from common.contract import RefusalError
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from client.calls import Asked, Bench, Call
-from client.privacy.gate import speakable
+from client.privacy.speech import speakable
 from client.progress import StoppedError
 from common.contract import Refusal, RefusalError, Released, Request, StudyReference
 

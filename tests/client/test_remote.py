@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from client.log import LOG
-from client.privacy.gate import speakable
+from client.privacy.speech import speakable
 from client.remote import RemoteTrainer, is_serving
 from client.service import serving
 from common import trainer_pb2 as wire

@@ -12,9 +12,9 @@ import torch
 import yaml
 
 from client.outbox import Outbox
-from client.privacy.gate import speakable
 from client.privacy.ledger import ledgers_in
 from client.privacy.policy import CohortPolicy, LeavePolicy, Policy, PrivacyPolicy, open_policy
+from client.privacy.speech import speakable
 from client.progress import StoppedError
 from client.trainer import Trainer, trainer_at
 from common.accounting import PrivateSteps, epsilon_of, unprotected_release

@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from client.privacy.gate import CODES, Limits, leave, leave_refusal, speakable
+from client.privacy.gate import CODES, Limits, leave, leave_refusal
 from client.privacy.policy import (
     LeavePolicy,
     Policy,
     PrivacyPolicy,
     open_policy,
 )
+from client.privacy.speech import speakable
 from common.compression import CODED, coded
 from common.compression_config import CodecConfig
 from common.contract import (

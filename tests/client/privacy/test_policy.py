@@ -12,7 +12,6 @@ from flwr.app import ConfigRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.privacy.gate import speakable
 from client.privacy.policy import (
     CohortPolicy,
     LeavePolicy,
@@ -25,6 +24,7 @@ from client.privacy.policy import (
     load_policy,
     open_policy,
 )
+from client.privacy.speech import speakable
 from common.config import load_study, study_digest
 from common.contract import RefusalError, Request
 from common.messages import MessageError, pack_request, unpack_request
