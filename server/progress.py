@@ -118,7 +118,10 @@ class Progress:
         )
 
     def _on_awaits(self, event: dict[str, Any]) -> None:
-        self._say(f"waiting for {event['site']} since {event['seconds']} s")
+        # In a simulation a node has a number until it has told who it is.
+        site = str(event["site"])
+        name = "a site that still reads its data" if site.isdecimal() else site
+        self._say(f"waiting for {name} since {event['seconds']} s")
 
     def _on_round_done(self, event: dict[str, Any]) -> None:
         known = ("time", "event", "round", "seconds")

@@ -74,6 +74,8 @@ def _models(
     kept = {site: state for site in trained if (state := _kept_model(run, site)) is not None}
     jobs = {POOLED: joined(list(trained.values()))}
     jobs |= {site: samples for site, samples in trained.items() if site not in kept}
+    names = [POOLED, *(f"{site}'s own" for site in jobs if site != POOLED)]
+    console.print(f"beside it are trained: {', '.join(names)}", highlight=False)
     states = _all_trained(run.study, jobs, len(trained), run.settings.actors, console) | kept
     models = {}
     for what in (POOLED, *trained):

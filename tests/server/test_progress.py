@@ -70,3 +70,14 @@ def test_a_half_written_line_is_shown_when_it_is_whole(tmp_path: Path) -> None:
         event_log(tmp_path)("make", site="st-b")
     assert "hospital st-ä:" in out.getvalue()
     assert "hospital st-b:" in out.getvalue()
+
+
+def test_a_node_without_a_name_is_waited_for_in_words(tmp_path: Path) -> None:
+    text = shown(
+        tmp_path,
+        ("awaits", {"site": "4333815596414008924", "seconds": 30}),
+        ("awaits", {"site": "st-a", "seconds": 60}),
+    )
+    assert "waiting for a site that still reads its data since 30 s" in text
+    assert "waiting for st-a since 60 s" in text
+    assert "4333815596414008924" not in text
