@@ -26,9 +26,10 @@ class Arrivals:
             RefusalError: the step leads from a model that this site has not, or is none.
         """
         known = self._kept(request)
+        asked = digest_of(weights)
         if request.before is None:
             model = weights
-        elif known is not None and known[1] == request.round:
+        elif known is not None and known[1] == asked:
             # The same question again: the model has been moved.
             return known[0]
         elif known is None or digest_of(known[0]) != request.before:
@@ -42,15 +43,16 @@ class Arrivals:
                 model = dict(moved_by(known[0], weights, codec))
             except MessageError as error:
                 raise RefusalError("weights", "the weights of this round cannot be read") from error
-        about = {"study": request.study.digest, "round": request.round}
+        about = {"study": request.study.digest, "from": asked}
         write_tensors(self.folder / FILE, tensors_of(model), about)
         return model
 
-    def _kept(self, request: Request) -> tuple[Arrays, int] | None:
+    def _kept(self, request: Request) -> tuple[Arrays, str] | None:
+        """Return the model that was kept, and the digest of what brought it."""
         path = self.folder / FILE
         if not path.exists():
             return None
         tensors, about = read_tensors(path)
         if about["study"] != request.study.digest:
             return None
-        return arrays_of(tensors), int(about["round"])
+        return arrays_of(tensors), str(about["from"])

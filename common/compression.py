@@ -30,6 +30,8 @@ _HEAD = len(MAGIC) + DIGEST_BYTES
 HEADER_BYTES_A_TENSOR = 4096
 """More than the names and places of a tensor's parts take."""
 _LARGEST = {"int8": 127, "int4": 7}
+WHOLE = ("running_mean", "running_var")
+"""Ends of names of few numbers that travel in full: a variance that is rounded may fall below 0."""
 _NUMBERS, _SCALES, _WHICH, _RAW = "n/", "s/", "w/", "r/"
 
 Floats = NDArray[np.float32]
@@ -41,14 +43,15 @@ class CodingError(MessageError):
 
 
 def coded(differences: Arrays, codec: CodecConfig, draws: np.random.Generator) -> Bytes:
-    """Return the differences as bytes, [n] uint8. Floats that are not float32 travel as they are.
+    """Return the differences as bytes, [n] uint8.
 
-    draws: what rounding is drawn from.
+    Statistics of norms, and what is not float32, travel as they are. draws: what rounding is drawn
+    from.
     """
     parts: dict[str, NDArray[np.generic]] = {}
     for name in sorted(differences):
         difference = differences[name]
-        if difference.dtype == np.float32 and difference.size:
+        if _is_coded(name, (difference.shape, difference.dtype)):
             parts |= _coded_tensor(name, difference.reshape(-1), codec, draws)
         else:
             parts[_RAW + name] = difference
@@ -72,7 +75,7 @@ class Differences(LazyArrays):
 
     def __getitem__(self, name: str) -> NDArray[np.generic]:
         shape, dtype = self._layout[name]
-        if dtype != np.float32 or not math.prod(shape):
+        if not _is_coded(name, (shape, dtype)):
             return self._parts[_RAW + name]
         return _decoded_tensor(self._parts, name, math.prod(shape), self._codec).reshape(shape)
 
@@ -148,6 +151,11 @@ def left_out(differences: Arrays, whole: Bytes, codec: CodecConfig) -> dict[str,
         for name, difference in differences.items()
         if difference.dtype == np.float32
     }
+
+
+def _is_coded(name: str, layout: Layout) -> bool:
+    shape, dtype = layout
+    return dtype == np.float32 and math.prod(shape) > 0 and not name.endswith(WHOLE)
 
 
 def _coded_tensor(
@@ -270,9 +278,8 @@ def _payload(whole: Bytes, layout: Mapping[str, Layout]) -> bytes:
 def _check_parts(parts: Arrays, layout: Mapping[str, Layout], codec: CodecConfig) -> None:
     expected: dict[str, Layout] = {}
     for name, (shape, dtype) in layout.items():
-        count = math.prod(shape)
-        if dtype == np.float32 and count:
-            expected |= _parts_of(name, count, codec)
+        if _is_coded(name, (shape, dtype)):
+            expected |= _parts_of(name, math.prod(shape), codec)
         else:
             expected[_RAW + name] = (shape, dtype)
     if layout_of(parts) != expected:

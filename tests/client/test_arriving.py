@@ -72,3 +72,14 @@ def test_a_step_that_cannot_be_read_changes_nothing(
         arrivals.model(asked(2, digest_of(arrays_of(model(0)))), broken, CODEC)
     found = arrivals.model(asked(2, step[1].before), step[1].arrays, CODEC)
     assert same(found, arrays_of(step[0]))
+
+
+def test_another_step_of_the_same_round_is_not_taken_for_the_one_that_came(tmp_path: Path) -> None:
+    arrivals = Arrivals(tmp_path)
+    base = arrays_of(model(0))
+    one, other = (stepped(model(0), model(seed), None, CODEC, 0)[1] for seed in (1, 2))
+    arrivals.model(asked(1), base, CODEC)
+    arrivals.model(asked(2, one.before), one.arrays, CODEC)
+    # The site has moved on by the first; from there the second does not lead on.
+    with pytest.raises(RefusalError, match="gets the whole in the next"):
+        arrivals.model(asked(2, other.before), other.arrays, CODEC)

@@ -275,3 +275,12 @@ def test_weights_that_are_not_coded_are_refused(arrived: Arrays) -> None:
 def test_impossible_settings_are_refused(codec: CodecConfig, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CompressionConfig(up=codec)
+
+
+@pytest.mark.parametrize("codec", [CodecConfig(numbers="int4"), CodecConfig(kept=0.1)])
+def test_a_variance_never_falls_below_zero(codec: CodecConfig) -> None:
+    base = {"1.running_var": np.array([1e-6, 1.0, 5.0], np.float32)}
+    model = {"1.running_var": np.array([2e-6, 1.0, 90.0], np.float32)}
+    whole = coded(differences_of(base, model, {}), codec, draws())
+    found = moved_by(base, {CODED: whole}, codec)
+    np.testing.assert_allclose(found["1.running_var"], model["1.running_var"], rtol=1e-6)
