@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from client.cohort import Samples
-from client.evaluation import patient_rows, predict
+from client.evaluation import chosen_by, patient_rows, predict
 from client.local_round import Place
 from client.own_models import own_models
 from client.privacy.account import Account, profile_noise
@@ -101,11 +101,11 @@ class Appraisal:
 
     def _task(self) -> Task:
         """Return the task as the site answers by work.model: who chooses has chosen."""
-        task, choosing = self.work.task, self.work.cohort.choosing
-        if task.answers_by is None or not choosing.num_patients:
-            return task
-        rows = patient_rows(self._probabilities(choosing), choosing, task)
-        return task.answers_by(task, task.patient_sums(list(rows.values())))
+        choosing = self.work.cohort.choosing
+        # A threshold of few patients would tell of them, by what it does to the others.
+        if choosing.num_patients < max(self.policy.cohort.least_patients_told, 1):
+            return self.work.task
+        return chosen_by(lambda: self._probabilities(choosing), choosing, self.work.task)
 
     def _write_page(self) -> None:
         """Write the site's own page; a page that cannot be drawn costs nobody the figures."""

@@ -1,58 +1,92 @@
 """The model that a round begins with, as it came or as the step from the one that came before."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.bodies import MessageError
 from common.compression import moved_by
 from common.compression_config import CodecConfig
-from common.contract import RefusalError, Request
+from common.contract import NO_BASE, RefusalError, Request
+from common.framed_files import Layout, layout_of
+from common.secret_files import private_folder
 from common.state import Arrays, arrays_of, digest_of, tensors_of
 from common.tensor_files import read_tensors, write_tensors
 
-FILE = "model_of_round.safetensors"
+FOLDER, SUFFIX = "models_of_rounds", ".safetensors"
+KEPT = 4
+"""Studies whose last model a site keeps; of an older one it gets the whole again."""
 
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Keeps the model of the last round, where the study sends steps."""
+    """Keeps the model of each study's last round, where the study sends steps."""
 
-    folder: Path
+    state: Path
+    """The site's folder for what outlives a process."""
 
-    def model(self, request: Request, weights: Arrays, codec: CodecConfig) -> Arrays:
+    def model(
+        self,
+        request: Request,
+        weights: Arrays,
+        codec: CodecConfig,
+        layout: Mapping[str, Layout],
+    ) -> Arrays:
         """Return the model of the request's round; it is kept for the next.
 
+        layout: of the study's model.
+
         Raises:
-            RefusalError: the step leads from a model that this site has not, or is none.
+            RefusalError: the step leads from a model that this site has not (code NO_BASE), or
+                what came is no model of the study.
         """
-        known = self._kept(request)
         asked = digest_of(weights)
         if request.before is None:
             model = weights
-        elif known is not None and known[1] == asked:
-            # The same question again: the model has been moved.
-            return known[0]
-        elif known is None or digest_of(known[0]) != request.before:
-            raise RefusalError(
-                "weights",
-                "this site has not the model that the weights of this round lead on from; it gets "
-                "the whole in the next",
-            )
         else:
+            known = self._kept(request)
+            if known is not None and known[1] == asked:
+                # The same question again: the model has been moved.
+                return known[0]
+            if known is None or digest_of(known[0]) != request.before:
+                raise RefusalError(
+                    NO_BASE,
+                    "this site has not the model that the weights of this round lead on from",
+                )
             try:
                 model = dict(moved_by(known[0], weights, codec))
             except MessageError as error:
                 raise RefusalError("weights", "the weights of this round cannot be read") from error
-        about = {"study": request.study.digest, "from": asked}
-        write_tensors(self.folder / FILE, tensors_of(model), about)
+        check_layout(model, layout)
+        self._keep(request, model, asked)
         return model
 
     def _kept(self, request: Request) -> tuple[Arrays, str] | None:
         """Return the model that was kept, and the digest of what brought it."""
-        path = self.folder / FILE
-        if not path.exists():
+        try:
+            tensors, about = read_tensors(self._path(request))
+            return arrays_of(tensors), str(about["from"])
+        # Whatever is wrong with the file, the whole model makes it good.
+        except Exception:
             return None
-        tensors, about = read_tensors(path)
-        if about["study"] != request.study.digest:
-            return None
-        return arrays_of(tensors), str(about["from"])
+
+    def _keep(self, request: Request, model: Arrays, asked: str) -> None:
+        private_folder(self.state / FOLDER)
+        path = self._path(request)
+        write_tensors(path, tensors_of(model), {"from": asked})
+        kept = sorted(path.parent.glob(f"*{SUFFIX}"), key=lambda file: file.stat().st_mtime_ns)
+        for old in kept[:-KEPT]:
+            old.unlink(missing_ok=True)
+
+    def _path(self, request: Request) -> Path:
+        return self.state / FOLDER / f"{request.study.digest[:32]}{SUFFIX}"
+
+
+def check_layout(model: Arrays, layout: Mapping[str, Layout]) -> None:
+    """Refuse tensors of other names, shapes or kinds than the study's.
+
+    Raises:
+        RefusalError: with no more than that.
+    """
+    if layout_of(model) != dict(layout):
+        raise RefusalError("study", "the weights do not fit the study's model")

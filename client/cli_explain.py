@@ -52,4 +52,5 @@ def explain(
     console = console if console.is_terminal else Console(width=LOG_WIDTH)
     console.print(table)
     for name, path in (("picture", found.picture), ("page", found.page)):
-        console.print(f"{name:<7}  {path}", highlight=False, soft_wrap=True)
+        if path is not None:
+            console.print(f"{name:<7}  {path}", highlight=False, soft_wrap=True)

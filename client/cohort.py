@@ -92,7 +92,7 @@ def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: i
     """Return the cohort of a manifest's rows. Neither it nor the split depends on their order.
 
     Where rows state a split it holds; else the split is drawn from the seed (draw_held_out). Who
-    chooses is drawn in the same way from those who would train.
+    chooses is drawn from those who would train (draw_choosing).
 
     Raises:
         BadCohortError: a file is bad and data.on_bad_file is stop (all of them are listed), or no
@@ -128,9 +128,7 @@ def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: i
         if sides
         else draw_held_out(patients, data.held_out, seed)
     )
-    choosing = draw_held_out(
-        patients - held_out, task.choosing_share, seed_of(seed, "who chooses the threshold")
-    )
+    choosing = draw_choosing(patients - held_out, task.choosing_share, seed)
 
     def of(chosen: Set[str]) -> Samples:
         return _samples([case for case in cases if case[0].patient in chosen], data, task)
@@ -157,6 +155,20 @@ def draw_held_out(patients: Iterable[str], share: float, seed: int) -> frozenset
     if 0.0 < share < 1.0 and len(names) >= 2:
         count = min(max(count, 1), len(names) - 1)
     return frozenset(names[:count])
+
+
+def draw_choosing(patients: Set[str], share: float, seed: int) -> frozenset[str]:
+    """Return who chooses: each patient with the chance `share`, by a number of the patient's own.
+
+    So a patient who joins or leaves moves nobody else across. If all were drawn nobody is, since
+    nobody would be left to train.
+    """
+    chosen = frozenset(name for name in patients if _own_number(seed, name) < share)
+    return frozenset() if chosen == patients else chosen
+
+
+def _own_number(seed: int, name: str) -> float:
+    return seed_of(seed, "who chooses the threshold", name) / 2**63
 
 
 def _without_repeats(rows: Sequence[Row]) -> tuple[list[Row], list[BadFileError]]:

@@ -63,6 +63,17 @@ def patient_rows(probabilities: Tensor, samples: Samples, task: Task) -> dict[st
     return {patient: task.patient_sums(records[patient]) for patient in sorted(records)}
 
 
+def chosen_by(probabilities: Callable[[], Tensor], choosing: Samples, task: Task) -> Task:
+    """Return the task as it answers when these patients have chosen how; nobody: as it is.
+
+    probabilities: returns those of the samples.
+    """
+    if task.answers_by is None or not choosing.num_patients:
+        return task
+    rows = patient_rows(probabilities(), choosing, task)
+    return task.answers_by(task, task.patient_sums(list(rows.values())))
+
+
 def _images(samples: Samples) -> list[list[int]]:
     """Return the samples of each image: the slices of a volume, or one sample by itself."""
     places = range(len(samples.volumes))

@@ -41,8 +41,8 @@ class Case:
     found: list[Explained]
     picture: Path
     """Every map over the image, one picture."""
-    page: Path
-    """The site's own page of the study, which has the picture too."""
+    page: Path | None
+    """The site's own page of the study, which has the picture too; None if there is none."""
 
 
 def explain(site: Site, study_hash: str, patient: str, methods: Sequence[str]) -> Case:

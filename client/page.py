@@ -75,12 +75,15 @@ def write_page(state: Path, site: str, work: Work, probabilities: Tensor) -> Pat
     return path
 
 
-def add_explanation(model: Path, patient: str, of_class: str, picture: bytes) -> Path:
+def add_explanation(model: Path, patient: str, of_class: str, picture: bytes) -> Path | None:
     """Lay a picture of a patient's maps into the page beside the model; return the page.
 
-    An older one of the same patient makes room. picture: PNG.
+    An older one of the same patient makes room. None where there is no page, or one of an older
+    version that has no place for it. picture: PNG.
     """
     path = model.with_suffix(".html")
+    if not path.is_file() or MARK not in path.read_text():
+        return None
     name = hashlib.sha256(patient.encode()).hexdigest()[:16]
     figure = (
         _environment()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from client.appraisal import Appraisal, limits_of_profile
 from client.approval import Approvals
-from client.arriving import Arrivals
+from client.arriving import Arrivals, check_layout
 from client.coding import coded_update
 from client.cohort import Samples
 from client.local_round import Controls, Place, local_round
@@ -125,9 +125,7 @@ class Trainer:
             raise RefusalError("data", "this site has no training patients; do not ask it to train")
         if not work.trains:
             raise RefusalError("study", "the study says that this site is tested and never trains")
-        if work.study.codec_down is not None:
-            arrivals = Arrivals(self.site.state_path)
-            weights = arrivals.model(request, weights, work.study.codec_down)
+        weights = self._arrived(work, request, weights)
         asked = self._release(work, request, weights, work.cohort.train)
         kept = self._outbox.last()
         again = kept is not None and kept.asked == asked
@@ -300,6 +298,16 @@ class Trainer:
         )
         self._outbox.store(kept)
         return kept
+
+    def _arrived(self, work: Work, request: Request, weights: Arrays) -> Arrays:
+        """Return the model of the round; what cannot be coded again is refused before it costs."""
+        layout = self._limits(work, request).arrays
+        if work.study.codec_down is not None:
+            arrivals = Arrivals(self.site.state_path)
+            return arrivals.model(request, weights, work.study.codec_down, layout)
+        if work.study.codec_up is not None:
+            check_layout(weights, layout)
+        return weights
 
     def _coded(
         self, work: Work, request: Request, incoming: Arrays, update: State

@@ -42,7 +42,7 @@ def watch_site(
     settings = tuple(overrides)
     days = dates_of(rows_at(manifest))
     cohort, study = cohort_of(manifest, settings), composed(settings)
-    looks = looks_of([cohort.train, cohort.held_out], study)
+    looks = looks_of([cohort.train, cohort.choosing, cohort.held_out], study)
     order = sorted(looks, key=lambda patient: (days[patient], patient))
     old, new = ([p for p in order if (days[p] >= since) == later] for later in (False, True))
     width = len(next(iter(looks.values())))

@@ -11,7 +11,7 @@ Legend of shapes: N numbers of a tensor, M of them that travel, B blocks.
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ from common.framing import Arrays, arrays_in, pieces_of
 
 CODED = "coded"
 """The name of the one array that travels in the place of all tensors."""
+MOST_LEFT = 0.5
+"""Of the norm of a difference, what was left out before may add to it."""
 MAGIC, DIGEST_BYTES = b"WRC1", 32
 _HEAD = len(MAGIC) + DIGEST_BYTES
 HEADER_BYTES_A_TENSOR = 4096
@@ -55,7 +57,12 @@ def coded(differences: Arrays, codec: CodecConfig, draws: np.random.Generator) -
             parts |= _coded_tensor(name, difference.reshape(-1), codec, draws)
         else:
             parts[_RAW + name] = difference
-    payload = zstandard.ZstdCompressor(level=3).compress(b"".join(pieces_of(parts)[1]))
+    return _sealed(parts)
+
+
+def _sealed(parts: Arrays) -> Bytes:
+    ordered = dict(sorted(parts.items()))
+    payload = zstandard.ZstdCompressor(level=3).compress(b"".join(pieces_of(ordered)[1]))
     whole = MAGIC + hashlib.sha256(payload).digest() + payload
     return np.frombuffer(whole, np.uint8)
 
@@ -70,7 +77,11 @@ class Differences(LazyArrays):
             CodingError: the bytes are cut off or changed, or are not of these tensors.
         """
         self._layout, self._codec = dict(layout), codec
-        self._parts = arrays_in(_payload(whole, self._layout))
+        payload = _payload(whole, self._layout)
+        try:
+            self._parts = arrays_in(payload)
+        except ValueError as error:
+            raise CodingError("the coded weights hold no tensors; nothing was used") from error
         _check_parts(self._parts, self._layout, codec)
 
     def __getitem__(self, name: str) -> NDArray[np.generic]:
@@ -82,6 +93,17 @@ class Differences(LazyArrays):
     def layout(self) -> dict[str, Layout]:
         """Return the shape and the dtype of each tensor."""
         return self._layout
+
+    def sealed_anew(self) -> Bytes:
+        """Return bytes that hold these differences and nothing else, made here from the numbers.
+
+        Raises:
+            CodingError: a number that coding never makes, so that it tells something else.
+        """
+        for name, (shape, dtype) in self._layout.items():
+            if _is_coded(name, (shape, dtype)):
+                _check_plain(self._parts, name, math.prod(shape), self._codec)
+        return _sealed(self._parts)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layout)
@@ -126,19 +148,28 @@ def moved_by(base: Arrays, arrived: Arrays, codec: CodecConfig) -> Moved:
 
 
 def differences_of(base: Arrays, model: Arrays, left: Arrays) -> dict[str, NDArray[np.generic]]:
-    """Return model - base + what was left out before, of float32; of other kinds the model.
+    """Return model - base and what was left out before, of float32; of other kinds the model.
 
-    left: by name; empty where nothing was left out.
+    left: by name; empty where nothing was left out. It counts for half of the new difference at
+    most (MOST_LEFT): a round that goes far makes up for much of it anyway, and the sum of both
+    would go too far, each time further.
     """
+    apart: dict[str, Any] = {
+        name: np.subtract(array, base[name])
+        for name, array in model.items()
+        if array.dtype == np.float32
+    }
+    waiting: dict[str, Any] = dict(left)
+    most, norm = MOST_LEFT * _norm(apart.values()), _norm(waiting.values())
+    share = np.float32(1.0 if norm <= most else most / norm)
+    whole: dict[str, NDArray[np.generic]] = {
+        name: apart[name] + share * waiting.get(name, np.float32(0)) for name in apart
+    }
+    return {name: whole.get(name, array) for name, array in model.items()}
 
-    def difference(name: str) -> NDArray[np.generic]:
-        ours: Any = model[name]
-        if ours.dtype != np.float32:
-            return model[name]
-        apart: NDArray[np.generic] = ours - base[name] + left.get(name, np.float32(0))
-        return apart
 
-    return {name: difference(name) for name in model}
+def _norm(arrays: Iterable[Any]) -> float:
+    return math.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays))
 
 
 def left_out(differences: Arrays, whole: Bytes, codec: CodecConfig) -> dict[str, Floats]:
@@ -257,15 +288,17 @@ def _unpaired(paired: Bytes, count: int) -> NDArray[np.int8]:
 
 
 def _payload(whole: Bytes, layout: Mapping[str, Layout]) -> bytes:
+    # No more than the model's own size is ever taken in, or unpacked.
+    most = sum(math.prod(shape) * dtype.itemsize * 2 for shape, dtype in layout.values())
+    most += HEADER_BYTES_A_TENSOR * (1 + len(layout))
+    if whole.nbytes > most:
+        raise CodingError("the coded weights are longer than the model; nothing was used")
     text = whole.tobytes()
     if text[: len(MAGIC)] != MAGIC or len(text) <= _HEAD:
         raise CodingError("the coded weights are cut off or of another version")
     payload = text[_HEAD:]
     if hashlib.sha256(payload).digest() != text[len(MAGIC) : _HEAD]:
         raise CodingError("the coded weights are not what their checksum says; nothing was used")
-    # No more than the model's own size is ever unpacked.
-    most = sum(math.prod(shape) * dtype.itemsize * 2 for shape, dtype in layout.values())
-    most += HEADER_BYTES_A_TENSOR * (1 + len(layout))
     try:
         # What the frame says of itself is what is set aside for it.
         if 0 <= zstandard.frame_content_size(payload) <= most:
@@ -299,6 +332,24 @@ def _parts_of(name: str, count: int, codec: CodecConfig) -> dict[str, Layout]:
         parts[_SCALES + name] = ((blocks_of_numbers(count, codec.block),), np.dtype(np.float32))
     length = -(-count // 2) if codec.numbers == "int4" else count
     return {**parts, _NUMBERS + name: ((length,), _DTYPES[codec.numbers])}
+
+
+def _check_plain(parts: Arrays, name: str, count: int, codec: CodecConfig) -> None:
+    """Refuse a scale that is none, numbers beyond the largest or under a scale of 0, and padding.
+
+    count: numbers of the tensor.
+    """
+    if codec.numbers not in _LARGEST:
+        return
+    count = count if codec.kept is None else kept_of(count, codec.kept)
+    scales_B: Any = parts[_SCALES + name]
+    stored: Any = parts[_NUMBERS + name]
+    small = stored if codec.numbers == "int8" else _unpaired(stored, 2 * len(stored))
+    hidden = small[:count][np.repeat(scales_B == 0, codec.block)[:count]]
+    sound = bool((np.isfinite(scales_B) & (scales_B >= 0)).all())
+    sound = sound and bool((np.abs(small.astype(np.int16)) <= _LARGEST[codec.numbers]).all())
+    if not sound or hidden.any() or small[count:].any():
+        raise CodingError("the coded weights have numbers that coding never makes")
 
 
 _DTYPES: Mapping[str, np.dtype[np.generic]] = {

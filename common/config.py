@@ -55,15 +55,16 @@ def compose(overrides: Sequence[str]) -> DictConfig:
 
 def _check_methods(overrides: Sequence[str]) -> None:
     """Refuse choices beside a method's own, of which Hydra would drop one without a word."""
-    methods = [o.partition("=")[2].strip("[]") for o in overrides if _of_method(o)]
+    methods = [o.partition("=")[2].strip("[]'\" ") for o in overrides if _of_method(o)]
     if len(methods) > 1:
         raise SettingsError(
             f"method is given {len(methods)} times, and the last alone would count; give "
             f"method=[{','.join(methods)}]"
         )
     made_with: dict[str, tuple[str, str]] = {}
-    for method in methods[0].split(",") if methods else []:
-        own = OmegaConf.load(CONFIG_FOLDER / "method" / f"{method.strip()}.yaml")
+    named = [name.strip("'\" ") for of in methods for name in of.split(",")]
+    for method in filter(None, named):
+        own = OmegaConf.load(CONFIG_FOLDER / "method" / f"{method}.yaml")
         for choice in OmegaConf.select(own, "defaults") or []:
             ((key, name),) = choice.items()
             group = str(key).removeprefix("override /")

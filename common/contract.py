@@ -199,6 +199,10 @@ class EvaluateReply:
         _check_site(self.site)
 
 
+NO_BASE = "base"
+"""Code of a refusal of weights that are a step from a model which the site has not."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
     """A site does not do what was asked. The text holds no path, no name and no patient."""

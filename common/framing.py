@@ -22,6 +22,7 @@ PIECE_BYTES = 2**20
 MOST_BYTES = 2**34
 """Most weights that one side lets the other announce, 16 GiB."""
 LONGEST_HEADER_BYTES = 2**26
+MOST_AXES = 32
 LENGTH_BYTES = 8
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),
@@ -181,7 +182,7 @@ def _check_no_gaps(about: dict[str, Any], length: int) -> None:
 
 def _place(*, dtype: str, shape: list[int], data_offsets: list[int]) -> Place:
     begin, end = data_offsets
-    if any(type(n) is not int or n < 0 for n in shape):
+    if len(shape) > MOST_AXES or any(type(n) is not int or not 0 <= n <= MOST_BYTES for n in shape):
         raise FramingError("a tensor of the weights has an impossible shape")
     place = Place(_DTYPES[dtype], tuple(shape), begin)
     if place.count * place.dtype.itemsize != end - begin:

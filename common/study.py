@@ -293,6 +293,13 @@ class Study:
                 "strategy.control_variates=true takes every parameter's gradient from all steps; "
                 "set one of them to null"
             )
+        for side, codec in (("up", self.codec_up), ("down", self.codec_down)):
+            if codec is not None and codec.kept is not None:
+                raise ValueError(
+                    f"compression.{side}.kept={codec.kept:g} leaves out what is added later, and "
+                    "the variates of strategy.control_variates=true are told anew in each round; "
+                    f"set compression.{side}.kept=null"
+                )
         if self.strategy.fraction < 1:
             raise ValueError(
                 f"strategy.fraction={self.strategy.fraction:g} leaves sites out of a round, and "

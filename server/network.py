@@ -3,13 +3,14 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from flwr.app import MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from common.contract import (
+    NO_BASE,
     Answer,
     Description,
     EvaluateReply,
@@ -87,11 +88,12 @@ class Federation:
         evaluate: bool,
         limits: StrategyConfig,
         step: Step | None = None,
-        holders: Collection[str] = (),
+        holders: set[str] | None = None,
     ) -> Iterator[tuple[str, TrainReply | Missing, Arrays]]:
         """Yield every site's update, in the order of the names; its weights hold until the next.
 
-        step: to this model, for the holders of the one before; the others get it whole.
+        step: to this model, for the holders of the one before; the others get it whole. So does a
+        holder that has lost it, in the same round; it is then taken out of the holders.
 
         Raises:
             StopError: the study is to be stopped.
@@ -108,12 +110,20 @@ class Federation:
             asked = dataclasses.replace(request, before=step.before)
             return self._weights.packed(asked, step.arrays)
 
+        have = set() if holders is None else holders
+
         def records(site: str) -> RecordDict:
-            return onward() if site in holders else whole()
+            return onward() if site in have else whole()
 
         for site, answer, weights in self._calls.ask(
             sorted(sites), records, MessageType.TRAIN, limits
         ):
+            if site in have and isinstance(answer, Refusal) and answer.code == NO_BASE:
+                have.discard(site)
+                self._tell("lost", site=site, round=round_number)
+                ((_, answer, weights),) = self._calls.ask(
+                    [site], records, MessageType.TRAIN, limits
+                )
             reply = _expected(site, answer, TrainReply, round_number)
             self._tell("reply", site=site, round=round_number, why=getattr(reply, "reason", None))
             yield site, reply, weights

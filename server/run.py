@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from common.compression import CodingError, moved_by
+from common.bodies import MessageError
+from common.compression import moved_by
 from common.config import study_digest
 from common.contract import (
     Description,
@@ -187,7 +188,7 @@ def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | No
     model, moments = run.strategy.step(kept.model, combined, kept.moments)
     step = None
     if run.study.codec_down is not None:
-        draw = seed(run.study.seed, number, "server", "rounding")
+        draw = seed(run.study.seed, number, "rounding down")
         model, step = stepped(kept.model, model, kept.step, run.study.codec_down, draw)
     summed = run.strategy.summed(kept.summed, model, run.study.rounds - number)
     record = RoundRecord(
@@ -258,7 +259,7 @@ def _uncoded(study: Study, model: State, arrived: Arrays) -> tuple[Arrays, str |
         return arrived, None
     try:
         return moved_by(arrays_of(model), arrived, study.codec_up), None
-    except CodingError as error:
+    except MessageError as error:
         return {}, str(error)
 
 

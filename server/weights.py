@@ -11,11 +11,14 @@ from typing import Protocol
 from flwr.app import RecordDict
 
 from common.contract import Request
+from common.files import write_atomic
 from common.framed_files import FramedFile, write_framed
 from common.framing import Arrays
 from common.messages import MessageError, pack_request, unpack_weights, weights_at
 
 FOLDER, DOWN, UP = "weights", "down", "up"
+LONGEST = "longest"
+"""A file with the length of the longest weights that the study has sent: no update is longer."""
 
 
 class Weights(Protocol):
@@ -67,12 +70,16 @@ class InFiles:
         """run: the study's folder."""
         self._folder = run / FOLDER
         self._down, self._up = self._folder / DOWN, self._folder / UP
+        self._longest = _longest_in(self._folder)
         self._asked: tuple[int, bool, bool] | None = None
         self._offered: dict[str | None, str] = {}
 
     def packed(self, request: Request, weights: Arrays) -> RecordDict:
         """As Weights.packed; weights of earlier rounds are offered no more."""
         reference = write_framed(self._down, weights)
+        if reference.length_bytes > self._longest:
+            self._longest = reference.length_bytes
+            write_atomic(self._folder / LONGEST, str(self._longest).encode())
         asked = (request.round, request.evaluate, request.compare)
         if asked != self._asked:
             self._asked, self._offered = asked, {}
@@ -103,3 +110,10 @@ class InFiles:
     def end(self) -> None:
         """Delete what lies beside the messages of the study; its models are elsewhere."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _longest_in(folder: Path) -> int:
+    try:
+        return int((folder / LONGEST).read_text())
+    except (OSError, ValueError):
+        return 0

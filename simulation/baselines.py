@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from client.alone import train_alone
 from client.cohort import Cohort, Samples
-from client.evaluation import evaluate, predict
+from client.evaluation import chosen_by, evaluate, predict
 from client.own_models import OWN_MODEL
 from client.site import load_site
 from client.trainer import trainer_at
@@ -54,13 +54,11 @@ def baselines_of(run: Simulation, sites: Sequence[str], console: Console) -> dic
     for site, cohort in cohorts.items():
         if not cohort.held_out.num_patients:
             continue
-        found[POOLED][site] = _estimates(study, cohort, _probabilities(study, pooled, cohort))
-        each = {name: _probabilities(study, model, cohort) for name, model in models.items()}
-        together = torch.stack(list(each.values())).mean(0)
-        found[ENSEMBLE][site] = _estimates(study, cohort, together)
-        for name, probabilities in each.items():
-            found[f"{LOCAL}/{name}"][site] = _estimates(study, cohort, probabilities)
-        if site in each:
+        found[POOLED][site] = _estimates(study, cohort, [pooled])
+        found[ENSEMBLE][site] = _estimates(study, cohort, list(models.values()))
+        for name, model in models.items():
+            found[f"{LOCAL}/{name}"][site] = _estimates(study, cohort, [model])
+        if site in models:
             found[LOCAL][site] = found[f"{LOCAL}/{site}"][site]
     return found
 
@@ -147,10 +145,12 @@ def _trained(study: Study, samples: Samples, what: str) -> dict[str, Tensor]:
     return state_of(model)
 
 
-def _probabilities(study: Study, model: nn.Module, cohort: Cohort) -> Tensor:
-    return predict(model, cohort.held_out, build_task(study.task), CPU)
+def _estimates(study: Study, cohort: Cohort, models: Sequence[nn.Module]) -> dict[str, Estimate]:
+    """Return the metrics of the models' mean prediction, by the threshold chosen for it."""
+    task, at = build_task(study.task), seed(study.seed, "baselines", "bootstrap")
 
+    def together(samples: Samples) -> Tensor:
+        return torch.stack([predict(model, samples, task, CPU) for model in models]).mean(0)
 
-def _estimates(study: Study, cohort: Cohort, probabilities: Tensor) -> dict[str, Estimate]:
-    at = seed(study.seed, "baselines", "bootstrap")
-    return evaluate(probabilities, cohort.held_out, build_task(study.task), at)
+    decided = chosen_by(lambda: together(cohort.choosing), cohort.choosing, task)
+    return evaluate(together(cohort.held_out), cohort.held_out, decided, at)

@@ -21,6 +21,7 @@ from common.compression_config import CodecConfig
 from common.contract import (
     MAX_PATIENTS,
     MOST_OF_PROFILE,
+    NO_BASE,
     OTHERS,
     Answer,
     Description,
@@ -51,6 +52,7 @@ CODES = (
     "trainer",
     "bundle",
     "weights",
+    NO_BASE,
 )
 """What a site refuses for; anything else that goes wrong is an `error`."""
 UNKNOWN = "unknown"
@@ -326,7 +328,7 @@ def _arrays(weights: object, limits: Limits, policy: Policy) -> dict[str, NDArra
 
 
 def _coded(weights: object, limits: Limits, codec: CodecConfig) -> NDArray[np.uint8]:
-    """Return coded bytes as they are: they can be read, as what the model has, and as no more."""
+    """Return an update's coded bytes, made anew from its numbers: nothing else is in them."""
     if type(weights) is not dict or names_of(weights) != [CODED]:
         raise RefusalError("gate", "the site held back weights that are not coded")
     whole = weights[CODED]
@@ -334,11 +336,11 @@ def _coded(weights: object, limits: Limits, codec: CodecConfig) -> NDArray[np.ui
         raise RefusalError("gate", "the site held back coded weights of another form")
     try:
         differences = Differences(whole, limits.arrays, codec)
+        for name, form in limits.arrays.items():
+            _array(differences[name], *form)
+        return differences.sealed_anew()
     except MessageError as error:
         raise RefusalError("gate", "the site held back coded weights that are no update") from error
-    for name, form in limits.arrays.items():
-        _array(differences[name], *form)
-    return whole
 
 
 def _array(

@@ -142,5 +142,9 @@ def _efficientnet_of_torchvision(name: str) -> str:
     stage, layer, part = int(found[1]) - 1, int(found[3]), found[4]
     layers = [_DEPTHWISE, ("_se_reduce", "_se_expand"), _PROJECT]
     layers = layers if stage == 0 else [_EXPAND, *layers]
-    ours = layers[layer][("fc1", "fc2").index(part) if part.startswith("fc") else int(part)]
+    places = {"0": 0, "1": 1, "fc1": 0, "fc2": 1}
+    if layer >= len(layers) or part not in places:
+        # Of a larger EfficientNet: it fits nowhere here, and is told so.
+        return name
+    ours = layers[layer][places[part]]
     return f"{_block(stage, int(found[2]))}.{ours}.{found[5]}"

@@ -19,7 +19,7 @@ from typing import Any
 
 from common.secret_files import sync_folder
 from server.studies import StudyRun
-from server.weights import DOWN, FOLDER, UP
+from server.weights import DOWN, FOLDER, LONGEST, UP
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -92,8 +92,9 @@ class Tray:
 
 
 def _most_bytes(down: Path) -> int:
+    """Return the most that an update may be: the model as it travels whole, and some more."""
     try:
-        return max(path.stat().st_size for path in down.iterdir()) + MORE_BYTES
+        return int((down.parent / LONGEST).read_text()) + MORE_BYTES
     except (OSError, ValueError):
         raise AnswerError(404, "this study takes no weights now") from None
 

@@ -81,7 +81,7 @@ def plain(value: object) -> str:
 
 
 def chance(value: float) -> str:
-    """Return a probability in per cent; one that is not certain is never shown as 100."""
-    if value < 1 and value > LARGEST_SHOWN:
+    """Return a probability in per cent; nothing is ever shown as certain."""
+    if value > LARGEST_SHOWN:
         return f"over {100 * LARGEST_SHOWN:.2f} %"
     return f"{100 * value:.2f} %"

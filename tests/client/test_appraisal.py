@@ -242,11 +242,11 @@ def test_who_chooses_the_threshold_neither_trains_nor_is_tested(tmp_path: Path) 
     trainer = trainer_at(pictures_site(tmp_path / "a", train=8, test=6))
     about = trainer.describe(request_for(*CHOOSING)).body
     assert isinstance(about, Description)
-    assert (about.patients_train, about.patients_held_out) == (6, 6)
     cohort = cohort_of(trainer.site.manifest_path, CHOOSING)
     sides = [set(s.patients) for s in (cohort.train, cohort.choosing, cohort.held_out)]
-    assert [len(side) for side in sides] == [6, 2, 6]
-    assert len(set.union(*sides)) == 14
+    assert (about.patients_train, about.patients_held_out) == (len(sides[0]), 6)
+    assert sides[1]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 14
 
 
 def test_a_sites_answers_are_by_the_threshold_that_its_patients_choose(tmp_path: Path) -> None:
@@ -282,3 +282,23 @@ def test_noise_that_does_not_cover_who_chooses_is_no_noise(tmp_path: Path) -> No
     )
     with pytest.raises(RefusalError, match=r"task\.threshold_share=null, not 0\.25"):
         trainer.describe(request_for(*CHOOSING))
+
+
+def test_few_patients_choose_no_threshold(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=40, test=20))
+    leaves = LeavePolicy(metrics={"*": 6}, metrics_noise_multiplier=0.0)
+    weights = initial_weights(*CHOOSING)
+    told = {}
+    for least in (1, 20):
+        cohort = replace(open_policy().cohort, least_patients_told=least)
+        trainer._policy = replace(open_policy(), may_leave=leaves, cohort=cohort)
+        body = trainer.evaluate(request_for(*CHOOSING, evaluate=True), weights).body
+        assert isinstance(body, EvaluateReply)
+        told[least] = body.estimates["balanced_accuracy"].value
+    chosen = cohort_of(trainer.site.manifest_path, CHOOSING).choosing.num_patients
+    assert 1 <= chosen < 20
+    usual = trainer_at(pictures_site(tmp_path / "b", train=40, test=20))
+    body = usual.evaluate(request_for(*PICTURES, evaluate=True), initial_weights(*PICTURES)).body
+    assert isinstance(body, EvaluateReply)
+    assert told[20] == body.estimates["balanced_accuracy"].value
+    assert told[1] != told[20]

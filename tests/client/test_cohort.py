@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from client.cohort import BadCohortError, Cohort, draw_held_out, load_cohort
+from client.cohort import BadCohortError, Cohort, draw_choosing, draw_held_out, load_cohort
 from client.manifest import Row, read_folder
 from common.data_config import DataConfig
 from common.tasks.classification import ClassificationConfig
@@ -315,3 +315,21 @@ def test_an_image_of_two_patients_is_a_bad_file(tmp_path: Path) -> None:
     cohort = load_cohort(rows, skip, SICK, seed=0)
     assert [error.path for error in cohort.bad_files] == [rows[3].image]
     assert cohort.train.num_patients + cohort.held_out.num_patients == 3
+
+
+@given(st.sets(st.text("abcdef", min_size=1), min_size=1, max_size=30), st.integers(0, 99))
+def test_a_patient_who_joins_moves_nobody_to_or_from_those_who_choose(
+    names: set[str], seed: int
+) -> None:
+    before = draw_choosing(names, 0.3, seed)
+    after = draw_choosing(names | {"zz"}, 0.3, seed)
+    assert before != names
+    # Nobody of the older ones, or the same: those who would all choose let one of them train.
+    assert before in (after - {"zz"}, frozenset())
+
+
+def test_who_chooses_is_about_the_share() -> None:
+    names = {f"p{number}" for number in range(2000)}
+    assert 340 < len(draw_choosing(names, 0.2, 1)) < 460
+    assert draw_choosing(names, 0.0, 1) == frozenset()
+    assert draw_choosing({"only"}, 0.99, 0) == frozenset()

@@ -10,8 +10,8 @@ import torch
 from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 
-from common.compression import CODED, coded, differences_of
-from common.contract import Description, Estimate, Profile, Refusal, Request
+from common.compression import CODED, coded, differences_of, moved_by
+from common.contract import NO_BASE, Description, Estimate, Profile, Refusal, Request
 from common.files import read_json
 from common.messages import reply, unpack_weights
 from common.profile import sizes_of
@@ -455,3 +455,34 @@ def test_an_update_that_is_not_coded_as_the_study_says_is_left_out(
     assert outcome.status == "partial"
     why = read_json(tmp_path / RESULT)["rounds"][1]["missing"]["st-b"]
     assert "the coded weights" in why or "not coded as the study says" in why
+
+
+def test_a_site_that_lost_the_model_gets_the_whole_in_the_same_round(tmp_path: Path) -> None:
+    codec = study_from(*PICTURES, "compression=int8").codec_down
+    assert codec is not None
+    kept: dict[str, Weights] = {}
+    asked: list[tuple[str, int, bool]] = []
+
+    def train(site: str, message: Message, request: Request) -> Message | None:
+        weights = dict(unpack_weights(message.content))
+        asked.append((site, request.round, request.before is not None))
+        if request.before is not None:
+            if (site, request.round) == ("st-b", 2):
+                lost = Refusal(site=site, code=NO_BASE, text="not here")
+                return reply(packed(lost), message)
+            weights = {n: np.asarray(a) for n, a in moved_by(kept[site], weights, codec).items()}
+        kept[site] = weights
+        update = shifted(site, request.round, weights)
+        return reply(packed(trained(site, request.round, PATIENTS[site]), update), message)
+
+    settings = ("rounds=3", "compression=int8", "compression.up=null", "evaluate_every=3")
+    outcome = run(tmp_path, numbers_app(PATIENTS, train=train), *settings)
+    assert outcome.status == "completed"
+    assert [whole for site, number, whole in asked if (site, number) == ("st-b", 2)] == [
+        True,
+        False,
+    ]
+    parts = read_json(tmp_path / RESULT)["rounds"][1]["sites"]
+    assert parts["st-b"]["bytes_received"] > parts["st-a"]["bytes_received"]
+    final = read_tensors(tmp_path / MODEL)[0]
+    assert all(np.isfinite(tensor.numpy()).all() for tensor in final.values())

@@ -7,7 +7,7 @@ import pytest
 from common.contract import Released, Request, StudyReference, TrainReply
 from common.framed_files import WeightsReference, write_framed
 from common.messages import MessageError, pack_answer, put_beside, unpack_weights, weights_at
-from server.weights import InFiles, InMessages, Weights
+from server.weights import LONGEST, InFiles, InMessages, Weights
 
 ASKED = Request(study=StudyReference(overrides=[], digest="d"), round=1)
 FIRST = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array(3)}
@@ -77,3 +77,13 @@ def test_the_whole_and_the_step_to_it_are_offered_side_by_side(tmp_path: Path) -
     later = weights_at(way.packed(replace(ASKED, round=ASKED.round + 1), SECOND))
     assert later is not None
     assert [p.name for p in down.iterdir()] == [later.sha256]
+
+
+def test_the_longest_weights_of_a_study_are_known_though_steps_follow(tmp_path: Path) -> None:
+    long = {"w": np.zeros(5000, np.float32)}
+    InFiles(tmp_path).packed(ASKED, long)
+    known = int((tmp_path / "weights" / LONGEST).read_text())
+    assert known > 20_000
+    # Also by a server that began anew.
+    InFiles(tmp_path).packed(replace(ASKED, round=9), FIRST)
+    assert int((tmp_path / "weights" / LONGEST).read_text()) == known

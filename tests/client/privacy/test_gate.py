@@ -24,6 +24,7 @@ from client.privacy.speech import speakable
 from common.compression import CODED, coded
 from common.compression_config import CodecConfig
 from common.contract import (
+    NO_BASE,
     Answer,
     Description,
     Estimate,
@@ -635,8 +636,12 @@ def test_a_number_of_a_profile_that_is_none_refuses_the_answer(bad: Any) -> None
 
 
 def test_every_code_of_a_refusal_is_one_that_the_gate_knows() -> None:
+    def code_of(first: ast.expr) -> str:
+        named = {"NO_BASE": NO_BASE}.get(getattr(first, "id", ""))
+        return named or str(getattr(first, "value", None))
+
     codes = {
-        str(getattr(node.args[0], "value", None))
+        code_of(node.args[0])
         for tree in trees("client").values()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "RefusalError"

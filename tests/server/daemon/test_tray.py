@@ -18,6 +18,7 @@ from server.daemon.tray import (
     Tray,
 )
 from server.studies import RESULT, StudyRun, ask
+from server.weights import LONGEST
 
 MODEL = bytes(range(256)) * 10_000
 Part = MutableMapping[str, Any]
@@ -35,6 +36,7 @@ class Centre:
         self.weights = self.run.folder / "weights"
         (self.weights / "down").mkdir(parents=True)
         (self.weights / "down" / name_of(MODEL)).write_bytes(MODEL)
+        (self.weights / LONGEST).write_text(str(len(MODEL)))
 
     def path(self, content: bytes) -> str:
         return f"{PREFIX}{self.run.folder.name}/{name_of(content)}"
@@ -198,3 +200,10 @@ def test_a_site_may_not_hold_many_transfers(centre: Centre) -> None:
 
     asyncio.run(scene())
     assert statuses == [429, *[200] * (MOST_AT_ONCE + 1)]
+
+
+def test_where_only_a_step_is_sent_a_whole_update_is_still_taken(centre: Centre) -> None:
+    (centre.weights / "down" / name_of(MODEL)).unlink()
+    (centre.weights / "down" / name_of(b"step")).write_bytes(b"step")
+    assert len(MODEL) > MORE_BYTES
+    assert centre.ask("PUT", centre.path(MODEL), MODEL)[0] == 200

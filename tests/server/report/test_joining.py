@@ -58,7 +58,7 @@ def test_a_harmed_hospital_and_a_noised_one_are_told_as_such(result: dict[str, A
     harmed, noised, _ = answers(result)
     assert harmed.title == "Joining harmed"
     assert "worse" in harmed.text
-    assert "because its metrics are noised" in noised.text
+    assert "without an interval: its metrics are noised" in noised.text
 
 
 def test_the_summary_names_the_worst_site(result: dict[str, Any]) -> None:

@@ -71,7 +71,7 @@ def test_settings_are_plain_text() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.5, "50.00 %"), (0.99966, "99.97 %"), (0.999999, "over 99.99 %"), (1.0, "100.00 %")],
+    [(0.5, "50.00 %"), (0.99966, "99.97 %"), (0.999999, "over 99.99 %"), (1.0, "over 99.99 %")],
 )
-def test_no_chance_but_certainty_is_shown_as_certain(value: float, text: str) -> None:
+def test_no_chance_is_shown_as_certain(value: float, text: str) -> None:
     assert chance(value) == text
