@@ -98,11 +98,13 @@ def test_a_setting_of_one_run_that_does_not_fit_stops_the_study_before_any(tmp_p
 
 
 def test_the_table_is_of_its_runs_and_they_are_not_run_again(tmp_path: Path) -> None:
-    run = study(tmp_path, TABLE)
+    rows = {name: row for name, row in TABLE["rows"].items() if name != "fedprox"}
+    small = {"experiments": {"smoke": {"left_out": ["north"]}}, "rows": rows}
+    run = study(tmp_path, {**TABLE, **small})
     assert run_shift_study(tmp_path, run, Console(quiet=True)) == "completed"
     told = (tmp_path / "shift_study.json").read_text()
     found = {row["row"]: row for row in json.loads(told)["rows"]}
-    assert list(found) == list(TABLE["rows"])
+    assert list(found) == list(rows)
     runs = [read_json(tmp_path / f"smoke/fedavg/seed-{seed}/result.json") for seed in (3, 4)]
     federated = [of["final"]["mean"]["dice"] for of in runs]
     assert found["fedavg"]["mean"] == pytest.approx(sum(federated) / 2)
@@ -118,8 +120,7 @@ def test_the_table_is_of_its_runs_and_they_are_not_run_again(tmp_path: Path) -> 
         found["pooled"]["left_out_sites"]["north"]
         == (left["baselines"]["pooled"]["sites"]["north"]["dice"]["value"])
     )
-    assert found["fedprox"]["left_out"] is None
-    assert (found["fedprox"]["rounds"], found["pooled"]["rounds"]) == (1, None)
+    assert (found["fedavg"]["rounds"], found["pooled"]["rounds"]) == (2, None)
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
     run_shift_study(tmp_path, run, Console(quiet=True))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")} == made
