@@ -49,10 +49,11 @@ def _site_verb(site: SitePlace, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize("coded", [[], ["compression=int8", "compression.up=null", "rounds=3"]])
 def test_a_networked_study_has_the_bytes_of_the_simulated_one(
-    ward: Federation, expected: Expect
+    coded: list[str], ward: Federation, expected: Expect
 ) -> None:
-    overrides = [*TINY, "name=same"]
+    overrides = [*TINY, "name=same", *coded]
     study = ward.run(overrides)
     _assert_undisturbed(ward, study, expected(overrides))
 
