@@ -14,7 +14,6 @@ from torch import Tensor
 from client.appraisal import Appraisal, limits_of_profile
 from client.approval import Approvals
 from client.arriving import Arrivals, check_layout
-from client.coding import coded_update
 from client.cohort import Samples
 from client.local_round import Controls, Place, local_round
 from client.log import site_log
@@ -33,6 +32,7 @@ from client.work import (
     release_key,
     work_for,
 )
+from common.coding import coded_way
 from common.contract import (
     Description,
     RefusalError,
@@ -318,7 +318,7 @@ class Trainer:
         kept = self._kept_of(work)
         left = {} if kept is None else kept.left
         draw = seed(work.study.seed, request.round, self.site.name, "rounding")
-        return coded_update(incoming, update, left, codec, draw)
+        return coded_way(incoming, update, left, codec, draw)
 
     def _controls(self, work: Work, weights: Arrays) -> Controls:
         """Return the variates that came with the weights, and the site's own of the last round."""

@@ -6,11 +6,10 @@ step or the whole, and what is evaluated is what is handed out.
 
 from dataclasses import dataclass, field
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from common.compression import CODED, coded, differences_of, left_out, moved_by
+from common.coding import coded_way
+from common.compression import CODED, moved_by
 from common.compression_config import CodecConfig
 from common.state import Arrays, State, arrays_of, digest_of, tensors_of
 
@@ -41,13 +40,6 @@ def stepped(
     of the rounding.
     """
     base = arrays_of(before)
-    left = {} if last is None else arrays_of(last.left)
-    differences = differences_of(base, arrays_of(after), left)
-    whole = coded(differences, codec, np.random.default_rng(draw))
-    model = tensors_of(moved_by(base, {CODED: whole}, codec))
-    step = Step(
-        before=digest_of(base),
-        coded=torch.from_numpy(whole.copy()),
-        left=tensors_of(left_out(differences, whole, codec)),
-    )
-    return model, step
+    whole, left = coded_way(base, after, {} if last is None else last.left, codec, draw)
+    step = Step(before=digest_of(base), coded=whole, left=left)
+    return tensors_of(moved_by(base, step.arrays, codec)), step

@@ -5,7 +5,7 @@ function here returns the tensors by the names of our network of that family.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor
 
@@ -88,6 +88,7 @@ def of_timm(family: str, state: State) -> State:
 REPEATS = (1, 2, 2, 3, 3, 4, 1)
 """Blocks of the seven stages of EfficientNet-B0 (Tan and Le, ICML 2019, Table 1); MONAI numbers
 them through."""
+OUTSIDE = ("_conv_stem", "_bn0", "_conv_head", "_bn1", "_fc")
 _EXPAND, _DEPTHWISE, _PROJECT = (
     ("_expand_conv", "_bn0"),
     ("_depthwise_conv", "_bn1"),
@@ -103,19 +104,16 @@ def _block(stage: int, block: int) -> str:
     return f"_blocks.{stage}.{sum(REPEATS[:stage]) + block}"
 
 
+def _outside_the_blocks(name: str, theirs: Sequence[str]) -> str:
+    """Return our name of a tensor before or behind the blocks. theirs: in the order of OUTSIDE."""
+    layer, _, tensor = name.rpartition(".")
+    return f"{OUTSIDE[theirs.index(layer)]}.{tensor}" if layer in theirs else name
+
+
 def _efficientnet_of_timm(name: str) -> str:
     found = re.fullmatch(r"blocks\.(\d)\.(\d)\.(.+)\.(\w+)", name)
     if found is None:
-        for theirs, ours in (
-            ("conv_stem.", "_conv_stem."),
-            ("bn1.", "_bn0."),
-            ("conv_head.", "_conv_head."),
-            ("bn2.", "_bn1."),
-            ("classifier.", "_fc."),
-        ):
-            if name.startswith(theirs):
-                return ours + name.removeprefix(theirs)
-        return name
+        return _outside_the_blocks(name, ("conv_stem", "bn1", "conv_head", "bn2", "classifier"))
     stage, part = int(found[1]), found[3]
     # The first stage does not expand: its blocks have two convolutions.
     layers = (_DEPTHWISE, _PROJECT) if stage == 0 else (_EXPAND, _DEPTHWISE, _PROJECT)
@@ -129,16 +127,9 @@ def _efficientnet_of_timm(name: str) -> str:
 def _efficientnet_of_torchvision(name: str) -> str:
     found = re.fullmatch(r"features\.([1-7])\.(\d)\.block\.(\d)\.(\w+)\.(\w+)", name)
     if found is None:
-        for theirs, ours in (
-            ("features.0.0.", "_conv_stem."),
-            ("features.0.1.", "_bn0."),
-            ("features.8.0.", "_conv_head."),
-            ("features.8.1.", "_bn1."),
-            ("classifier.1.", "_fc."),
-        ):
-            if name.startswith(theirs):
-                return ours + name.removeprefix(theirs)
-        return name
+        return _outside_the_blocks(
+            name, ("features.0.0", "features.0.1", "features.8.0", "features.8.1", "classifier.1")
+        )
     stage, layer, part = int(found[1]) - 1, int(found[3]), found[4]
     layers = [_DEPTHWISE, ("_se_reduce", "_se_expand"), _PROJECT]
     layers = layers if stage == 0 else [_EXPAND, *layers]

@@ -4,13 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from client.coding import coded_update
 from client.trainer import trainer_at
 from common.compression import CODED, moved_by
 from common.compression_config import CodecConfig
-from common.state import arrays_of
 from tests.builders import (
     PICTURES,
     PRIVATE,
@@ -70,14 +67,3 @@ def test_what_was_left_out_joins_the_next_update(tmp_path: Path) -> None:
     after_one = update_of(tmp_path / "a", TOP, number=2)
     one, two = (moved_by(base, coded, codec_of(TOP)) for coded in (alone, after_one))
     assert any(not np.array_equal(one[name], two[name]) for name in base)
-
-
-def test_an_update_and_what_it_leaves_are_the_whole() -> None:
-    codec = CodecConfig(numbers="float32", kept=0.25)
-    base = {"a": torch.zeros(8)}
-    update = {"a": torch.arange(8.0)}
-    waiting = {"a": torch.full((8,), 0.5)}
-    whole, left = coded_update(arrays_of(base), update, waiting, codec, draw=0)
-    told = moved_by(arrays_of(base), {CODED: whole.numpy()}, codec)
-    np.testing.assert_array_equal(told["a"] + left["a"].numpy(), np.arange(8) + 0.5)
-    assert np.count_nonzero(told["a"]) == 2
