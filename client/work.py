@@ -27,7 +27,7 @@ from client.privacy.engine.preflight import (
     prove,
 )
 from client.privacy.policy import Policy, check_study
-from client.training import steps_of
+from client.training import has_bfloat16, steps_of
 from common.config import check_travelled, load_study, study_digest
 from common.contract import RefusalError, StudyReference
 from common.models.layers import lr_factors_of
@@ -110,10 +110,11 @@ def work_for(
     # Before all that would tell of this site's policy or machine.
     study, digest = agreed_study(reference, policy, approvals)
     overrides = tuple(reference.overrides)
-    if study.training.amp and device.type == "cpu":
+    if study.training.amp and not has_bfloat16(device):
         raise RefusalError(
             "study",
-            "training.amp=true needs a GPU, this site trains on a CPU; set amp to false",
+            "training.amp=true would be slower here: this site's processor does not compute in "
+            "bfloat16; set amp to false",
         )
     # Before any file is opened: what reading it would say is an answer too.
     check_study(policy, study, patients_train=0)

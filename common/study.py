@@ -51,7 +51,7 @@ class TrainingConfig:
     grad_clip_norm: float | None = None
     """Largest norm of the batch gradient; null: none. Per-patient clipping is privacy's own."""
     amp: bool = False
-    """Mixed precision (bfloat16 autocast) on a GPU; refused on a CPU."""
+    """Mixed precision (bfloat16 autocast) in training; refused on a CPU without its arithmetic."""
 
     @property
     def most_oversampled(self) -> float:

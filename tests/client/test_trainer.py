@@ -285,10 +285,26 @@ def test_a_study_of_another_digest_is_refused_with_both(tmp_path: Path) -> None:
         assert refused.value.code == "study"
 
 
-def test_mixed_precision_on_a_cpu_is_refused(tmp_path: Path) -> None:
+def test_mixed_precision_is_refused_where_it_would_be_emulated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True})
     trainer = trainer_at(pictures_site(tmp_path / "a"))
-    with pytest.raises(RefusalError, match=r"training\.amp=true needs a GPU"):
+    with pytest.raises(RefusalError, match=r"training\.amp=true would be slower here"):
         trainer.describe(request_for(*PICTURES, "training.amp=true"))
+
+
+def test_mixed_precision_moves_the_weights_nearly_as_float32_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Emulated where this machine has not got it: slower, the same numbers.
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    trainer, start = trainer_at(pictures_site(tmp_path / "a")), initial_weights(*SGD)
+    _, whole = trained(trainer, *SGD)
+    _, mixed = trained(trainer, *SGD, "training.amp=true")
+    assert all(array.dtype == np.float32 for array in mixed.values())
+    assert any((mixed[name] != whole[name]).any() for name in start)
+    assert correlation(moved(mixed, start), moved(whole, start)) > 0.99
 
 
 def test_a_delta_too_large_for_the_site_is_refused_before_the_first_round(tmp_path: Path) -> None:

@@ -467,7 +467,8 @@ def test_junk_at_any_place_of_an_answer_is_refused_or_left_out(kind: str) -> Non
 OUR_TEXTS = [
     "the server runs study abababababab, this site composes 0123456789ab from the same settings; "
     "install the same version of wardround",
-    "training.amp=true needs a GPU, this site trains on a CPU; set amp to false",
+    "training.amp=true would be slower here: this site's processor does not compute in bfloat16; "
+    "set amp to false",
     "3 files cannot be used; the site's own log names them, or data.on_bad_file=skip goes on "
     "without them",
     "the weights do not fit the study's model",
