@@ -3,6 +3,7 @@
 Shape suffixes: K samples of the file, C channels, S spatial axes, N all samples.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from client.readers import BadFileError, Picture, read_image, read_mask
 from common.data_config import DataConfig
 from common.tasks.classification import ClassificationConfig
 from common.tasks.config import TaskConfig
+from common.tasks.multilabel import SEPARATOR, MultilabelConfig
 from common.tasks.segmentation import SegmentationConfig
 from common.transforms import prepare
 
@@ -40,7 +42,8 @@ class Case:
     images: Tensor
     """[K, C, *size], float32."""
     targets: Tensor
-    """[K, 1, *size] int64 for segmentation, [K] int64 for classification."""
+    """[K, 1, *size] int64 for segmentation, [K] int64 for classification, [K, labels] 0 or 1 int64
+    for several labels."""
     spacing_mm: tuple[float, ...]
     """After resampling; of a slice three numbers, the distance of the slices last."""
     acquired: Acquired
@@ -56,10 +59,11 @@ def read_case(row: Row, data: DataConfig, task: TaskConfig) -> Case:
     if isinstance(task, SegmentationConfig):
         return _segmentation_case(row, data, task)
     if isinstance(task, ClassificationConfig):
-        return _classification_case(row, data, task)
+        return _labelled_case(row, data, torch.tensor(_class(row, task)))
+    if isinstance(task, MultilabelConfig):
+        return _labelled_case(row, data, torch.tensor(_labels(row, task)))
     raise ValueError(
-        f"task.name={task.name!r} has no way to read its targets; "
-        "use segmentation or classification"
+        f"task.name={task.name!r} has no way to read its targets; use a task of the registry"
     )
 
 
@@ -81,24 +85,48 @@ def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> 
     )
 
 
-def _classification_case(row: Row, data: DataConfig, task: ClassificationConfig) -> Case:
+def _class(row: Row, task: ClassificationConfig) -> int:
+    label = _label(row)
+    if label not in task.classes:
+        raise _unknown_label(row, label, task.classes)
+    return task.classes.index(label)
+
+
+def _labels(row: Row, task: MultilabelConfig) -> list[int]:
+    """Return 1 for each label that the image has."""
+    named = [word.strip() for word in _label(row).split(SEPARATOR)]
+    if named == [task.no_label]:
+        return [0] * len(task.classes)
+    for label in named:
+        if label not in task.classes:
+            raise _unknown_label(row, label, [*task.classes, task.no_label])
+    return [int(label in named) for label in task.classes]
+
+
+def _label(row: Row) -> str:
     if row.label is None:
         raise BadFileError(
             row.image, "has no label", "name its label in the manifest, or leave the image out"
         )
-    if row.label not in task.classes:
-        raise BadFileError(
-            row.image,
-            f"has the label {row.label!r}, which the task does not have",
-            f"correct it to one of: {', '.join(task.classes)}",
-        )
+    return row.label
+
+
+def _unknown_label(row: Row, label: str, known: Sequence[str]) -> BadFileError:
+    return BadFileError(
+        row.image,
+        f"has the label {label!r}, which the task does not have",
+        f"correct it to one of: {', '.join(known)}",
+    )
+
+
+def _labelled_case(row: Row, data: DataConfig, target: Tensor) -> Case:
+    """Return the samples of an image, all with the one target: a scalar, or [labels]."""
     image = _image(row.image, data)
     prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
     images = _samples(prepared, data)
-    index = task.classes.index(row.label)
     return Case(
         images=images,
-        targets=torch.full((len(images),), index),
+        targets=target.expand(len(images), *target.shape).clone(),
         spacing_mm=spacing_mm,
         acquired=_acquired(image),
     )

@@ -42,7 +42,8 @@ class Samples:
     images: Tensor
     """[N, C, *size], float32."""
     targets: Tensor
-    """[N, 1, *size] int64 class indices for segmentation, [N] int64 for classification."""
+    """[N, 1, *size] int64 class indices for segmentation, [N] int64 for classification, [N, labels]
+    0 or 1 int64 for several labels."""
     patients: tuple[str, ...]
     """Patient of each sample."""
     volumes: tuple[int, ...]
@@ -204,7 +205,7 @@ def _check_no_twin(row: Row, owner: dict[bytes, str]) -> None:
 
 def _samples(cases: Sequence[tuple[Row, Case]], data: DataConfig, task: TaskConfig) -> Samples:
     none = torch.zeros(0, data.channels, *data.size)
-    no_targets = none[:, :1] if isinstance(task, SegmentationConfig) else torch.zeros(0)
+    no_targets = none[:, :1] if task.dense else torch.zeros(0)
     # One entry a sample: the slices of a file share its row, its case and its number.
     entries = [
         (row, case, number)

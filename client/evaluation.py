@@ -50,11 +50,11 @@ def patient_rows(probabilities: Tensor, samples: Samples, task: Task) -> dict[st
     Slices of one volume are stacked again first, so that a distance is a distance in the volume.
     """
     records: dict[str, list[Sums]] = {}
-    for indices in _images(samples):
+    for indices in _images(samples, task.config.dense):
         first = indices[0]
         image, target = probabilities[indices], samples.targets[indices]
         spacing_mm = samples.spacing_mm[first]
-        if target.ndim > 1 and len(spacing_mm) == image.ndim - 1:
+        if task.config.dense and len(spacing_mm) == image.ndim - 1:
             image, target = image.movedim(0, -1), target.movedim(0, -1)
         else:
             image, target = image[0], target[0]
@@ -74,10 +74,10 @@ def chosen_by(probabilities: Callable[[], Tensor], choosing: Samples, task: Task
     return task.answers_by(task, task.patient_sums(list(rows.values())))
 
 
-def _images(samples: Samples) -> list[list[int]]:
+def _images(samples: Samples, dense: bool) -> list[list[int]]:
     """Return the samples of each image: the slices of a volume, or one sample by itself."""
     places = range(len(samples.volumes))
-    if samples.targets.ndim == 1:
+    if not dense:
         return [[place] for place in places]
     return [list(group) for _, group in groupby(places, key=lambda place: samples.volumes[place])]
 

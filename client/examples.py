@@ -11,7 +11,7 @@ from common.tasks.config import TaskConfig
 
 
 def most_foreground(targets: Tensor) -> int:
-    """Return the sample with the largest foreground; the first one of a classification."""
+    """Return the sample with the largest foreground, or with the most labels; else the first."""
     return int((targets > 0).flatten(1).sum(1).argmax()) if targets.ndim > 1 else 0
 
 
@@ -25,12 +25,10 @@ def example_of(
     image_CS, target = samples.images[place], samples.targets[place]
     # A scan's second axis runs up (to the front of the patient), a page's runs down.
     flip = len(samples.spacing_mm[place]) == 3
-    if target.ndim == 0:
-        classes: list[str] = getattr(task, "classes", [])
-        said = f"{classes[int(probabilities.argmax())]} ({float(probabilities.max()):.2f})"
+    if not task.dense:
         return Example(
             site=site,
-            caption=f"truth {classes[int(target)]}, model {said}",
+            caption=_said(target, probabilities, task),
             image_XY=_plane(image_CS.mean(0), image_CS.mean(0), flip),
             truth_XY=None,
             prediction_XY=None,
@@ -42,6 +40,18 @@ def example_of(
         truth_XY=_plane(target[0], target[0], flip),
         prediction_XY=_plane(probabilities.argmax(0), target[0], flip),
     )
+
+
+def _said(target: Tensor, probabilities: Tensor, task: TaskConfig) -> str:
+    """Return what is true of an image and what the model says, in words."""
+    if target.ndim == 0:
+        said = f"{task.classes[int(probabilities.argmax())]} ({float(probabilities.max()):.2f})"
+        return f"truth {task.classes[int(target)]}, model {said}"
+    having = zip(task.classes, target.tolist(), probabilities.tolist(), strict=True)
+    told = [(f"{label} ({p:.2f})", truth, p >= 0.5) for label, truth, p in having]
+    truth = ", ".join(label.partition(" ")[0] for label, there, _ in told if there)
+    found = ", ".join(label for label, _, answer in told if answer)
+    return f"truth {truth or 'no label'}, model {found or 'no label'}"
 
 
 def _plane(image: Tensor, target_S: Tensor, flip: bool) -> NDArray[Any]:

@@ -122,13 +122,15 @@ def _place_of(held_out: Samples, patient: str) -> int:
 def _answer(network: nn.Module, image_1CS: Tensor, study: Study) -> tuple[int, bool]:
     """Return the class that is explained, and whether it is the network's answer.
 
-    Of a segmentation it is the largest class that was found; where none was, the likeliest.
+    Of a segmentation it is the largest class that was found, of several labels the likeliest; where
+    none was found, the likeliest.
     """
     with torch.no_grad():
         logits = network(image_1CS)
     answers = logits.argmax(1).flatten()
     if not study.task.dense:
-        return int(answers[0]), True
+        # Of several labels none may be the answer.
+        return int(answers[0]), study.task.name != "multilabel" or float(logits.max()) >= 0
     counts = torch.bincount(answers, minlength=logits.shape[1])[1:]
     if counts.any():
         return int(counts.argmax()) + 1, True

@@ -12,12 +12,14 @@ from common.study import Study
 def factors_of(samples: Samples, study: Study) -> Tensor | None:
     """Return each sample's factor, [N], 1 or more, by its own classes alone; None: all are 1.
 
-    Of several classes that a mask has, the one with the largest factor counts.
+    Of several classes that an image has, the one with the largest factor counts.
     """
     asked = study.training.oversample
     if not asked:
         return None
     of_class = torch.tensor([asked.get(name, 1.0) for name in study.task.classes])
+    if not study.task.dense and samples.targets.ndim > 1:
+        return (samples.targets * of_class).amax(dim=1).clamp(min=1.0)
     if not study.task.dense:
         return of_class[samples.targets.long()]
     # In a mask 0 is the background.

@@ -60,6 +60,8 @@ def canaries_like(samples: Samples, count: int, classes: int, draws: torch.Gener
             image[(slice(None), *where)] = BRIGHTNESS * spot
     if samples.targets.ndim == 1:
         targets = torch.randint(classes, (count,), generator=draws)
+    elif samples.targets.ndim == 2:
+        targets = torch.randint(2, (count, classes), generator=draws)
     else:
         drawn = torch.randint(1, classes, images[:, :1].shape, generator=draws)
         targets = drawn * (images[:, :1] > 0)

@@ -2,24 +2,24 @@
 
 Rows are methods; some are models of one and the same run, whose local, personal, pooled and
 ensemble models stand beside the federated one. Each run has a folder of its own, and one that is
-done is not done again.
+done, there or in a file of outcomes (simulation/outcomes.py), is not done again.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from common.files import write_json
 from server.showing import BASELINES
 from simulation.environment import stop_on_ctrl_c
+from simulation.outcomes import Outcome, key_of, outcome_of, read_outcomes, write_outcomes
 from simulation.run import Simulation, composed
-from simulation.shift_table import Result, rows_of, summaries_of, tables_of
+from simulation.shift_table import COMPLETED, rows_of, summaries_of, tables_of
 from simulation.show import carried_out
 from simulation.table_config import TableConfig
 
@@ -54,23 +54,22 @@ def run_shift_study(folder: Path, run: Simulation, console: Console) -> str:
     """
     table = run.settings.table_config()
     folder = folder.resolve()
+    known = {} if table.known is None else read_outcomes(Path(table.known))
     cells = cells_of(table, [*_common(run.overrides), *ONE_PROCESS])
     runs = {cell: composed(folder / cell.place, cell.overrides) for cell in cells}
-    console.print(f"[bold]{run.study.name}[/], {len(runs)} runs into {folder}", highlight=False)
-    results: dict[Cell, Result] = {}
-    with ProcessPoolExecutor(
-        run.settings.actors, get_context("spawn"), stop_on_ctrl_c, max_tasks_per_child=1
-    ) as pool:
-        futures: dict[Future[Result], Cell] = {
-            pool.submit(_ran, each.folder, each.overrides, cell.baselines): cell
-            for cell, each in runs.items()
-        }
-        for future in as_completed(futures):
-            cell = futures[future]
-            results[cell] = future.result()
-            told = f"{len(results)} of {len(runs)}: {cell.place} {results[cell]['status']}"
-            console.print(told, highlight=False)
-    by_place = {(c.experiment, c.row, c.seed, c.without): of for c, of in results.items()}
+    keys = {cell: key_of(each, cell.baselines) for cell, each in runs.items()}
+    found = {cell: known[key] for cell, key in keys.items() if key in known}
+    of_them = f", {len(found)} of them known from {table.known}" if known else ""
+    console.print(
+        f"[bold]{run.study.name}[/], {len(runs)} runs into {folder}{of_them}", highlight=False
+    )
+    waiting = {cell: key for cell, key in keys.items() if cell not in found}
+    for cell, outcome in _made(folder, waiting, run.settings.actors):
+        found[cell] = outcome
+        _keep(folder / f"{run.study.name}.runs.jsonl", known, found.values())
+        told = f"{len(found)} of {len(runs)}: {cell.place} {outcome.status}"
+        console.print(told, highlight=False)
+    by_place = {(c.experiment, c.row, c.seed, c.without): of for c, of in found.items()}
     rows = rows_of(table, by_place)
     summaries = summaries_of(rows)
     file = folder / f"{run.study.name}.json"
@@ -78,8 +77,27 @@ def run_shift_study(folder: Path, run: Simulation, console: Console) -> str:
     for each in tables_of(rows, summaries):
         console.print(each)
     console.print(f"result  {file}", highlight=False)
-    statuses = [result["status"] for result in results.values()]
-    return next((s for s in ("failed", "partial") if s in statuses), "completed")
+    statuses = {outcome.status for outcome in found.values()}
+    return next((s for s in ("failed", "partial") if s in statuses), COMPLETED)
+
+
+def _made(
+    folder: Path, waiting: Mapping[Cell, str], processes: int
+) -> Iterator[tuple[Cell, Outcome]]:
+    with ProcessPoolExecutor(
+        processes, get_context("spawn"), stop_on_ctrl_c, max_tasks_per_child=1
+    ) as pool:
+        futures: dict[Future[Outcome], Cell] = {
+            pool.submit(_ran, folder / cell.place, cell, key): cell for cell, key in waiting.items()
+        }
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _keep(file: Path, known: Mapping[str, Outcome], found: Iterable[Outcome]) -> None:
+    """Write what is known and what was found, also of runs that this table has not."""
+    complete = {outcome.key: outcome for outcome in found if outcome.status == COMPLETED}
+    write_outcomes(file, {**known, **complete}.values())
 
 
 def cells_of(table: TableConfig, common: Sequence[str]) -> list[Cell]:
@@ -126,6 +144,8 @@ def _common(overrides: Sequence[str]) -> list[str]:
     return [override for override in overrides if not override.startswith(own)]
 
 
-def _ran(folder: Path, overrides: Sequence[str], baselines: bool) -> Mapping[str, Any]:
+def _ran(folder: Path, cell: Cell, key: str) -> Outcome:
     with open(os.devnull, "w") as nowhere:
-        return carried_out(composed(folder, overrides), baselines, Console(file=nowhere))
+        run = composed(folder, cell.overrides)
+        result = carried_out(run, cell.baselines, Console(file=nowhere))
+    return outcome_of(result, str(cell.place), key)

@@ -7,10 +7,10 @@ from typing import Any
 from rich.table import Table
 
 from common.contract import LOCAL
-from server.evaluation.shift import FEDERATED, POOLED
+from server.evaluation.shift import POOLED
+from simulation.outcomes import Outcome
 from simulation.table_config import ENSEMBLE, RowOfStudy, TableConfig
 
-Result = Mapping[str, Any]
 Place = tuple[str, str, int, str | None]
 """Experiment, row, seed, and the site that is left out."""
 Row = dict[str, Any]
@@ -18,7 +18,7 @@ COMPLETED = "completed"
 NOT_FEDERATED = (LOCAL, POOLED, ENSEMBLE)
 
 
-def rows_of(table: TableConfig, results: Mapping[Place, Result]) -> list[Row]:
+def rows_of(table: TableConfig, results: Mapping[Place, Outcome]) -> list[Row]:
     """Return a row for each method at each data set, means over the seeds."""
     return [
         _row(table, experiment, name, about, results)
@@ -33,70 +33,43 @@ def _row(
     experiment: str,
     name: str,
     about: RowOfStudy,
-    results: Mapping[Place, Result],
+    results: Mapping[Place, Outcome],
 ) -> Row:
     source = about.run or name
     mine = [of for place, of in results.items() if place[:2] == (experiment, source)]
     whole = [of for s in table.seeds if (of := results.get((experiment, source, s, None)))]
     # A run that lost a site is no run of this row: its mean would be over others.
-    whole = [of for of in whole if of["status"] == COMPLETED]
-    sites = [values_of(result, about.model) for result in whole]
+    whole = [of for of in whole if of.status == COMPLETED]
+    sites = [of.values.get(about.model, {}) for of in whole]
     left_out = {
         without: value
-        for (of, row, _, without), result in results.items()
-        if (of, row) == (experiment, source)
-        and without is not None
-        and result["status"] == COMPLETED
-        if (value := values_of(result, about.model).get(without)) is not None
+        for (of, row, _, without), outcome in results.items()
+        if (of, row) == (experiment, source) and without is not None and outcome.status == COMPLETED
+        if (value := outcome.values.get(about.model, {}).get(without)) is not None
     }
-    some = next(iter(mine), {})
-    better = max if some and some["metrics"][some["headline"]]["higher_is_better"] else min
+    some = next(iter(mine), None)
+    better = max if some and some.higher_is_better else min
     worst = min if better is max else max
     travels = about.model not in NOT_FEDERATED
     return {
         "experiment": experiment,
         "row": name,
         "model": about.model,
-        "metric": some.get("headline"),
+        "metric": some and some.metric,
         "higher_is_better": better is max,
         "runs": len(mine),
-        "completed": sum(of["status"] == COMPLETED for of in mine),
-        "weighted_by_held_out": _weighted_by_held_out(some),
+        "completed": sum(of.status == COMPLETED for of in mine),
+        "weighted_by_held_out": bool(some and some.weighted_by_held_out),
         "mean": _mean([mean(of.values()) for of in sites if of]),
         "spread": _spread([mean(of.values()) for of in sites if of]),
         "worst": _mean([worst(of.values()) for of in sites if of]),
         "sites": {s: _mean([of[s] for of in sites if s in of]) for s in sorted(_all(sites))},
         "left_out": _mean(list(left_out.values())),
         "left_out_sites": left_out,
-        "rounds": len(some["rounds"]) if some and travels else None,
-        "megabytes": _mean([megabytes_of(of) for of in whole]) if travels else None,
-        "seconds": _mean([of["seconds"] for of in whole]) if travels else None,
+        "rounds": some.rounds if some and travels else None,
+        "megabytes": _mean([of.megabytes for of in whole]) if travels else None,
+        "seconds": _mean([of.seconds for of in whole]) if travels else None,
     }
-
-
-def _weighted_by_held_out(result: Result) -> bool:
-    """Return whether the patients that the row is tested on have set the sites' weights."""
-    strategy = result.get("study", {}).get("strategy", {})
-    return any(strategy.get(name) is not None for name in ("generalisation_step", "fairness_q"))
-
-
-def values_of(result: Result, model: str) -> dict[str, float]:
-    """Return the headline metric of a model of a run by site, where it has a value."""
-    name = result["headline"]
-    if model == FEDERATED:
-        found = {site: of.get(name, {}) for site, of in result["final"]["sites"].items()}
-    elif model in result.get("baselines", {}):
-        of_model = result["baselines"][model]["sites"]
-        found = {site: of.get(name, {}) for site, of in of_model.items()}
-    else:
-        found = result.get("shift", {}).get("matrix", {}).get(model, {})
-    return {s: cell["value"] for s, cell in found.items() if cell.get("value") is not None}
-
-
-def megabytes_of(result: Result) -> float:
-    """Return the weights that travelled in all rounds, to the sites and back, in MB."""
-    parts = [part for record in result["rounds"] for part in record["sites"].values()]
-    return float(sum(part["bytes_sent"] + part["bytes_received"] for part in parts)) / 1e6
 
 
 def summaries_of(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -64,6 +64,9 @@ class TableConfig:
     """By experiment: what is set for all its runs; null: it is left out."""
     rows: dict[str, Any]
     """By name: a method; null: it is left out."""
+    known: str | None = None
+    """A file of outcomes (*.runs.jsonl) that a table has written, here or elsewhere: what stands in
+    it is not run again. null: none."""
 
     def __post_init__(self) -> None:
         not_negative(**{f"simulation.table.seeds[{n}]": s for n, s in enumerate(self.seeds)})

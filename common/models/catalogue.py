@@ -8,7 +8,8 @@ from typing import Any
 from common.models.config import ModelConfig
 from common.models.registry import model_config_type, sketch
 
-VOXELS, IMAGE = "segmentation", "classification"
+VOXELS = ("segmentation",)
+IMAGE = ("classification", "multilabel")
 SIDE = 64
 """Of the images for which parameters are counted, where their number depends on it."""
 
@@ -17,8 +18,8 @@ SIDE = 64
 class Card:
     """One network. All train with differential privacy by default; a test proves it of each."""
 
-    task: str
-    """The task whose answers it gives: segmentation, one a voxel, or classification."""
+    tasks: tuple[str, ...]
+    """The tasks whose answers it gives: one a voxel, or one an image."""
     source: str
     """Authors, venue, year."""
     dims: tuple[int, ...] = (2, 3)
@@ -62,7 +63,7 @@ def catalogue() -> list[dict[str, Any]]:
         {
             "name": name,
             "dims": list(card.dims),
-            "tasks": [card.task],
+            "tasks": list(card.tasks),
             "parameters": parameters_of(name, 2),
             "parameters_3d": parameters_of(name, 3) if 3 in card.dims else None,
             "dp": True,

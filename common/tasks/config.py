@@ -12,10 +12,10 @@ class LossConfig:
 
     name: str
     """dice_ce, dice, cross_entropy, focal, tversky, focal_tversky or generalised_dice; of them
-    cross_entropy and focal for a classification."""
+    cross_entropy and focal for answers an image."""
     class_weights: list[float] | None = None
     """Of dice_ce, cross_entropy and focal: a factor for each class, of a segmentation the
-    background's first; null: 1."""
+    background's first, of several labels for the images that have one; null: 1."""
     gamma: float | None = None
     """Of focal (null: 2) and focal_tversky (null: 4/3): how much less easy ones count."""
     false_negatives: float | None = None

@@ -90,6 +90,34 @@ def focal_tversky(config: LossConfig, classes: int) -> Loss:
     return lambda logits, target: (each(logits, target).clamp(min=SURE) ** power).mean()
 
 
+def label_cross_entropy(config: LossConfig, labels: int) -> Loss:
+    """Return -w y log p - (1 - y) log(1 - p), mean over the labels (Rajpurkar et al., 2017, Eq. 1).
+
+    w: class_weights, of an image that has the label beside one that has not.
+    """
+    return label_focal_of(0.0, _weights(config, labels))
+
+
+def label_focal(config: LossConfig, labels: int) -> Loss:
+    """Return the focal loss of each label's answer, mean over the labels."""
+    gamma = FOCAL_GAMMA if config.gamma is None else config.gamma
+    return label_focal_of(gamma, _weights(config, labels))
+
+
+def label_focal_of(gamma: float, weight_K: Tensor) -> Loss:
+    """Return (1 - p of the truth)^gamma times the weighted cross-entropy of each label."""
+
+    def loss(logits: Tensor, target_BK: Tensor) -> Tensor:
+        truth = target_BK.to(logits.dtype)
+        entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        factor = torch.where(target_BK > 0, weight_K.to(logits.device), 1.0)
+        if gamma:
+            factor = factor * (1 - torch.exp(-entropy)).clamp(min=SURE) ** gamma
+        return (factor * entropy).mean()
+
+    return loss
+
+
 _FOREGROUND = {"to_onehot_y": True, "softmax": True, "include_background": False}
 OF_VOXELS: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType(
     {
@@ -107,6 +135,10 @@ OF_IMAGES: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType(
     {"cross_entropy": cross_entropy, "focal": focal}
 )
 """What a classification may learn by; the first is the usual one."""
+OF_LABELS: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType(
+    {"cross_entropy": label_cross_entropy, "focal": label_focal}
+)
+"""What a classification into several labels may learn by; the first is the usual one."""
 
 
 def loss_of(

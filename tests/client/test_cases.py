@@ -12,6 +12,7 @@ from client.readers import BadFileError
 from common.data_config import DataConfig
 from common.tasks.classification import ClassificationConfig
 from common.tasks.config import TaskConfig
+from common.tasks.multilabel import MultilabelConfig
 from common.tasks.segmentation import SegmentationConfig
 
 VESSELS = SegmentationConfig(
@@ -21,6 +22,7 @@ PARTS = SegmentationConfig(
     name="segmentation", classes=["front", "back"], label_values=[4, 2], out_channels=3
 )
 SICK = ClassificationConfig(name="classification", classes=["well", "sick"], out_channels=2)
+CHEST = MultilabelConfig(name="multilabel", classes=["mass", "nodule", "edema"], out_channels=3)
 FLAT, SOLID = DataConfig(size=[8, 6]), DataConfig(size=[8, 6, 5], spatial_dims=3)
 
 
@@ -135,3 +137,36 @@ def test_a_task_without_targets_in_files_is_refused(tmp_path: Path) -> None:
     task = TaskConfig(name="registration", classes=["a"], out_channels=1, headline="tre")
     with pytest.raises(ValueError, match=r"'registration' has no way to read"):
         read_case(Row(image=tmp_path / "a.png", patient="p"), FLAT, task)
+
+
+@pytest.mark.parametrize(
+    ("label", "target"),
+    [
+        ("nodule", [0, 1, 0]),
+        ("edema|mass", [1, 0, 1]),
+        ("mass | nodule", [1, 1, 0]),
+        ("none", [0] * 3),
+    ],
+)
+def test_an_image_has_a_one_for_each_of_its_labels(
+    label: str, target: list[int], tmp_path: Path
+) -> None:
+    row = Row(image=picture(tmp_path / "a.png"), label=label, patient="p")
+    assert read_case(row, FLAT, CHEST).targets.tolist() == [target]
+    volume_row = Row(image=volume(tmp_path / "a.nii"), label=label, patient="p")
+    assert read_case(volume_row, FLAT, CHEST).targets.tolist() == [target] * 5
+
+
+@pytest.mark.parametrize("label", ["Mass", "mass|", "none|mass", "mass;nodule"])
+def test_a_label_that_is_none_of_several_is_named(label: str, tmp_path: Path) -> None:
+    row = Row(image=picture(tmp_path / "a.png"), label=label, patient="p")
+    with pytest.raises(BadFileError, match="mass, nodule, edema, none"):
+        read_case(row, FLAT, CHEST)
+
+
+def test_where_there_may_be_several_labels_an_empty_cell_is_refused(
+    tmp_path: Path,
+) -> None:
+    row = Row(image=picture(tmp_path / "a.png"), patient="p")
+    with pytest.raises(BadFileError, match="has no label"):
+        read_case(row, FLAT, CHEST)

@@ -44,6 +44,17 @@ def test_of_a_mask_the_class_with_the_largest_factor_counts() -> None:
     assert found.tolist() == [1.0, 2.0, 5.0, 5.0]
 
 
+def test_of_several_labels_the_one_with_the_largest_factor_counts() -> None:
+    study = study_from(
+        *("task=multilabel", "model=cnn", "data=pictures", "task.classes=[mass,edema]"),
+        "training.oversample={mass: 2.0, edema: 5.0}",
+    )
+    targets = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]])
+    found = factors_of(replace(labelled([0] * 4), targets=targets), study)
+    assert found is not None
+    assert found.tolist() == [1.0, 2.0, 5.0, 5.0]
+
+
 def test_a_unit_counts_as_its_image_of_the_largest_factor() -> None:
     kept = kept_of_units(torch.tensor([1.0, 3.0, 1.0]), [[0, 1], [2]], 0.2, 0.6)
     assert kept is not None

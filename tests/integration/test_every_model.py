@@ -75,13 +75,70 @@ def test_a_private_federated_round_of_every_network(
 ) -> None:
     widths = [f"model.{key}={value}" for key, value in SMALLEST[name].items()]
     size = f"data.size=[{size_for(name)},{size_for(name)}]"
-    task = CARDS[name].task
+    task = CARDS[name].tasks[0]
     result = run(tmp_path, pictures, task, f"model={name}", "model.norm_groups=2", size, *widths)
     assert result["status"] == "completed", result["reason"]
     assert set(result["privacy"]) == {"north", "south"}
     before, after = (result[when]["mean"][result["headline"]] for when in ("initial", "final"))
     assert before is not None
     assert after is not None
+
+
+FINDINGS = [f"finding_{number}" for number in range(14)]
+
+
+@pytest.fixture(scope="module")
+def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data set of bright squares: the larger one is, the more of 14 labels it has."""
+    folder = tmp_path_factory.mktemp("radiographs")
+    draws = np.random.default_rng(0)
+    rows = []
+    for site in ("north", "south"):
+        for patient in range(24):
+            image = draws.integers(0, 60, (32, 32), dtype=np.uint8)
+            side = int(draws.integers(2, 31))
+            image[:side, :side] += 150
+            Image.fromarray(image).save(folder / f"{site}{patient}.png")
+            named = "|".join(FINDINGS[: side // 2 - 1]) or "No Finding"
+            rows.append([f"{site}{patient}.png", site, named])
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["path", "site", "label"], *rows])
+    return folder
+
+
+CHEXNET = (
+    "model=chexnet",
+    "model.init_features=8",
+    "model.growth_rate=4",
+    "model.block_config=[2,2]",
+    "model.norm_groups=4",
+)
+SEVERAL = (
+    "data.size=[32,32]",
+    f"task.classes=[{','.join(FINDINGS)}]",
+    "task.out_channels=14",
+    "task.no_label=No Finding",
+)
+
+
+def test_chexnet_finds_any_of_fourteen_labels(radiographs: Path, tmp_path: Path) -> None:
+    longer = ("rounds=6", "training.local_steps=10", "training.lr=0.01", "privacy.mechanism=none")
+    unnoised = ("privacy.noise_multiplier=null", "data.held_out=0.25", "training.batch_size=9")
+    result = run(tmp_path, radiographs, "multilabel", *CHEXNET, *SEVERAL, *longer, *unnoised)
+    assert result["status"] == "completed", result["reason"]
+    before, after = (result[when]["mean"]["auroc"] for when in ("initial", "final"))
+    assert after > max(0.7, before + 0.1)
+    assert {f"auroc_{name}" for name in FINDINGS} < set(result["metrics"])
+
+
+def test_a_private_round_of_fourteen_labels_with_all_that_a_study_tells(
+    radiographs: Path, tmp_path: Path
+) -> None:
+    small = ("model=cnn", "model.channels=[8,16]", "evaluation=shift")
+    result = run(tmp_path, radiographs, "multilabel", *small, *SEVERAL)
+    assert result["status"] == "completed", result["reason"]
+    assert set(result["shift"]["benefit"]) == {"north", "south"}
+    assert result["final"]["mean"]["auroc"] is not None
 
 
 @pytest.mark.parametrize(

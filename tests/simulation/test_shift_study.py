@@ -125,3 +125,9 @@ def test_the_table_is_of_its_runs_and_they_are_not_run_again(tmp_path: Path) -> 
     run_shift_study(tmp_path, run, Console(quiet=True))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")} == made
     assert (tmp_path / "shift_study.json").read_text() == told
+    # Elsewhere what is known is taken as it is: nothing is trained, and the table is the same.
+    kept, elsewhere = tmp_path / "shift_study.runs.jsonl", tmp_path / "elsewhere"
+    known = study(elsewhere, {**TABLE, **small, "known": str(kept)})
+    run_shift_study(elsewhere, known, Console(quiet=True))
+    assert [path.name for path in elsewhere.rglob("*")] == ["shift_study.json"]
+    assert (elsewhere / "shift_study.json").read_text() == told

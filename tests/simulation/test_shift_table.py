@@ -1,9 +1,10 @@
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from simulation.shift_table import megabytes_of, rows_of, summaries_of, tables_of, values_of
+from simulation.outcomes import Outcome
+from simulation.shift_table import rows_of, summaries_of, tables_of
 from simulation.table_config import TableConfig
 
 TABLE = TableConfig(
@@ -18,38 +19,34 @@ TABLE = TableConfig(
 )
 
 
-def cell(value: float | None) -> dict[str, Any]:
-    return {"value": value}
-
-
-def result(
-    own: dict[str, float | None],
+def outcome(
+    own: dict[str, float],
     local: dict[str, float] | None = None,
     pooled: dict[str, float] | None = None,
     higher: bool = True,
-) -> dict[str, Any]:
-    part = {"bytes_sent": 1_000_000, "bytes_received": 2_000_000}
-    return {
-        "headline": "dice",
-        "status": "completed",
-        "metrics": {"dice": {"higher_is_better": higher}},
-        "final": {"sites": {site: {"dice": cell(v)} for site, v in own.items()}},
-        "baselines": {
-            name: {"sites": {site: {"dice": cell(v)} for site, v in of.items()}}
-            for name, of in (("local", local), ("pooled", pooled))
-            if of is not None
-        },
-        "rounds": [{"sites": dict.fromkeys(own, part)}] * 3,
-        "seconds": 7.0,
-    }
+) -> Outcome:
+    values = {"federated": own, "local": local, "pooled": pooled}
+    return Outcome(
+        place="",
+        key="",
+        status="completed",
+        metric="dice",
+        higher_is_better=higher,
+        weighted_by_held_out=False,
+        values={model: of for model, of in values.items() if of is not None},
+        rounds=3,
+        megabytes=18.0,
+        seconds=7.0,
+        made_with="",
+    )
 
 
 LOCAL, POOLED = {"st-a": 0.7, "st-b": 0.6}, {"st-a": 0.9, "st-b": 0.8}
 RESULTS = {
-    ("retina", "fedavg", 0, None): result({"st-a": 0.8, "st-b": 0.5}, LOCAL, POOLED),
-    ("retina", "fedavg", 1, None): result({"st-a": 0.6, "st-b": 0.9}, LOCAL, POOLED),
-    ("retina", "fedavg", 0, "st-a"): result({"st-a": 0.3, "st-b": 0.9}),
-    ("retina", "fedprox", 0, None): result({"st-a": 0.75, "st-b": 0.75}),
+    ("retina", "fedavg", 0, None): outcome({"st-a": 0.8, "st-b": 0.5}, LOCAL, POOLED),
+    ("retina", "fedavg", 1, None): outcome({"st-a": 0.6, "st-b": 0.9}, LOCAL, POOLED),
+    ("retina", "fedavg", 0, "st-a"): outcome({"st-a": 0.3, "st-b": 0.9}),
+    ("retina", "fedprox", 0, None): outcome({"st-a": 0.75, "st-b": 0.75}),
 }
 
 
@@ -79,7 +76,7 @@ def test_the_best_row_is_held_against_pooled_and_each_sites_own() -> None:
 
 def test_a_site_that_loses_is_told_though_another_is_worse() -> None:
     results = {
-        ("retina", "fedavg", 0, None): result(
+        ("retina", "fedavg", 0, None): outcome(
             {"st-a": 0.8, "st-b": 0.5}, {"st-a": 0.95, "st-b": 0.4}, POOLED
         )
     }
@@ -90,7 +87,7 @@ def test_a_site_that_loses_is_told_though_another_is_worse() -> None:
 
 @pytest.mark.parametrize("status", ["partial", "failed"])
 def test_a_run_that_lost_a_site_is_counted_and_not_averaged(status: str) -> None:
-    lost = {**result({"st-a": 0.99}), "status": status}
+    lost = replace(outcome({"st-a": 0.99}), status=status)
     results = {**RESULTS, ("retina", "fedprox", 1, None): lost}
     rows = {row["row"]: row for row in rows_of(TABLE, results)}
     assert (rows["fedprox"]["runs"], rows["fedprox"]["completed"]) == (2, 1)
@@ -100,7 +97,7 @@ def test_a_run_that_lost_a_site_is_counted_and_not_averaged(status: str) -> None
 
 
 def test_a_row_whose_weights_the_tested_patients_set_is_marked_and_not_the_best() -> None:
-    tuned = {**result({"st-a": 0.99, "st-b": 0.99}), "study": {"strategy": {"fairness_q": 2.0}}}
+    tuned = replace(outcome({"st-a": 0.99, "st-b": 0.99}), weighted_by_held_out=True)
     results = {**RESULTS, ("retina", "fedprox", 0, None): tuned}
     rows = rows_of(TABLE, results)
     (found,) = summaries_of(rows)
@@ -112,7 +109,7 @@ def test_a_row_whose_weights_the_tested_patients_set_is_marked_and_not_the_best(
 
 def test_where_less_is_better_the_least_is_best_and_the_most_is_worst() -> None:
     results = {
-        place: result({"st-a": 2.0, "st-b": value}, {"st-b": 4.0}, {"st-a": 1.0}, higher=False)
+        place: outcome({"st-a": 2.0, "st-b": value}, {"st-b": 4.0}, {"st-a": 1.0}, higher=False)
         for place, value in (
             (("retina", "fedavg", 0, None), 5.0),
             (("retina", "fedprox", 0, None), 3.0),
@@ -124,13 +121,6 @@ def test_where_less_is_better_the_least_is_best_and_the_most_is_worst() -> None:
     assert (found["best"], found["least_over_local_at"]) == ("fedprox", "st-b")
     assert found["least_over_local"] == pytest.approx(1.0)
     assert found["gap_to_pooled"] == pytest.approx(-1.5)
-
-
-def test_a_value_that_was_not_told_is_none_of_a_row() -> None:
-    told = result({"st-a": None, "st-b": 0.5})
-    assert values_of(told, "federated") == {"st-b": 0.5}
-    assert values_of(told, "personal") == {}
-    assert megabytes_of(told) == 18.0
 
 
 def test_the_tables_show_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:

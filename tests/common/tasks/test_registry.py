@@ -9,6 +9,7 @@ from torch import Tensor
 
 import configs
 from common.tasks.classification import ClassificationConfig
+from common.tasks.multilabel import MultilabelConfig
 from common.tasks.registry import TASKS, Task, build_task, task_config_type
 from common.tasks.segmentation import SegmentationConfig
 
@@ -20,6 +21,7 @@ EXAMPLES = [
     SegmentationConfig(name="segmentation", classes=["lesion"], label_values=[255]),
     ClassificationConfig(name="classification"),
     ClassificationConfig(name="classification", classes=["a", "b", "c"], out_channels=3),
+    MultilabelConfig(name="multilabel", classes=["a", "b", "c"], out_channels=3),
 ]
 ALL = pytest.mark.parametrize("config", EXAMPLES, ids=lambda c: f"{c.name}-{len(c.classes)}")
 
@@ -29,6 +31,8 @@ def batch_for(task: Task, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     classes = task.config.out_channels
     spatial = (6, 5) if task.config.name == "segmentation" else ()
     logits = torch.randn(count, classes, *spatial, generator=generator)
+    if task.config.name == "multilabel":
+        return logits, torch.randint(2, (count, classes), generator=generator)
     shape = (count, 1, *spatial) if spatial else (count,)
     return logits, torch.randint(classes, shape, generator=generator)
 
@@ -53,19 +57,24 @@ def test_loss_is_a_float32_scalar_even_of_bfloat16_logits(config: object) -> Non
 def test_loss_falls_where_the_logits_point_to_the_target(config: object) -> None:
     task = build_task(config)  # type: ignore[arg-type]
     logits, target = batch_for(task, 3)
-    axis = target if target.ndim > 1 else target[:, None]
-    pointing = torch.zeros_like(logits).scatter(1, axis, 20.0)
+    if task.config.name == "multilabel":
+        pointing = 40.0 * target - 20.0
+    else:
+        axis = target if target.ndim > 1 else target[:, None]
+        pointing = torch.zeros_like(logits).scatter(1, axis, 20.0)
     assert task.loss(pointing, target) < 0.01 < task.loss(logits, target)
 
 
 @ALL
-def test_probabilities_are_float32_and_sum_to_one(config: object) -> None:
+def test_probabilities_are_float32_and_of_one_class_alone_sum_to_one(config: object) -> None:
     task = build_task(config)  # type: ignore[arg-type]
     logits, _ = batch_for(task, 2)
     probabilities = task.activate(logits.bfloat16())
     assert probabilities.dtype == torch.float32
     assert probabilities.shape == logits.shape
-    torch.testing.assert_close(probabilities.sum(1), torch.ones_like(probabilities[:, 0]))
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+    if task.config.name != "multilabel":
+        torch.testing.assert_close(probabilities.sum(1), torch.ones_like(probabilities[:, 0]))
 
 
 @ALL

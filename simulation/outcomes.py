@@ -1,0 +1,141 @@
+"""What a table reads of its runs, small enough to keep: a line a run, named by what decided it.
+
+A run that such a file holds is not run again, on any machine.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from common.config import canonical
+from common.files import write_pieces
+from common.schema import SettingsError
+from server.evaluation.shift import FEDERATED
+from simulation.benchmark.table import cpu_model
+from simulation.config import data_root
+from simulation.run import Simulation
+
+MANIFEST = "manifest.csv"
+MACHINE = ("engine", "actors", "gpus_per_actor", "table")
+"""Settings of a simulation that say how it is run, and not what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a table reads of a run."""
+
+    place: str
+    """Of which table's run it was first made; for reading."""
+    key: str
+    """What decided it (key_of)."""
+    status: str
+    metric: str
+    """The headline metric."""
+    higher_is_better: bool
+    weighted_by_held_out: bool
+    """Whether the patients that it is tested on have set the sites' weights."""
+    values: dict[str, dict[str, float]]
+    """The headline metric by model and site, where it has a value."""
+    rounds: int
+    megabytes: float
+    """The weights that travelled in all rounds, to the sites and back."""
+    seconds: float
+    made_with: str
+    """Versions and processor that made it."""
+
+
+_OUTCOME = TypeAdapter(Outcome)
+
+
+def key_of(run: Simulation, baselines: bool) -> str:
+    """Return the SHA-256 of all that decides a run's outcome, but for versions and processor.
+
+    The study, its hospitals, the list of the images with their checksums, and whether pooled and
+    ensemble models are trained beside it.
+    """
+    hospitals = {k: v for k, v in asdict(run.settings).items() if k not in MACHINE}
+    images = None
+    if run.settings.source == "real":
+        images = hashlib.sha256((data_root(run.tree) / MANIFEST).read_bytes()).hexdigest()
+    parts = [canonical(run.study), _without_null(hospitals), images, baselines]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _without_null(value: Any) -> Any:  # noqa: ANN401 - settings of any depth
+    """Leave out what is null, so that a setting that is added later changes no key."""
+    if isinstance(value, dict):
+        return {key: _without_null(of) for key, of in value.items() if of is not None}
+    return value
+
+
+def outcome_of(result: Mapping[str, Any], place: str, key: str) -> Outcome:
+    """Return what a table reads of a run's result.json."""
+    name = result["headline"]
+    matrix = result.get("shift", {}).get("matrix", {})
+    values = {model: _values(cells) for model, cells in matrix.items()}
+    for model, of in result.get("baselines", {}).items():
+        values[model] = _values({site: about.get(name, {}) for site, about in of["sites"].items()})
+    federated = result["final"]["sites"]
+    values[FEDERATED] = _values({site: of.get(name, {}) for site, of in federated.items()})
+    strategy = result.get("study", {}).get("strategy", {})
+    software = ", ".join(f"{what} {which}" for what, which in result["software"].items())
+    return Outcome(
+        place=place,
+        key=key,
+        status=result["status"],
+        metric=name,
+        higher_is_better=result["metrics"][name]["higher_is_better"],
+        weighted_by_held_out=any(
+            strategy.get(setting) is not None for setting in ("generalisation_step", "fairness_q")
+        ),
+        values={model: of for model, of in values.items() if of and "/" not in model},
+        rounds=len(result["rounds"]),
+        megabytes=megabytes_of(result),
+        seconds=result["seconds"],
+        made_with=f"{software}, {cpu_model(Path('/proc/cpuinfo'))}",
+    )
+
+
+def _values(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    return {s: cell["value"] for s, cell in cells.items() if cell.get("value") is not None}
+
+
+def megabytes_of(result: Mapping[str, Any]) -> float:
+    """Return the weights that travelled in all rounds, to the sites and back, in MB."""
+    parts = [part for record in result["rounds"] for part in record["sites"].values()]
+    return float(sum(part["bytes_sent"] + part["bytes_received"] for part in parts)) / 1e6
+
+
+def read_outcomes(path: Path) -> dict[str, Outcome]:
+    """Return the outcomes of a file by key.
+
+    Raises:
+        SettingsError: there is no such file, or a line is none of an outcome.
+    """
+    if not path.is_file():
+        raise SettingsError(
+            f"simulation.table.known={path} is no file; give one that a table wrote (*.runs.jsonl)"
+        )
+    found = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            outcome = _OUTCOME.validate_json(line)
+        except ValueError as error:
+            raise SettingsError(
+                f"simulation.table.known={path}: line {number} is no outcome of a run "
+                f"({error}); delete it, and the run is made again"
+            ) from error
+        found[outcome.key] = outcome
+    return found
+
+
+def write_outcomes(path: Path, outcomes: Iterable[Outcome]) -> None:
+    """Write outcomes a line each, sorted by place, whole or not at all."""
+    inorder = sorted(outcomes, key=lambda outcome: (outcome.place, outcome.key))
+    lines = (json.dumps(asdict(outcome), allow_nan=False) for outcome in inorder)
+    write_pieces(path, (f"{line}\n".encode() for line in lines))
