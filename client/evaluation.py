@@ -104,11 +104,12 @@ def _resampled(
         len(rows), np.full(len(rows), 1 / len(rows)), size=RESAMPLES
     )
 
-    def scored(counts: NDArray[np.int64]) -> dict[str, float]:
+    # As floats: of whole numbers NumPy multiplies a matrix many times slower.
+    def scored(counts: NDArray[np.float64]) -> dict[str, float]:
         return task.score({n: (counts @ stacked[n]).reshape(shapes[n]) for n in names})
 
-    point = scored(np.ones(len(rows), dtype=np.int64))
-    samples = [scored(counts) for counts in draws]
+    point = scored(np.ones(len(rows)))
+    samples = [scored(counts) for counts in draws.astype(np.float64)]
     return {n: (value, np.array([s[n] for s in samples])) for n, value in point.items()}
 
 
