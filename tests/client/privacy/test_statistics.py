@@ -10,8 +10,10 @@ from hypothesis.extra import numpy as hnp
 
 from client.privacy.statistics import bounded_total, noised, noised_estimates
 from common.seeding import generator
-from common.tasks.classification import SCORE_BINS, ClassificationConfig
+from common.tasks.classification import ClassificationConfig
 from common.tasks.classification import measure as measure_class
+from common.tasks.multilabel import MultilabelConfig
+from common.tasks.ranking import SCORE_BINS
 from common.tasks.registry import build_task
 from common.tasks.segmentation import SegmentationConfig
 from common.tasks.task import Sums, Task
@@ -35,6 +37,10 @@ CLASSIFICATION = [
     )
     for count in (2, 4)
 ]
+MULTILABEL = [
+    build_task(MultilabelConfig(name="multilabel", classes=list("abc"), out_channels=3)),
+]
+ALL = SEGMENTATION + CLASSIFICATION + MULTILABEL
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -69,7 +75,21 @@ def classified(task: Task, seed: int, patients: int, spread: float = 3.0) -> lis
     return rows
 
 
+def labelled(task: Task, seed: int, patients: int) -> list[Sums]:
+    """Rows of patients with one to five images, each with any of the labels."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(patients):
+        truths = torch.from_numpy(rng.integers(2, size=(rng.integers(1, 6), 3)))
+        shares = torch.from_numpy(rng.choice([0.0, 1.0, rng.random()], size=truths.shape))
+        images = [task.measure(p, t, []) for p, t in zip(shares, truths, strict=True)]
+        rows.append(task.patient_sums(images))
+    return rows
+
+
 def rows_of(task: Task, seed: int, patients: int) -> list[Sums]:
+    if task in MULTILABEL:
+        return labelled(task, seed, patients)
     return (segmented if task in SEGMENTATION else classified)(task, seed, patients)
 
 
@@ -82,7 +102,11 @@ def exact(rows: Sequence[Sums], task: Task) -> dict[str, float]:
 
 
 @settings(max_examples=25)
-@given(task=st.sampled_from(SEGMENTATION + CLASSIFICATION), seed=SEEDS, patients=st.integers(2, 6))
+@given(
+    task=st.sampled_from(SEGMENTATION + CLASSIFICATION + MULTILABEL),
+    seed=SEEDS,
+    patients=st.integers(2, 6),
+)
 def test_one_patient_moves_the_total_by_at_most_the_sensitivity(
     task: Task, seed: int, patients: int
 ) -> None:

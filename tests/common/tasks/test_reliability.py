@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.tasks.classification import (
+from common.tasks.ranking import (
     CALIBRATION_BINS,
     confidence_bin,
     expected_calibration_error,
