@@ -208,14 +208,6 @@ def _take_turns(model: nn.Module, local: Collection[str], first: int | None, don
             parameter.grad = None
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Return whether mixed precision is faster there; a CPU without the arithmetic emulates it."""
-    if device.type != "cpu":
-        return True
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
-
-
 def _precision(training: TrainingConfig, device: torch.device) -> AbstractContextManager[object]:
     if not training.amp:
         return nullcontext()

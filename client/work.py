@@ -16,6 +16,7 @@ from torch import nn
 from client.approval import MOST_OVERRIDES_BYTES, Approvals, check_approved
 from client.cohort import BadCohortError, Cohort, Samples, load_cohort
 from client.manifest import Row, read_folder, read_manifest
+from client.mixed_precision import check_mixed_precision
 from client.privacy.data_set import DataSet, data_set_of
 from client.privacy.dp_sgd import PrivatePlan, private_plan
 from client.privacy.engine.attach import UnknownLayerError
@@ -27,7 +28,7 @@ from client.privacy.engine.preflight import (
     prove,
 )
 from client.privacy.policy import Policy, check_study
-from client.training import has_bfloat16, steps_of
+from client.training import steps_of
 from common.config import check_travelled, load_study, study_digest
 from common.contract import RefusalError, StudyReference
 from common.models.layers import lr_factors_of
@@ -110,16 +111,12 @@ def work_for(
     # Before all that would tell of this site's policy or machine.
     study, digest = agreed_study(reference, policy, approvals)
     overrides = tuple(reference.overrides)
-    if study.training.amp and not has_bfloat16(device):
-        raise RefusalError(
-            "study",
-            "training.amp=true would be slower here: this site's processor does not compute in "
-            "bfloat16; set amp to false",
-        )
     # Before any file is opened: what reading it would say is an answer too.
     check_study(policy, study, patients_train=0)
     cohort = _cohort(manifest, overrides)
     trains = cohort.train.num_patients > 0 and site not in (study.strategy.tested or [])
+    if trains:
+        check_mixed_precision(study, device)
     check_study(policy, study, cohort.train.num_patients if trains else 0)
     model = _network(study)
     each = cohort.train.images_each

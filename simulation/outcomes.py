@@ -5,6 +5,7 @@ A run that such a file holds is not run again, on any machine.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +18,10 @@ from common.files import write_pieces
 from common.schema import SettingsError
 from server.evaluation.shift import FEDERATED
 from simulation.benchmark.table import cpu_model
-from simulation.config import data_root
+from simulation.config import data_root, named_scanner
 from simulation.run import Simulation
 
-MANIFEST = "manifest.csv"
+CHECKSUM = b"sha256"
 MACHINE = ("engine", "actors", "gpus_per_actor", "table")
 """Settings of a simulation that say how it is run, and not what."""
 
@@ -47,6 +48,8 @@ class Outcome:
     seconds: float
     made_with: str
     """Versions and processor that made it."""
+    reason: str | None = None
+    """Why it is not completed."""
 
 
 _OUTCOME = TypeAdapter(Outcome)
@@ -55,22 +58,38 @@ _OUTCOME = TypeAdapter(Outcome)
 def key_of(run: Simulation, baselines: bool) -> str:
     """Return the SHA-256 of all that decides a run's outcome, but for versions and processor.
 
-    The study, its hospitals, the list of the images with their checksums, and whether pooled and
+    The study, its hospitals with their scanners, the list of the images, and whether pooled and
     ensemble models are trained beside it.
+
+    Raises:
+        SettingsError: the list of the images has no checksums, so other images could have its key.
     """
-    hospitals = {k: v for k, v in asdict(run.settings).items() if k not in MACHINE}
-    images = None
-    if run.settings.source == "real":
-        images = hashlib.sha256((data_root(run.tree) / MANIFEST).read_bytes()).hexdigest()
-    parts = [canonical(run.study), _without_null(hospitals), images, baselines]
+    settings = run.settings
+    hospitals = {k: v for k, v in asdict(settings).items() if k not in MACHINE}
+    names = {*settings.overlay, *(of["scanner"] for of in settings.hospitals.values() if of)}
+    scanners = {name: asdict(named_scanner(name)) for name in sorted(names)}
+    listed = None if settings.source != "real" else _listed(run)
+    parts = [canonical(run.study), _without_null([hospitals, scanners]), listed, baselines]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _listed(run: Simulation) -> str:
+    name = run.settings.partition_config().manifest
+    path = data_root(run.tree) / name
+    content = path.read_bytes() if path.is_file() else b""
+    if CHECKSUM not in content.split(b"\n", 1)[0]:
+        raise SettingsError(
+            f"{path} has no column {CHECKSUM.decode()}, by which a table tells one data set from "
+            "another; add the SHA-256 of each image to it"
+        )
+    return hashlib.sha256(content).hexdigest()
 
 
 def _without_null(value: Any) -> Any:  # noqa: ANN401 - settings of any depth
     """Leave out what is null, so that a setting that is added later changes no key."""
     if isinstance(value, dict):
         return {key: _without_null(of) for key, of in value.items() if of is not None}
-    return value
+    return [_without_null(of) for of in value] if isinstance(value, list) else value
 
 
 def outcome_of(result: Mapping[str, Any], place: str, key: str) -> Outcome:
@@ -88,6 +107,7 @@ def outcome_of(result: Mapping[str, Any], place: str, key: str) -> Outcome:
         place=place,
         key=key,
         status=result["status"],
+        reason=result["reason"],
         metric=name,
         higher_is_better=result["metrics"][name]["higher_is_better"],
         weighted_by_held_out=any(
@@ -109,6 +129,12 @@ def megabytes_of(result: Mapping[str, Any]) -> float:
     """Return the weights that travelled in all rounds, to the sites and back, in MB."""
     parts = [part for record in result["rounds"] for part in record["sites"].values()]
     return float(sum(part["bytes_sent"] + part["bytes_received"] for part in parts)) / 1e6
+
+
+def told_makers(outcomes: Iterable[Outcome]) -> str:
+    """Return which versions and processors made the outcomes, with how many each made."""
+    counts = Counter(outcome.made_with for outcome in outcomes)
+    return "; ".join(f"{count} by {maker}" for maker, count in sorted(counts.items()))
 
 
 def read_outcomes(path: Path) -> dict[str, Outcome]:

@@ -17,7 +17,14 @@ from rich.console import Console
 from common.files import write_json
 from server.showing import BASELINES
 from simulation.environment import stop_on_ctrl_c
-from simulation.outcomes import Outcome, key_of, outcome_of, read_outcomes, write_outcomes
+from simulation.outcomes import (
+    Outcome,
+    key_of,
+    outcome_of,
+    read_outcomes,
+    told_makers,
+    write_outcomes,
+)
 from simulation.run import Simulation, composed
 from simulation.shift_table import COMPLETED, rows_of, summaries_of, tables_of
 from simulation.show import carried_out
@@ -54,21 +61,23 @@ def run_shift_study(folder: Path, run: Simulation, console: Console) -> str:
     """
     table = run.settings.table_config()
     folder = folder.resolve()
-    known = {} if table.known is None else read_outcomes(Path(table.known))
+    kept = folder / f"{run.study.name}.runs.jsonl"
+    known = read_outcomes(kept) if kept.is_file() else {}
+    known |= {} if table.known is None else read_outcomes(Path(table.known))
     cells = cells_of(table, [*_common(run.overrides), *ONE_PROCESS])
     runs = {cell: composed(folder / cell.place, cell.overrides) for cell in cells}
     keys = {cell: key_of(each, cell.baselines) for cell, each in runs.items()}
     found = {cell: known[key] for cell, key in keys.items() if key in known}
-    of_them = f", {len(found)} of them known from {table.known}" if known else ""
-    console.print(
-        f"[bold]{run.study.name}[/], {len(runs)} runs into {folder}{of_them}", highlight=False
-    )
+    console.print(f"[bold]{run.study.name}[/], {len(runs)} runs into {folder}", highlight=False)
+    if found:
+        console.print(f"known: {told_makers(found.values())}", highlight=False, markup=False)
     waiting = {cell: key for cell, key in keys.items() if cell not in found}
     for cell, outcome in _made(folder, waiting, run.settings.actors):
         found[cell] = outcome
-        _keep(folder / f"{run.study.name}.runs.jsonl", known, found.values())
-        told = f"{len(found)} of {len(runs)}: {cell.place} {outcome.status}"
-        console.print(told, highlight=False)
+        _keep(kept, known, found.values())
+        why = f": {outcome.reason}" if outcome.reason else ""
+        told = f"{len(found)} of {len(runs)}: {cell.place} {outcome.status}{why}"
+        console.print(told, highlight=False, markup=False)
     by_place = {(c.experiment, c.row, c.seed, c.without): of for c, of in found.items()}
     rows = rows_of(table, by_place)
     summaries = summaries_of(rows)

@@ -69,6 +69,7 @@ def _row(
         "rounds": some.rounds if some and travels else None,
         "megabytes": _mean([of.megabytes for of in whole]) if travels else None,
         "seconds": _mean([of.seconds for of in whole]) if travels else None,
+        "made_with": sorted({of.made_with for of in mine}),
     }
 
 

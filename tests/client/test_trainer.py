@@ -285,15 +285,6 @@ def test_a_study_of_another_digest_is_refused_with_both(tmp_path: Path) -> None:
         assert refused.value.code == "study"
 
 
-def test_mixed_precision_is_refused_where_it_would_be_emulated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True})
-    trainer = trainer_at(pictures_site(tmp_path / "a"))
-    with pytest.raises(RefusalError, match=r"training\.amp=true would be slower here"):
-        trainer.describe(request_for(*PICTURES, "training.amp=true"))
-
-
 def test_mixed_precision_moves_the_weights_nearly_as_float32_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,3 +1,5 @@
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -5,12 +7,14 @@ from typing import Any
 import pytest
 
 from common.schema import SettingsError
+from simulation import config
 from simulation.outcomes import (
     Outcome,
     key_of,
     megabytes_of,
     outcome_of,
     read_outcomes,
+    told_makers,
     write_outcomes,
 )
 from simulation.run import composed
@@ -19,6 +23,7 @@ PART = {"bytes_sent": 1_000_000, "bytes_received": 2_000_000}
 RESULT: dict[str, Any] = {
     "headline": "dice",
     "status": "completed",
+    "reason": None,
     "metrics": {"dice": {"higher_is_better": True}},
     "final": {"sites": {"a": {"dice": {"value": None}}, "b": {"dice": {"value": 0.5}}}},
     "baselines": {"pooled": {"sites": {"a": {"dice": {"value": 0.7}}, "b": {}}}},
@@ -45,6 +50,11 @@ def test_an_outcome_says_that_tested_patients_set_its_weights(setting: str) -> N
     tuned = {**RESULT, "study": {"strategy": {setting: 2.0}}}
     assert outcome_of(tuned, "", "").weighted_by_held_out
     assert not made().weighted_by_held_out
+
+
+def test_a_run_that_failed_says_why() -> None:
+    failed = {**RESULT, "status": "failed", "reason": "north: no bfloat16"}
+    assert outcome_of(failed, "", "").reason == "north: no bfloat16"
 
 
 def test_outcomes_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -74,14 +84,44 @@ def test_a_key_is_of_what_decides_a_run_and_not_of_how_it_is_run(tmp_path: Path)
         key("seed=1"),
         key("rounds=3"),
         key("simulation.hospitals.north.patients=27"),
+        key("simulation.hospitals.north.scanner=flair_1p5t"),
     ]
     assert len({key(), *others}) == 1 + len(others)
+
+
+def test_a_key_is_of_what_a_scanner_is_and_not_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = composed(tmp_path, ["experiment=smoke"])
+    before = key_of(run, baselines=False)
+    scanners = tmp_path / "scanners"
+    shutil.copytree(config.SCANNERS, scanners)
+    monkeypatch.setattr(config, "SCANNERS", scanners)
+    assert key_of(run, baselines=False) == before
+    file = scanners / "flair_3t.yaml"
+    file.write_text(re.sub(r"noise_std: \S+", "noise_std: 0.5", file.read_text()))
+    assert key_of(run, baselines=False) != before
 
 
 def test_a_key_is_of_the_images_that_the_data_set_lists(tmp_path: Path) -> None:
     keys = []
     for listed in ("one", "another"):
-        (tmp_path / "manifest.csv").write_text(listed)
+        (tmp_path / "mine.csv").write_text(f"path,sha256\na.png,{listed}\n")
         overrides = ["experiment=retina", f"data.root={tmp_path}"]
+        overrides.append("+simulation.partition.manifest=mine.csv")
         keys.append(key_of(composed(tmp_path / "run", overrides), baselines=False))
     assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize("content", [None, "path,label\na.png,x\n"])
+def test_images_without_checksums_have_no_key(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "manifest.csv").write_text(content)
+    run = composed(tmp_path / "run", ["experiment=retina", f"data.root={tmp_path}"])
+    with pytest.raises(SettingsError, match="has no column sha256"):
+        key_of(run, baselines=False)
+
+
+def test_who_made_outcomes_is_counted() -> None:
+    outcomes = [made(made_with=maker) for maker in ("torch 1", "torch 2", "torch 1")]
+    assert told_makers(outcomes) == "2 by torch 1; 1 by torch 2"

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from common.files import read_json
 from common.schema import SettingsError
+from simulation.outcomes import read_outcomes
 from simulation.run import Simulation, composed, simulate
 from simulation.shift_study import Cell, cells_of, run_shift_study
 from simulation.table_config import TableConfig
@@ -127,7 +128,12 @@ def test_the_table_is_of_its_runs_and_they_are_not_run_again(tmp_path: Path) -> 
     assert (tmp_path / "shift_study.json").read_text() == told
     # Elsewhere what is known is taken as it is: nothing is trained, and the table is the same.
     kept, elsewhere = tmp_path / "shift_study.runs.jsonl", tmp_path / "elsewhere"
+    before = read_outcomes(kept)
     known = study(elsewhere, {**TABLE, **small, "known": str(kept)})
     run_shift_study(elsewhere, known, Console(quiet=True))
     assert [path.name for path in elsewhere.rglob("*")] == ["shift_study.json"]
     assert (elsewhere / "shift_study.json").read_text() == told
+    # A smaller table in the same folder forgets none of the larger one's.
+    fewer = study(tmp_path, {**TABLE, **small, "seeds": [3]})
+    run_shift_study(tmp_path, fewer, Console(quiet=True))
+    assert read_outcomes(kept).keys() == before.keys()

@@ -30,6 +30,7 @@ def outcome(
         place="",
         key="",
         status="completed",
+        reason=None,
         metric="dice",
         higher_is_better=higher,
         weighted_by_held_out=False,

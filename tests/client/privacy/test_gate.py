@@ -469,6 +469,9 @@ OUR_TEXTS = [
     "install the same version of wardround",
     "training.amp=true would be slower here: this site's processor does not compute in bfloat16; "
     "set amp to false",
+    "training.amp=true with privacy needs a GPU, this site trains on a CPU; set amp to false",
+    "training.amp=true is computed wrongly on a CPU where a convolution strides over 2 voxels or "
+    "fewer, as this network does; set amp to false, or give larger images or fewer levels",
     "3 files cannot be used; the site's own log names them, or data.on_bad_file=skip goes on "
     "without them",
     "the weights do not fit the study's model",
