@@ -155,7 +155,7 @@ class Appraisal:
             task = self._task()
             rows = patient_rows(probabilities, held_out, task)
             return exact_subgroups(rows, members, task, self._bootstrap_seed(), least)
-        rows = patient_rows(told_apart(probabilities), held_out, work.task)
+        rows = patient_rows(told_apart(probabilities, work.task), held_out, work.task)
         noise = secret_generator(self.place.key, release, "subgroups")
         return noised_subgroups(rows, members, work.task, multiplier, noise, least)
 

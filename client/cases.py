@@ -97,6 +97,12 @@ def _labels(row: Row, task: MultilabelConfig) -> list[int]:
     named = [word.strip() for word in _label(row).split(SEPARATOR)]
     if named == [task.no_label]:
         return [0] * len(task.classes)
+    if task.no_label in named:
+        raise BadFileError(
+            row.image,
+            f"has the label {task.no_label!r} beside others",
+            "leave one of the two out",
+        )
     for label in named:
         if label not in task.classes:
             raise _unknown_label(row, label, [*task.classes, task.no_label])

@@ -110,7 +110,12 @@ def _resampled(
 
     point = scored(np.ones(len(rows)))
     samples = [scored(counts) for counts in draws.astype(np.float64)]
-    return {n: (value, np.array([s[n] for s in samples])) for n, value in point.items()}
+    drawn = {n: np.array([s[n] for s in samples]) for n in point}
+    for mean, parts in task.means.items():
+        for part in parts:
+            if np.isfinite(point[part]):
+                drawn[mean] = np.where(np.isfinite(drawn[part]), drawn[mean], np.nan)
+    return {n: (value, drawn[n]) for n, value in point.items()}
 
 
 def bootstrap_gain(

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.readers.registry import ending, stem
+from common.tasks.config import EMPTY_CELLS
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _COLUMNS = ("image", "mask", "label", "patient", "split")
-_NOTHING = ("", "n/a", "N/A")
-"""An empty cell, also as BIDS writes it."""
 SIDES = ("train", "test")
 """The values of a split column."""
 
@@ -152,7 +151,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
 
 
 def _row(path: Path, line: int, cells: Mapping[str, str]) -> Row:
-    filled = {name: cell for name, cell in cells.items() if cell not in _NOTHING}
+    filled = {name: cell for name, cell in cells.items() if cell not in EMPTY_CELLS}
     needed = ["image", "patient", *(["split"] if "split" in cells else [])]
     if not {"mask", "label"} & set(filled):
         needed += [name for name in ("mask", "label") if name in cells]

@@ -121,10 +121,16 @@ def worst_first(rows: Mapping[str, Sums], task: Task) -> list[PatientLine]:
 
 
 def _ranked_by(lines: list[PatientLine], task: Task) -> str:
-    """Return the headline, or the first metric that single patients have, as AUROC is none."""
+    """Return the headline, or the first metric that single patients have, as AUROC is none.
+
+    Of answers an image it is one that all patients have: who has images of one class alone would
+    else stand last, however wrong the answers are.
+    """
     names = [task.config.headline, *task.metrics]
+    enough = any if task.config.dense else all
     return next(
-        (name for name in names if any(line.values[name] is not None for line in lines)), names[0]
+        (name for name in names if enough(line.values[name] is not None for line in lines)),
+        names[0],
     )
 
 

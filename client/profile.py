@@ -167,11 +167,18 @@ def _acquisition(acquired: Acquired) -> NDArray[np.float64]:
 
 
 def _strata(targets: Tensor, study: Study) -> NDArray[np.float64]:
-    """Return the patient's share in each stratum: its images' classes, or its foreground."""
+    """Return the patient's share in each stratum: its images' classes, or its foreground.
+
+    An image of several labels is shared among them; one without any is of the last stratum.
+    """
     strata = strata_of(study)
     if targets.ndim == 1:
         counts = np.bincount(targets.numpy(), minlength=strata)
         return np.asarray(counts / counts.sum(), dtype=np.float64)
+    if not study.task.dense:
+        labels = torch.cat([targets, 1 - targets.amax(1, keepdim=True)], 1).double()
+        each: NDArray[np.float64] = (labels / labels.sum(1, keepdim=True)).mean(0).numpy()
+        return each
     share = float((targets > 0).double().mean())
     place = int(np.searchsorted(FOREGROUND_EDGES, share))
     chosen: NDArray[np.float64] = np.eye(strata)[place]

@@ -32,7 +32,7 @@ def noised_scores(
     probabilities: Tensor, samples: Samples, task: Task, multiplier: float, noise: torch.Generator
 ) -> Scores:
     """Return the metrics of noised sums; they are to be charged before."""
-    rows = list(patient_rows(told_apart(probabilities), samples, task).values())
+    rows = list(patient_rows(told_apart(probabilities, task), samples, task).values())
     return Scores(noised_estimates(rows, task, multiplier, noise))
 
 

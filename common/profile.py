@@ -60,11 +60,11 @@ def profiled_between(study: Study, round_number: int) -> bool:
 
 
 def strata_of(study: Study) -> int:
-    """Return the number of strata: classes, or ranges of the share of foreground."""
+    """Return the number of strata: classes, labels and none of them, or ranges of foreground."""
     # Not asked by its type, whose module loads torch: the gate reads this file.
     classes: list[str] | None = getattr(study.task, "classes", None)
-    labelled = study.task.name == "classification" and classes is not None
-    return len(classes or []) if labelled else len(FOREGROUND_EDGES) + 1
+    more = {"classification": 0, "multilabel": 1}.get(study.task.name)
+    return len(FOREGROUND_EDGES) + 1 if more is None else len(classes or []) + more
 
 
 def noise_std(noise_multiplier: float, parts: int, patients: int) -> float:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from common import seeding
 from common.files import write_atomic
+from common.tasks.multilabel import SEPARATOR
 from simulation.partition_config import PartitionConfig
 from simulation.patients import TEST, TRAIN, Patient, listed, manifest_of, read_patients
 
@@ -29,7 +30,8 @@ def partition(root: Path, config: PartitionConfig, seed: int, folder: Path) -> d
     by=dirichlet cuts every label's patients by its own proportions p ~ Dirichlet(alpha) over the
     hospitals (Yurochkin et al., ICML 2019, Sec. 4; Hsu et al., arXiv:1909.06335, 2019, draw a
     hospital's proportions over the labels instead). A patient with images of several labels counts
-    under the first image's, in the order of paths. by=quantity cuts all patients by one such p.
+    under the first image's, in the order of paths; one image's several labels (A|B) count as the
+    first of them in the alphabet. by=quantity cuts all patients by one such p.
 
     Raises:
         ValueError: the manifest, a column or a value is missing, a patient would be at two
@@ -121,7 +123,8 @@ def _labelled(patients: Sequence[Patient], config: PartitionConfig) -> dict[str,
 def _by_label(patients: Iterable[Patient]) -> dict[str, list[Patient]]:
     groups: dict[str, list[Patient]] = {}
     for patient in patients:
-        groups.setdefault(patient.label, []).append(patient)
+        # In alphabetical order, so that A|B and B|A are one.
+        groups.setdefault(min(patient.label.split(SEPARATOR)), []).append(patient)
     return dict(sorted(groups.items()))
 
 

@@ -61,14 +61,14 @@ def noised(total: Sums, std: float, noise: torch.Generator) -> Sums:
     return {name: total[name] + std * of(total[name].shape) for name in sorted(total)}
 
 
-def told_apart(probabilities: torch.Tensor) -> torch.Tensor:
-    """Return probabilities [N, K, ...] in which an image without finite ones has equal ones.
+def told_apart(probabilities: torch.Tensor, task: Task) -> torch.Tensor:
+    """Return probabilities [N, K, ...] in which an image without finite ones has even ones.
 
     Weights chosen to overflow on some patients' images alone would else turn the answer into an
     error, which would tell without noise that there are such patients.
     """
     finite = probabilities.flatten(1).isfinite().all(1)
-    even = torch.full_like(probabilities, 1 / probabilities.shape[1])
+    even = torch.full_like(probabilities, task.config.even_answer)
     return torch.where(finite.view(-1, *[1] * (probabilities.ndim - 1)), probabilities, even)
 
 

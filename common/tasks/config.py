@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from common.checks import in_range, one_of, positive
 
+EMPTY_CELLS = ("", "n/a", "N/A")
+"""What a table has in a cell that says nothing; the second as BIDS writes it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
@@ -70,6 +73,11 @@ class TaskConfig:
     def choosing_share(self) -> float:
         """Share of a site's training patients who do not train, and choose how it answers."""
         return 0.0
+
+    @property
+    def even_answer(self) -> float:
+        """The probability of each output that says nothing."""
+        return 1 / self.out_channels
 
     def check_loss(self, known: Collection[str]) -> None:
         """Raise ValueError unless the loss is one of these and its weights are of the classes."""

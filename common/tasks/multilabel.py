@@ -13,7 +13,7 @@ from torch import Tensor
 
 from common.checks import one_of
 from common.tasks.classification import balanced_accuracy
-from common.tasks.config import TaskConfig
+from common.tasks.config import EMPTY_CELLS, TaskConfig
 from common.tasks.losses import OF_LABELS, loss_of
 from common.tasks.ranking import (
     CALIBRATION_BINS,
@@ -44,14 +44,21 @@ class MultilabelConfig(TaskConfig):
     headline: str = "auroc"
     """auroc, balanced_accuracy, ece, or auroc_LABEL of one label."""
 
+    @property
+    def even_answer(self) -> float:
+        """The probability of each label that says nothing."""
+        return 0.5
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.classes:
             raise ValueError("task.classes=[] leaves nothing to find; name one label or more")
-        if self.no_label in self.classes or SEPARATOR in self.no_label or not self.no_label:
+        word = self.no_label
+        if word in (*self.classes, *EMPTY_CELLS) or SEPARATOR in word or word != word.strip():
             raise ValueError(
-                f"task.no_label={self.no_label!r} cannot stand for an image without a label; give "
-                f"a word that is no label, without {SEPARATOR}"
+                f"task.no_label={word!r} cannot stand for an image without a label; give a word "
+                f"that is no label and not {', '.join(EMPTY_CELLS[1:])}, without {SEPARATOR} and "
+                "spaces around it"
             )
         if self.out_channels != len(self.classes):
             raise ValueError(
@@ -84,6 +91,8 @@ def build_multilabel(config: MultilabelConfig) -> Task:
     """
     criterion = loss_of(OF_LABELS, config.loss, config.out_channels)
 
+    areas = [f"auroc_{label}" for label in config.classes]
+
     def score(sums: Sums) -> dict[str, float]:
         return _score(sums, config.classes)
 
@@ -97,6 +106,7 @@ def build_multilabel(config: MultilabelConfig) -> Task:
         score=score,
         # A label has two tables of shares, of which two patients' differ by at most sqrt(2) each.
         bounded=Bounded(bounded_row, math.sqrt(2 * 2 * len(config.classes)), restored),
+        means=dict.fromkeys(("auroc", "balanced_accuracy"), areas),
     )
 
 

@@ -4,7 +4,7 @@ Legend of shapes: B images, K classes, ... the spatial axes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,9 @@ class Task:
     Sums that noise has covered give the metrics that stand on them alone."""
     bounded: Bounded
     """What of a patient's sums noise can cover."""
+    means: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By metric that is a mean over whichever of others are defined: these. A bootstrap counts it
+    where all are defined that are so over all patients; else it would be of another thing."""
     answers_by: Callable[["Task", Sums], "Task"] | None = None
     """The task, and the sums of patients who choose -> the task as it answers from then on. None
     where nobody chooses."""

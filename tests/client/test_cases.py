@@ -157,10 +157,16 @@ def test_an_image_has_a_one_for_each_of_its_labels(
     assert read_case(volume_row, FLAT, CHEST).targets.tolist() == [target] * 5
 
 
-@pytest.mark.parametrize("label", ["Mass", "mass|", "none|mass", "mass;nodule"])
+@pytest.mark.parametrize("label", ["Mass", "mass|", "mass;nodule"])
 def test_a_label_that_is_none_of_several_is_named(label: str, tmp_path: Path) -> None:
     row = Row(image=picture(tmp_path / "a.png"), label=label, patient="p")
     with pytest.raises(BadFileError, match="mass, nodule, edema, none"):
+        read_case(row, FLAT, CHEST)
+
+
+def test_an_image_with_and_without_labels_is_refused(tmp_path: Path) -> None:
+    row = Row(image=picture(tmp_path / "a.png"), label="none|mass", patient="p")
+    with pytest.raises(BadFileError, match="'none' beside others"):
         read_case(row, FLAT, CHEST)
 
 

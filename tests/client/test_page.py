@@ -10,6 +10,7 @@ from client.page import FOLDER, worst_first
 from client.trainer import Trainer, trainer_at
 from common.config import study_digest
 from common.tasks.registry import build_task
+from common.tasks.task import Sums
 from tests.builders import (
     PICTURES,
     SLICES,
@@ -60,6 +61,22 @@ def test_patients_stand_worst_first_and_those_without_a_value_last() -> None:
     }
     order = [line.patient for line in worst_first(rows, task)]
     assert order[:2] == ["wrong", "half"]
+
+
+def test_of_answers_an_image_the_worst_are_told_by_what_every_patient_has() -> None:
+    labels = ("task=multilabel", "model=cnn", "data=pictures")
+    task = build_task(study_from(*labels).task)
+
+    def sums(*images: tuple[list[float], list[int]]) -> Sums:
+        measured = [task.measure(torch.tensor(p), torch.tensor(t), ()) for p, t in images]
+        return task.patient_sums(measured)
+
+    rows = {
+        "right": sums(([0.9, 0.1], [1, 0]), ([0.1, 0.9], [0, 1])),
+        "wrong": sums(([0.99, 0.01], [0, 1])),
+    }
+    # One image has no ROC area, and stands first all the same.
+    assert [line.patient for line in worst_first(rows, task)] == ["wrong", "right"]
 
 
 def test_a_page_that_cannot_be_written_costs_nobody_the_figures(tmp_path: Path) -> None:

@@ -17,8 +17,12 @@ from common.profile import sizes_of
 from tests.builders import PICTURES, SLICES, study_from
 
 CPU = torch.device("cpu")
+LABELS = (
+    *("model=cnn", "task=multilabel", "data=pictures", "model.channels=[4,8]", "data.size=[16,16]"),
+    *("task.classes=[mass,edema,nodule]", "task.out_channels=3"),
+)
 STYLED = (*SLICES, "evaluation=shift", "evaluation.amplitudes=true")
-KINDS = pytest.mark.parametrize("overrides", [PICTURES, SLICES, STYLED])
+KINDS = pytest.mark.parametrize("overrides", [PICTURES, SLICES, STYLED, LABELS])
 
 
 def samples_of(images: Tensor, targets: Tensor, patients: list[str]) -> Samples:
@@ -40,6 +44,8 @@ def drawn(
     images = scale * torch.randn(len(patients), 1, 16, 16, generator=draws)
     if overrides == PICTURES:
         targets = torch.randint(2, (len(patients),), generator=draws)
+    elif overrides == LABELS:
+        targets = torch.randint(2, (len(patients), 3), generator=draws)
     else:
         targets = (torch.rand(len(patients), 1, 16, 16, generator=draws) < 0.02).long()
     return samples_of(images, targets, patients)
@@ -92,6 +98,15 @@ def test_noise_has_the_spread_that_is_told() -> None:
     assert told.noise_std == pytest.approx(2.0 * 2 * 2**0.5 / 4)
     for numbers in told.parts.values():
         assert np.std(numbers) == pytest.approx(told.noise_std, rel=0.05)
+
+
+def test_an_image_is_shared_among_its_labels_and_one_without_is_of_none() -> None:
+    study, images = study_from(*LABELS), torch.zeros(4, 1, 16, 16)
+    targets = torch.tensor([[1, 0, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]])
+    samples = samples_of(images, targets, ["a", "a", "b", "a"])
+    of_a, of_b = rows_of(model_of(LABELS), [samples], study, CPU)
+    assert of_a["strata"].tolist() == pytest.approx([1 / 3, 1 / 6, 1 / 6, 1 / 3])
+    assert of_b["strata"].tolist() == [0, 0, 0, 1]
 
 
 def test_what_the_parts_are() -> None:

@@ -136,6 +136,18 @@ def test_label_skew_shrinks_as_alpha_grows(tmp_path: Path) -> None:
     assert spread(1000.0) < 0.1
 
 
+def test_label_skew_of_several_labels_is_by_the_first_whatever_their_order(tmp_path: Path) -> None:
+    rows = rows_of(400, 1)
+    for number, row in enumerate(rows):
+        labels = [row["label"], *["", "x", "y", "z"][number % 4]]
+        row["label"] = "|".join(labels if number % 3 else reversed(labels))
+    root = write(tmp_path, rows)
+    config = settings_of(by="dirichlet", alpha=0.3, min_patients_per_site=1)
+    hospitals = dealt(root, config, 3)
+    sick = [np.mean(["sick" in row["label"] for row in rows]) for rows in hospitals.values()]
+    assert max(sick) - min(sick) > 0.5
+
+
 def test_quantity_skew_keeps_the_case_mix(tmp_path: Path) -> None:
     root = write(tmp_path, rows_of(900, 1))
     config = settings_of(by="quantity", sites=3, alpha=2.0, min_patients_per_site=50)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+from client.evaluation import bootstrap
 from common.tasks.config import LossConfig
 from common.tasks.losses import OF_LABELS, loss_of
 from common.tasks.multilabel import MultilabelConfig, build_multilabel
@@ -128,6 +129,8 @@ def test_the_loss_is_the_cross_entropy_of_each_label_with_a_weight_on_those_that
         ({"no_label": "mass"}, "no_label='mass'"),
         ({"no_label": "a|b"}, r"no_label='a\|b'"),
         ({"no_label": ""}, "no_label=''"),
+        ({"no_label": " none"}, "no_label=' none'"),
+        ({"no_label": "n/a"}, "no_label='n/a'"),
         ({"headline": "auroc_hernia"}, "headline='auroc_hernia'"),
         ({"loss": LossConfig(name="dice")}, "task.loss.name='dice'"),
     ],
@@ -142,3 +145,19 @@ def test_impossible_settings_name_the_way_out(settings_of: dict, message: str) -
 def test_shapes_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match=r"\(3,\) and a target of shape \(2,\)"):
         TASK.measure(torch.zeros(3), torch.zeros(2, dtype=torch.int64), [])
+
+
+def test_a_mean_over_labels_has_an_interval_of_the_same_labels_as_its_value() -> None:
+    # The second label has one patient, whom many resamples have not got.
+    truth = torch.tensor([[k % 2, int(k == 0), k % 2] for k in range(20)])
+    probabilities = torch.where(truth > 0, 0.9, 0.1)
+    probabilities[:, 1] = torch.linspace(0.1, 0.9, 20)
+    rows = [TASK.patient_sums([record]) for record in records(probabilities, truth)]
+    found = bootstrap(rows, TASK, 0)
+    assert found["auroc"].value == pytest.approx(2 / 3)
+    assert found["auroc"].high == pytest.approx(2 / 3, abs=0.02)
+    assert (found["auroc_effusion"].low, found["auroc_effusion"].high) == (1.0, 1.0)
+
+
+def test_a_label_that_says_nothing_is_at_a_half() -> None:
+    assert TASK.config.even_answer == 0.5
