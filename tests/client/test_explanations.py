@@ -78,3 +78,24 @@ def test_of_a_mask_that_is_empty_it_is_said_that_nothing_was_found() -> None:
     classes = ("task.classes=[head,tail]", "task.label_values=[1,2]", "task.out_channels=3")
     study = study_from(*SLICES, *classes)
     assert _answer(Blind(), torch.zeros(1, 1, 16, 16), study) == (2, False)
+
+
+class Sure(nn.Module):
+    """Gives each label the logit that it was made with."""
+
+    def __init__(self, *logits: float) -> None:
+        super().__init__()
+        self.logits = torch.tensor([logits])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits.expand(len(images), -1)
+
+
+@pytest.mark.parametrize(
+    ("logits", "answer"), [((-1.0, 2.0), (1, True)), ((-1.0, -2.0), (0, False))]
+)
+def test_of_several_labels_none_may_be_the_answer(
+    logits: tuple[float, ...], answer: tuple[int, bool]
+) -> None:
+    study = study_from("task=multilabel", "model=cnn", "data=pictures")
+    assert _answer(Sure(*logits), torch.zeros(1, 1, 8, 8), study) == answer

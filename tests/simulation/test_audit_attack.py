@@ -86,6 +86,14 @@ def test_canaries_are_bright_spots_of_their_own_and_labels_are_chance() -> None:
     assert len(set(canaries.patients) | set(samples.patients)) == 402
 
 
+def test_a_canary_has_any_of_several_labels_by_chance() -> None:
+    samples = replace(samples_of([1, 1]), targets=torch.tensor([[0, 1, 0], [1, 0, 0]]))
+    labels = canaries_like(samples, 400, 3, draws(0)).targets
+    assert labels.shape == (400, 3)
+    assert labels.unique().tolist() == [0, 1]
+    assert ((labels.double().mean(0) - 0.5).abs() < 0.1).all()
+
+
 def test_a_mask_of_a_canary_marks_some_of_its_spots() -> None:
     samples = samples_of([1], size=16)
     samples = replace(samples, targets=torch.zeros(1, 1, 16, 16, dtype=torch.long))
