@@ -19,6 +19,7 @@ from simulation.outcomes import (
 )
 from simulation.run import composed
 
+TABLES = Path(__file__).parents[2] / "docs" / "tables"
 PART = {"bytes_sent": 1_000_000, "bytes_received": 2_000_000}
 RESULT: dict[str, Any] = {
     "headline": "dice",
@@ -125,3 +126,10 @@ def test_images_without_checksums_have_no_key(content: str | None, tmp_path: Pat
 def test_who_made_outcomes_is_counted() -> None:
     outcomes = [made(made_with=maker) for maker in ("torch 1", "torch 2", "torch 1")]
     assert told_makers(outcomes) == "2 by torch 1; 1 by torch 2"
+
+
+@pytest.mark.parametrize("file", sorted(TABLES.glob("*.runs.jsonl")), ids=lambda file: file.name)
+def test_the_outcomes_of_the_docs_can_be_gone_on_from(file: Path) -> None:
+    outcomes = read_outcomes(file)
+    assert outcomes
+    assert {outcome.status for outcome in outcomes.values()} == {"completed"}
