@@ -30,8 +30,8 @@ def check_mixed_precision(study: Study, device: torch.device) -> None:
     if not any(able.get(name) for name in BFLOAT16):
         raise RefusalError(
             "study",
-            "training.amp=true would be slower here: this site's processor does not compute in "
-            "bfloat16; set amp to false",
+            "training.amp=true would be slower here: this site trains on a CPU that has no "
+            "arithmetic for it; set amp to false",
         )
     if study.privacy.private:
         raise RefusalError(

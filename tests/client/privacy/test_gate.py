@@ -467,8 +467,8 @@ def test_junk_at_any_place_of_an_answer_is_refused_or_left_out(kind: str) -> Non
 OUR_TEXTS = [
     "the server runs study abababababab, this site composes 0123456789ab from the same settings; "
     "install the same version of wardround",
-    "training.amp=true would be slower here: this site's processor does not compute in bfloat16; "
-    "set amp to false",
+    "training.amp=true would be slower here: this site trains on a CPU that has no arithmetic for "
+    "it; set amp to false",
     "training.amp=true with privacy needs a GPU, this site trains on a CPU; set amp to false",
     "training.amp=true is computed wrongly on a CPU where a convolution strides over 2 voxels or "
     "fewer, as this network does; set amp to false, or give larger images or fewer levels",
