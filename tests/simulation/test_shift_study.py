@@ -84,6 +84,15 @@ def test_a_table_that_cannot_be_is_refused(wrong: dict[str, Any], told: str) -> 
         TableConfig(**{**TABLE, **wrong}).data_sets()
 
 
+@pytest.mark.parametrize("experiment", ["shift_study", "zoo", "codecs"])
+def test_the_command_line_may_name_a_file_of_known_outcomes(
+    experiment: str, tmp_path: Path
+) -> None:
+    run = composed(tmp_path, [f"experiment={experiment}", "simulation.table.known=no.runs.jsonl"])
+    with pytest.raises(SettingsError, match=r"known=no\.runs\.jsonl is no file"):
+        run_shift_study(tmp_path, run, Console(quiet=True))
+
+
 def test_no_other_command_takes_an_experiment_made_of_others(tmp_path: Path) -> None:
     from server.progress import Progress
 
