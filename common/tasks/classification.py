@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from common.checks import in_range, one_of
@@ -19,9 +18,11 @@ from common.tasks.ranking import (
     CALIBRATION_BINS,
     SCORE_BINS,
     area_under_roc,
+    balanced_accuracy,
     confidence_bin,
     expected_calibration_error,
     in_wide_bins,
+    mean_of_defined,
     nearest_counts,
     patient_sums,
     score_bin,
@@ -175,9 +176,8 @@ def score(sums: Sums) -> dict[str, float]:
     both positives and negatives. Sums that noise has covered have no calibration.
     """
     areas = [area_under_roc(negatives, positives) for negatives, positives in sums["scores"]]
-    defined = [area for area in areas if not math.isnan(area)]
     values = {
-        "auroc": float(np.mean(defined)) if defined else math.nan,
+        "auroc": mean_of_defined(areas),
         "balanced_accuracy": balanced_accuracy(sums["confusion"]),
     }
     if "calibration" in sums:
@@ -222,19 +222,6 @@ def restored(sums: Sums, patients: int) -> Sums:
         "scores": np.stack([nearest_counts(of_class, patients) for of_class in sums["scores"]]),
         "confusion": nearest_counts(sums["confusion"], patients),
     }
-
-
-def balanced_accuracy(confusion: NDArray[np.float64]) -> float:
-    """Return the mean over the classes present of the share of their images answered rightly.
-
-    confusion: [K, K], images by truth and answer. nan with fewer than two classes present: an
-    answer that is always the same would be perfect there.
-    """
-    images = confusion.sum(axis=1)
-    present = images > 0
-    if present.sum() < 2:
-        return math.nan
-    return float(np.mean(np.diag(confusion)[present] / images[present]))
 
 
 def _ranked(classes: int) -> list[int]:

@@ -35,8 +35,7 @@ def cross_entropy(config: LossConfig, classes: int) -> Loss:
 
 def focal(config: LossConfig, classes: int) -> Loss:
     """Return -w_y (1 - p_y)^gamma log p_y (Lin et al., ICCV 2017, Eq. 5)."""
-    gamma = FOCAL_GAMMA if config.gamma is None else config.gamma
-    return focal_of(gamma, _weights(config, classes))
+    return focal_of(_gamma(config), _weights(config, classes))
 
 
 def focal_of(gamma: float, weight_K: Tensor) -> Loss:
@@ -45,10 +44,7 @@ def focal_of(gamma: float, weight_K: Tensor) -> Loss:
     def loss(logits: Tensor, target: Tensor) -> Tensor:
         labels = _labels(logits, target)
         entropy = F.cross_entropy(logits, labels, reduction="none")
-        factor = weight_K.to(logits.device)[labels]
-        if gamma:
-            factor = factor * (1 - torch.exp(-entropy)).clamp(min=SURE) ** gamma
-        return (factor * entropy).mean()
+        return _focused(entropy, weight_K.to(logits.device)[labels], gamma)
 
     return loss
 
@@ -100,8 +96,7 @@ def label_cross_entropy(config: LossConfig, labels: int) -> Loss:
 
 def label_focal(config: LossConfig, labels: int) -> Loss:
     """Return the focal loss of each label's answer, mean over the labels."""
-    gamma = FOCAL_GAMMA if config.gamma is None else config.gamma
-    return label_focal_of(gamma, _weights(config, labels))
+    return label_focal_of(_gamma(config), _weights(config, labels))
 
 
 def label_focal_of(gamma: float, weight_K: Tensor) -> Loss:
@@ -110,10 +105,7 @@ def label_focal_of(gamma: float, weight_K: Tensor) -> Loss:
     def loss(logits: Tensor, target_BK: Tensor) -> Tensor:
         truth = target_BK.to(logits.dtype)
         entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-        factor = torch.where(target_BK > 0, weight_K.to(logits.device), 1.0)
-        if gamma:
-            factor = factor * (1 - torch.exp(-entropy)).clamp(min=SURE) ** gamma
-        return (factor * entropy).mean()
+        return _focused(entropy, torch.where(target_BK > 0, weight_K.to(logits.device), 1.0), gamma)
 
     return loss
 
@@ -152,6 +144,17 @@ def loss_of(
 
 def _labels(logits: Tensor, target: Tensor) -> Tensor:
     return target[:, 0] if target.ndim == logits.ndim else target
+
+
+def _gamma(config: LossConfig) -> float:
+    return FOCAL_GAMMA if config.gamma is None else config.gamma
+
+
+def _focused(entropy: Tensor, factor: Tensor, gamma: float) -> Tensor:
+    """Return the mean of factor (1 - p)^gamma entropy; p: of the truth; entropy: -log p."""
+    if gamma:
+        factor = factor * (1 - torch.exp(-entropy)).clamp(min=SURE) ** gamma
+    return (factor * entropy).mean()
 
 
 def _weights(config: LossConfig, classes: int) -> Tensor:

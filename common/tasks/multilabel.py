@@ -12,16 +12,17 @@ import numpy as np
 from torch import Tensor
 
 from common.checks import one_of
-from common.tasks.classification import balanced_accuracy
 from common.tasks.config import EMPTY_CELLS, TaskConfig
 from common.tasks.losses import OF_LABELS, loss_of
 from common.tasks.ranking import (
     CALIBRATION_BINS,
     SCORE_BINS,
     area_under_roc,
+    balanced_accuracy,
     confidence_bin,
     expected_calibration_error,
     in_wide_bins,
+    mean_of_defined,
     nearest_counts,
     patient_sums,
     score_bin,
@@ -90,7 +91,6 @@ def build_multilabel(config: MultilabelConfig) -> Task:
     answers and summed confidence by the bin of the confidence.
     """
     criterion = loss_of(OF_LABELS, config.loss, config.out_channels)
-
     areas = [f"auroc_{label}" for label in config.classes]
 
     def score(sums: Sums) -> dict[str, float]:
@@ -140,18 +140,15 @@ def _score(sums: Sums, labels: Sequence[str]) -> dict[str, float]:
     """Return the metrics; means are over the labels that have both images with and without."""
     areas = [area_under_roc(without, having) for without, having in sums["scores"]]
     values = {
-        "auroc": _mean(areas),
-        "balanced_accuracy": _mean([balanced_accuracy(table) for table in sums["confusion"]]),
+        "auroc": mean_of_defined(areas),
+        "balanced_accuracy": mean_of_defined(
+            [balanced_accuracy(table) for table in sums["confusion"]]
+        ),
         **{f"auroc_{label}": area for label, area in zip(labels, areas, strict=True)},
     }
     if "calibration" in sums:
         values["ece"] = expected_calibration_error(sums["calibration"])
     return values
-
-
-def _mean(values: Sequence[float]) -> float:
-    defined = [value for value in values if not math.isnan(value)]
-    return float(np.mean(defined)) if defined else math.nan
 
 
 def bounded_row(sums: Sums) -> Sums:

@@ -88,6 +88,25 @@ def sensitivity(negatives: NDArray[np.float64], positives: NDArray[np.float64]) 
     return float(called_positives[allowed].max(initial=0.0) / positives.sum())
 
 
+def balanced_accuracy(confusion: NDArray[np.float64]) -> float:
+    """Return the mean over the classes present of the share of their images answered rightly.
+
+    confusion: [K, K], images by truth and answer. nan with fewer than two classes present: an
+    answer that is always the same would be perfect there.
+    """
+    images = confusion.sum(axis=1)
+    present = images > 0
+    if present.sum() < 2:
+        return math.nan
+    return float(np.mean(np.diag(confusion)[present] / images[present]))
+
+
+def mean_of_defined(values: Sequence[float]) -> float:
+    """Return the mean of those that are not nan; nan of none."""
+    defined = [value for value in values if not math.isnan(value)]
+    return float(np.mean(defined)) if defined else math.nan
+
+
 def expected_calibration_error(calibration: NDArray[np.float64]) -> float:
     """Return the mean over images of |accuracy - confidence| of their bin.
 

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from common.tasks.classification import (
     ClassificationConfig,
-    balanced_accuracy,
     classification_metrics,
     measure,
     score,
 )
-from common.tasks.ranking import CALIBRATION_BINS, patient_sums
+from common.tasks.ranking import CALIBRATION_BINS, balanced_accuracy, patient_sums
 from common.tasks.registry import Sums
 from tests.common.tasks.test_ranking import auroc
 
