@@ -8,7 +8,7 @@ import httpx
 from client.progress import StoppedError
 from common.contract import RefusalError
 from common.framed_files import WeightsReference
-from common.framing import PIECE_BYTES
+from common.framing import PIECE_BYTES, Framed
 
 PATH = "/v1/wardround/weights"
 SENT_BYTES = 2**16
@@ -56,7 +56,7 @@ class Transfers:
             raise RefusalError("weights", "the weights of this round are not what they are called")
         return b"".join(pieces)
 
-    def hand_in(self, run: str, framed: bytes) -> WeightsReference:
+    def hand_in(self, run: str, framed: Framed) -> WeightsReference:
         """Lay weights beside the answer that is about to name them; twice does no harm.
 
         Raises:
@@ -74,7 +74,7 @@ class Transfers:
         answer.raise_for_status()
         return WeightsReference(sha256=sha256, length_bytes=len(framed))
 
-    def _pieces(self, framed: bytes) -> Iterator[bytes]:
+    def _pieces(self, framed: Framed) -> Iterator[bytes]:
         whole = memoryview(framed)
         for at in range(0, len(whole), SENT_BYTES):
             self._check()

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from common.bodies import MessageError
 
 Arrays = Mapping[str, NDArray[np.generic]]
+Framed = bytes | bytearray | memoryview
+"""Weights as safetensors bytes, or a view of memory that holds them."""
 
 PIECE_BYTES = 2**20
 MOST_BYTES = 2**34
@@ -92,7 +94,7 @@ def gathered(pieces: Iterable[bytes], length: int) -> bytearray:
     raise FramingError("the weights have another length than was announced")
 
 
-def arrays_in(framed: bytes | bytearray) -> dict[str, NDArray[np.generic]]:
+def arrays_in(framed: Framed) -> dict[str, NDArray[np.generic]]:
     """Return the arrays that safetensors bytes hold; they share their memory.
 
     Raises:
@@ -120,7 +122,7 @@ class Place:
         return math.prod(self.shape)
 
 
-def header_end(first: bytes | bytearray, length: int) -> int:
+def header_end(first: Framed, length: int) -> int:
     """Return where the tensors begin, from the first LENGTH_BYTES of so many in all.
 
     Raises:

@@ -24,7 +24,7 @@ from common.contract import (
     TrainReply,
 )
 from common.framed_files import WeightsReference
-from common.framing import Arrays, arrays_in, pieces_of
+from common.framing import Arrays, Framed, arrays_in, pieces_of
 
 FRAMED, WEIGHTS, WEIGHTS_AT = "safetensors", "weights", "weights-at"
 
@@ -72,7 +72,7 @@ def unpack_weights(records: RecordDict) -> Arrays:
     return {} if framed is None else arrays_in(framed)
 
 
-def framed_weights(records: RecordDict) -> bytes | None:
+def framed_weights(records: RecordDict) -> Framed | None:
     """Return the weights of a message as their bytes; None where none travelled in it.
 
     Raises:
@@ -103,8 +103,8 @@ def weights_at(records: RecordDict) -> WeightsReference | None:
         raise MessageError("the weights beside a message are not named as such") from error
 
 
-def put_in(records: RecordDict, framed: bytes) -> None:
-    """Put the weights that lay beside a message into it."""
+def put_in(records: RecordDict, framed: Framed) -> None:
+    """Put the weights that lay beside a message into it, without a copy of them."""
     records.pop(WEIGHTS_AT, None)
     records[WEIGHTS] = _framed(framed)
 
@@ -139,8 +139,11 @@ def _packed(body: Request | Answer, weights: Arrays | None) -> RecordDict:
     return records
 
 
-def _framed(framed: bytes) -> ArrayRecord:
-    return ArrayRecord({FRAMED: Array("uint8", (len(framed),), FRAMED, framed)})
+def _framed(framed: Framed) -> ArrayRecord:
+    record = ArrayRecord({FRAMED: Array("uint8", (len(framed),), FRAMED, b"")})
+    # Flower's constructors take bytes alone, into which others' memory would have to be copied.
+    record[FRAMED].data = cast(bytes, framed)
+    return record
 
 
 def _named(reference: WeightsReference) -> ConfigRecord:

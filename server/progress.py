@@ -81,6 +81,19 @@ class Progress:
     def _on_make(self, event: dict[str, Any]) -> None:
         self._say(f"hospital {event['site']}: its images are there")
 
+    def _on_engine(self, event: dict[str, Any]) -> None:
+        left = f"about {event['left_s']} s of training are left"
+        if event["name"] == "ray":
+            self._say(f"{left}: on {event['actors']} actors from here (simulation.engine=auto)")
+        else:
+            self._say(f"{left}: in this process, actors would not save time")
+
+    def _on_actor_died(self, event: dict[str, Any]) -> None:
+        self._say(
+            f"[bold red]an actor died ({event['why']})[/]; its hospital is asked again, "
+            f"attempt {event['attempt']} of {event['of']}"
+        )
+
     def _on_start(self, event: dict[str, Any]) -> None:
         going_on = f", going on after round {event['done']}" if event["done"] else ""
         self._say(f"{event['rounds']} rounds{going_on}; the sites read their data")

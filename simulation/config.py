@@ -22,12 +22,16 @@ SCANNERS = CONFIG_FOLDER / "simulation" / "scanner"
 class SimulationConfig:
     """One machine that plays every hospital."""
 
-    engine: str = "ray"
-    """ray: Flower's simulation engine; inprocess: one process, for small studies and debugging."""
+    engine: str = "auto"
+    """ray: resident actors; inprocess: this process alone; auto: this process, and actors as soon
+    as they save more time than they cost (at once with a GPU or a cluster)."""
     actors: int = 2
-    """Hospitals that train at the same time, with ray."""
+    """Hospitals that train at the same time, on actors."""
     gpus_per_actor: float = 0.0
     """Share of a GPU of each; above 0 the hospitals train on CUDA."""
+    address: str | None = None
+    """Of a Ray cluster that runs already, auto: the one of this machine. All of its machines have
+    this version and see the run's folder and the data under the same paths. null: this machine."""
     source: str = "virtual"
     """virtual: phantoms seen through scanners; real: a data set dealt to hospitals."""
     hospitals: dict[str, Any] = field(default_factory=dict)
@@ -40,10 +44,15 @@ class SimulationConfig:
     """An experiment made of others (simulation/table_config.py); null: this is one of its own."""
 
     def __post_init__(self) -> None:
-        one_of(("ray", "inprocess"), **{"simulation.engine": self.engine})
+        one_of(("auto", "ray", "inprocess"), **{"simulation.engine": self.engine})
         one_of(("virtual", "real"), **{"simulation.source": self.source})
         positive(**{"simulation.actors": self.actors})
         not_negative(**{"simulation.gpus_per_actor": self.gpus_per_actor})
+        if self.address is not None and self.engine == "inprocess":
+            raise ValueError(
+                f"simulation.address={self.address} is a Ray cluster, which "
+                "simulation.engine=inprocess does without; choose simulation.engine=ray"
+            )
         if self.source == "virtual" and not self.hospitals and self.table is None:
             raise ValueError(
                 "simulation.hospitals is empty; choose an experiment, as experiment=virtual_mri, "

@@ -22,7 +22,7 @@ from simulation.config import data_root, named_scanner
 from simulation.run import Simulation
 
 CHECKSUM = b"sha256"
-MACHINE = ("engine", "actors", "gpus_per_actor", "table")
+MACHINE = ("engine", "actors", "address", "gpus_per_actor", "table")
 """Settings of a simulation that say how it is run, and not what."""
 
 

@@ -21,7 +21,7 @@ from server.events import Tell, event_log
 from server.progress import Progress
 from server.run import RESULT
 from simulation.config import SimulationConfig, data_root, simulation_of
-from simulation.engine import run_engine
+from simulation.engines.run import run_engine
 from simulation.sites import SITES, check_columns, prepare_sites
 
 RUN, CONFIG, LOCK = "run.json", "config.yaml", ".lock"

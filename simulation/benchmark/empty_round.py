@@ -24,7 +24,7 @@ from server.events import EVENTS
 from server.run import RESULT, initial_network, shared_state
 from simulation.benchmark.table import Row, begin_with_environment, run_benchmark
 from simulation.config import SimulationConfig
-from simulation.engine import run_engine
+from simulation.engines.run import run_engine
 
 ENGINES = ("inprocess", "ray")
 SITES, SITES_QUICK = (4, 16, 64), (4, 16)

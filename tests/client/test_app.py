@@ -14,7 +14,8 @@ from client.service import serving
 from common.contract import Description, EvaluateReply, Refusal, TrainReply
 from common.messages import pack_request, unpack_answer, unpack_weights
 from common.state import Arrays, digest_of
-from simulation.grid import InProcessGrid
+from simulation.engines.grid import SimulatedGrid, identify
+from simulation.engines.inprocess import InProcess
 from tests.builders import PICTURES, PRIVATE, initial_weights, pictures_site, request_for
 from tests.client.services import LONG, hospital
 
@@ -31,7 +32,7 @@ def sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def asked(kind: str, records: RecordDict) -> Message:
-    grid = InProcessGrid(app, 1)
+    grid = SimulatedGrid(InProcess(app, 1))
     (node,) = grid.get_node_ids()
     (answer,) = grid.send_and_receive([Message(records, dst_node_id=node, message_type=kind)])
     assert not answer.has_error()
@@ -161,7 +162,7 @@ def remote(tmp_path: Path, sockets: Path) -> Iterator[Path]:
 
 def at_hospital(kind: str, records: RecordDict, **node: str | float) -> Message:
     """Return the answer of a real hospital's courier."""
-    InProcessGrid(app, 1)
+    identify()
     message = Message(records, dst_node_id=2, message_type=kind)
     named = {name.replace("_", "-"): value for name, value in node.items()}
     return app(message, Context(1, 2, named, RecordDict(), {}))  # type: ignore[arg-type]

@@ -11,22 +11,18 @@ from typing import Any
 import pytest
 
 from simulation.run import reopened
-
-
-def _sim(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "simulation.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+from tests.integration.command import sim
 
 
 def test_help_names_the_experiments_and_the_exit_codes() -> None:
-    done = _sim("--help")
+    done = sim("--help")
     assert done.returncode == 0
     assert "virtual_mri" in done.stdout
     assert "Exit code" in done.stdout
 
 
 def test_cfg_prints_the_composed_settings() -> None:
-    done = _sim("experiment=smoke", "--cfg", "job")
+    done = sim("experiment=smoke", "--cfg", "job")
     assert done.returncode == 0
     assert "name: smoke" in done.stdout
 
@@ -46,7 +42,7 @@ def test_bad_input_is_named_and_exits_with_2(
     tmp_path: Path, arguments: list[str], told: str
 ) -> None:
     place = [] if arguments[0] == "resume" else [f"run.dir={tmp_path / 'run'}"]
-    done = _sim(*arguments, *place)
+    done = sim(*arguments, *place)
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
@@ -54,7 +50,7 @@ def test_bad_input_is_named_and_exits_with_2(
 
 
 def test_a_sweep_runs_every_setting_in_a_folder_of_its_own(tmp_path: Path) -> None:
-    done = _sim(
+    done = sim(
         "--multirun",
         "experiment=smoke",
         "simulation.engine=inprocess",
@@ -75,7 +71,7 @@ def test_a_run_that_loses_a_site_exits_with_3_and_says_why(runner: Any) -> None:
     image.write_bytes(b"not an image")
     for name in ("result.json", "checkpoint.safetensors"):
         (folder / name).unlink()
-    done = _sim("resume", str(folder))
+    done = sim("resume", str(folder))
     assert done.returncode == 3
     assert "partial" in done.stdout
     result = json.loads((folder / "result.json").read_text())
@@ -87,7 +83,7 @@ def test_a_run_that_loses_a_site_exits_with_3_and_says_why(runner: Any) -> None:
 
 def test_a_run_writes_what_it_promises(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    done = _sim("baselines", "experiment=smoke", "simulation.engine=inprocess", f"run.dir={folder}")
+    done = sim("baselines", "experiment=smoke", "simulation.engine=inprocess", f"run.dir={folder}")
     assert done.returncode == 0, done.stderr
     for text in ("north", "south", "mean", "worst site", "epsilon", "pooled", "report.html"):
         assert text in done.stdout
@@ -105,7 +101,7 @@ def test_a_run_writes_what_it_promises(tmp_path: Path) -> None:
             "steps",
         }
         assert result["privacy"][site]["epsilon"] <= 8.0
-    again = _sim("resume", str(folder))
+    again = sim("resume", str(folder))
     assert again.returncode == 0
     assert json.loads((folder / "result.json").read_text()) == result
 
@@ -114,7 +110,7 @@ def test_an_audit_tells_what_it_found_and_exits_with_0_where_the_claim_stands(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "audit"
-    done = _sim("audit", "experiment=smoke", "audit.canaries=40", f"run.dir={folder}")
+    done = sim("audit", "experiment=smoke", "audit.canaries=40", f"run.dir={folder}")
     assert done.returncode == 0, done.stderr
     for text in ("claimed epsilon", "lower bound at 95 %", "AUC", "north", "the claim stands"):
         assert text in done.stdout
@@ -124,7 +120,7 @@ def test_an_audit_tells_what_it_found_and_exits_with_0_where_the_claim_stands(
     assert found["bound"]["epsilon"] < found["claimed_epsilon"]
     assert found["study_epsilon"] <= 8.0
     assert (folder / "audit.png").is_file()
-    wrong = _sim("audit", "experiment=smoke", "audit.canaries=0", f"run.dir={tmp_path / 'b'}")
+    wrong = sim("audit", "experiment=smoke", "audit.canaries=0", f"run.dir={tmp_path / 'b'}")
     assert wrong.returncode == 2
     assert "audit.canaries=0" in wrong.stderr
 

@@ -17,7 +17,7 @@ from common.strategy_config import StrategyConfig
 from server import calls as calls_module
 from server.calls import GONE, Calls, Missing, StopError, Watch
 from server.presence import Presence, Word
-from simulation.grid import InProcessGrid
+from simulation.engines.grid import identify
 from tests.builders import packed
 
 RECORDS = pack_request(Request(study=StudyReference(overrides=[], digest="ab")))
@@ -71,7 +71,7 @@ class Network:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls_module, "LOOK_S", 0.03)
-    InProcessGrid(lambda *_: None, 0)  # type: ignore[arg-type,return-value] # a Message needs a run
+    identify()
 
 
 def silent(_: Message) -> None:

@@ -14,7 +14,8 @@ from common.strategy_config import StrategyConfig
 from server.calls import Missing, Watch
 from server.events import event_log
 from server.network import Federation
-from simulation.grid import InProcessGrid
+from simulation.engines.grid import SimulatedGrid
+from simulation.engines.inprocess import InProcess
 from tests.builders import numbers_app, packed, trained
 
 PATIENTS = {"st-b": 3, "st-a": 1, "st-c": 2}
@@ -23,11 +24,11 @@ STUDY = StudyReference(overrides=[], digest="ab")
 LIMITS = StrategyConfig(round_timeout_s=60.0)
 
 
-class SilentGrid(InProcessGrid):
+class SilentGrid(SimulatedGrid):
     """A grid on which one node, by its place, gives no answer to a request to train."""
 
     def __init__(self, app: ClientApp, num_nodes: int, place: int) -> None:
-        super().__init__(app, num_nodes)
+        super().__init__(InProcess(app, num_nodes))
         self._silent = list(self.get_node_ids())[place]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -44,7 +45,7 @@ class SilentGrid(InProcessGrid):
 
 def federation(app: ClientApp, folder: Path, join_timeout_s: float = 60.0) -> Federation:
     watch = Watch(join_timeout_s=join_timeout_s)
-    return Federation(InProcessGrid(app, len(PATIENTS)), STUDY, event_log(folder), watch)
+    return Federation(SimulatedGrid(InProcess(app, len(PATIENTS))), STUDY, event_log(folder), watch)
 
 
 def enrolled(app: ClientApp, folder: Path) -> Federation:

@@ -23,7 +23,8 @@ from server.events import EVENTS, event_log
 from server.network import Federation
 from server.records import Outcome
 from server.run import BEST, MODEL, RESULT, initial_network, reference_to, run_study, shared_state
-from simulation.grid import InProcessGrid
+from simulation.engines.grid import SimulatedGrid
+from simulation.engines.inprocess import InProcess
 from tests.builders import (
     PICTURES,
     Weights,
@@ -41,7 +42,7 @@ PATIENTS = {"st-a": 3, "st-b": 1, "st-c": 2}
 def run(folder: Path, app: ClientApp, *overrides: str, agreed: tuple[str, ...] = ()) -> Outcome:
     study = study_from(*PICTURES, *overrides)
     tell = event_log(folder)
-    grid = InProcessGrid(app, len(PATIENTS))
+    grid = SimulatedGrid(InProcess(app, len(PATIENTS)))
     watch = Watch(join_timeout_s=0.2 if agreed else 60.0)
     sites = Federation(grid, reference_to(study, overrides), tell, watch)
     return run_study(study, sites, [*PATIENTS, *agreed], folder, tell)

@@ -22,7 +22,7 @@ from simulation.benchmark.empty_round import (
     run_echo,
     site_name,
 )
-from simulation.grid import InProcessGrid
+from simulation.engines.grid import identify
 from tests.builders import packed
 
 OVERRIDES = [*MODEL_OVERRIDES, "rounds=2", "evaluate_every=2"]
@@ -69,7 +69,7 @@ def test_site_names_sort_as_their_places() -> None:
 def test_the_description_keeps_the_contract() -> None:
     from simulation.benchmark.empty_round import echo
 
-    InProcessGrid(echo, 8)  # gives this process the identity that a Message needs
+    identify()
     context = Context(0, 2, {"partition-id": 7}, RecordDict(), {})
     about = Description(
         site="007", patients_train=10, patients_held_out=0, images_train=10, bad_files=0

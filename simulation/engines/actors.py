@@ -1,0 +1,264 @@
+"""The engine of resident Ray actors, on one machine or on a cluster.
+
+Flower's own simulation engine looks for messages every 0.1 s at both ends, pickles the model once a
+client, and puts an actor that died back into its pool, where every message to it is lost. Here the
+weights go into Ray's object store once a round and are read there without a copy; an actor that
+died is replaced, and its hospital asked again.
+"""
+
+import itertools
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import ray
+from flwr.app import Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+from numpy.typing import NDArray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+
+from common.messages import WEIGHTS, framed_weights, put_in
+from server.calls import LONGEST_REASON
+from server.events import Tell
+from simulation.engines.grid import answered, identify, partition_of
+
+ATTEMPTS = 3
+"""How often a hospital is asked whose actor dies over it."""
+WAIT_S = 1.0
+"""How long an answer is waited for before the caller may look at something else."""
+SHARE_OF_STORE = 0.5
+"""Of the object store, for answers that wait for their turn; above it, Ray would write to disk."""
+SHORT_S = 0.1
+"""An actor that answers so fast gets the next message before it has answered."""
+
+Framed = NDArray[np.uint8]
+Worked = tuple[RecordDict | None, Framed | None, int]
+"""The records of an answer but for the weights, these, and the code of an error if it is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What the actors are given."""
+
+    actors: int
+    gpus_per_actor: float = 0.0
+    address: str | None = None
+    """Of a Ray cluster, auto: the one of this machine; None: Ray is started for this run alone."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Of each actor's process."""
+
+
+@dataclass(eq=False)
+class _Job:
+    message: Message
+    weights: Any
+    """Where they lie in the object store; None where none travel."""
+    attempts: int = 0
+    reply: Any = None
+    """Where the answer will lie, while it is worked on."""
+    began: float = 0.0
+    answer: Worked | None = None
+
+    @property
+    def partition(self) -> int:
+        return partition_of(self.message.metadata.dst_node_id)
+
+
+class Actors:
+    """Works messages off on resident actors.
+
+    The largest hospitals first (they have the first places), so that none of them begins last, and
+    each where it was before, if that actor is free: its images are there. But where the answers
+    would not all fit into memory: in the order in which they are pulled, and so many ahead.
+    """
+
+    def __init__(
+        self, client_app: ClientApp, num_nodes: int, resources: Resources, tell: Tell
+    ) -> None:
+        self.num_nodes = num_nodes
+        self._resources, self._tell = resources, tell
+        _begin(resources)
+        self._client_app = ray.put(client_app)
+        self._actors = [self._actor() for _ in range(resources.actors)]
+        self._at: list[list[_Job]] = [[] for _ in self._actors]
+        """The jobs at each actor, in the order in which it does them."""
+        self._home: dict[int, int] = {}
+        self._jobs: dict[str, _Job] = {}
+        self._queue: list[_Job] = []
+        self._held = 0
+        """Jobs that are at an actor, or answered and not pulled."""
+        self._numbers = itertools.count()
+        self._store_bytes = ray.cluster_resources().get("object_store_memory", 0.0)
+        self._most_held = self._ahead = 1
+
+    def push(self, messages: Sequence[Message]) -> list[str]:
+        """Take the messages in and begin with the first."""
+        put: dict[int, Any] = {}
+        jobs, longest = [], 1
+        for message in messages:
+            framed = framed_weights(message.content)
+            if framed is not None and id(framed) not in put:
+                put[id(framed)] = ray.put(np.frombuffer(framed, np.uint8))
+            longest = max(longest, len(framed or b""))
+            jobs.append(_Job(message, None if framed is None else put[id(framed)]))
+        identifiers = [str(next(self._numbers)) for _ in jobs]
+        self._jobs |= zip(identifiers, jobs, strict=True)
+        # An update is about as long as the weights that it is the answer to.
+        fit = int(SHARE_OF_STORE * self._store_bytes / longest)
+        self._most_held = max(fit, 2 * len(self._actors))
+        if self._all_fit():
+            jobs.sort(key=lambda job: job.partition)
+        self._queue.extend(jobs)
+        self._hand_out()
+        return identifiers
+
+    def pull(self, identifier: str) -> Message | None:
+        """Return the answer; wait WAIT_S for it."""
+        job = self._jobs.get(identifier)
+        if job is None:
+            return None
+        deadline = time.monotonic() + WAIT_S
+        while job.answer is None:
+            if time.monotonic() > deadline:
+                return None
+            self._take_in(WAIT_S)
+            self._hand_out()
+        del self._jobs[identifier]
+        self._held -= 1
+        self._hand_out()
+        return _message(job.answer, job.message)
+
+    def end(self) -> None:
+        """End the actors; a cluster goes on."""
+        ray.shutdown()
+
+    def _take_in(self, wait_s: float) -> None:
+        """Wait for an answer and take in what is there."""
+        places = {job.reply: place for place, at in enumerate(self._at) for job in at}
+        if not places:
+            return
+        done, _ = ray.wait(list(places), timeout=wait_s)
+        for reply in done:
+            self._take_from(places[reply])
+
+    def _take_from(self, place: int) -> None:
+        """Take in an actor's answers, in the order in which it works; or replace it."""
+        at = self._at[place]
+        while at and ray.wait([at[0].reply], timeout=0)[0]:
+            job = at[0]
+            try:
+                job.answer = ray.get(job.reply)
+            except RayError as error:
+                self._replace(place, error)
+                return
+            at.remove(job)
+            self._ahead = 2 if time.monotonic() - job.began < SHORT_S else 1
+
+    def _replace(self, place: int, error: RayError) -> None:
+        """Put another actor into the place of a dead one, and its hospitals back into the queue."""
+        lost, self._at[place] = self._at[place], []
+        # It died over the first, or over the second with the first one's answer still on its way.
+        over, self._ahead = lost[0], 1
+        over.attempts += 1
+        self._tell(
+            "actor died",
+            partition=over.partition,
+            attempt=over.attempts,
+            of=ATTEMPTS,
+            why=f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"[:LONGEST_REASON],
+        )
+        ray.kill(self._actors[place])
+        self._actors[place] = self._actor()
+        if over.attempts == ATTEMPTS:
+            over.answer = None, None, ErrorCode.CLIENT_APP_CRASHED
+            lost = lost[1:]
+        self._held -= len(lost)
+        self._queue[:0] = lost
+
+    def _hand_out(self) -> None:
+        """Give every actor that has room for one its next message."""
+        for count in range(self._ahead):
+            for place, at in enumerate(self._at):
+                if len(at) == count and self._queue and self._held < self._most_held:
+                    self._begin_job(place, self._next(place))
+
+    def _begin_job(self, place: int, job: _Job) -> None:
+        about = job.message.metadata
+        records = RecordDict({k: v for k, v in job.message.content.items() if k != WEIGHTS})
+        job.began = time.monotonic()
+        job.reply = self._actors[place].work.remote(
+            about.dst_node_id, about.message_type, records, job.weights
+        )
+        self._at[place].append(job)
+        self._home[job.partition] = place
+        self._held += 1
+
+    def _next(self, place: int) -> _Job:
+        """Take the first out of the queue; or one behind it, if that one is at home here."""
+        at = 0
+        if self._all_fit():
+            homes = (self._home.get(job.partition, place) for job in self._queue)
+            at = next((i for i, home in enumerate(homes) if home == place), 0)
+        return self._queue.pop(at)
+
+    def _all_fit(self) -> bool:
+        return len(self._jobs) <= self._most_held
+
+    def _actor(self) -> ActorHandle[Any]:
+        options: dict[str, Any] = {"num_cpus": 1, "num_gpus": self._resources.gpus_per_actor}
+        if self._resources.address is not None:
+            # Where Ray is started here, its processes have this one's environment.
+            options["runtime_env"] = {"env_vars": dict(self._resources.environment)}
+            options["scheduling_strategy"] = "SPREAD"
+        return _Actor.options(**options).remote(self._client_app, self.num_nodes)
+
+
+class _Worker:
+    """A process that plays hospitals; what it keeps in memory is for speed, never for meaning."""
+
+    def __init__(self, client_app: ClientApp, num_nodes: int) -> None:
+        identify()
+        self._client_app, self._num_nodes = client_app, num_nodes
+
+    def work(self, node: int, kind: str, records: RecordDict, weights: Framed | None) -> Worked:
+        """Return the ClientApp's answer to a message of this kind to the node."""
+        if weights is not None:
+            put_in(records, weights.data)
+        answer = answered(self._client_app, Message(records, node, kind), self._num_nodes)
+        if answer.has_error():
+            return None, None, answer.error.code
+        framed = framed_weights(answer.content)
+        rest = RecordDict({k: v for k, v in answer.content.items() if k != WEIGHTS})
+        return rest, None if framed is None else np.frombuffer(framed, np.uint8), 0
+
+
+_Actor: Any = ray.remote(_Worker)
+
+
+def _begin(resources: Resources) -> None:
+    os.environ.update(resources.environment)
+    if resources.address is not None:
+        ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
+        return
+    ray.init(
+        address="local",
+        num_cpus=resources.actors,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def _message(worked: Worked, question: Message) -> Message:
+    records, framed, code = worked
+    if records is None:
+        return Message(Error(code), reply_to=question)
+    if framed is not None:
+        put_in(records, framed.data)
+    return Message(records, reply_to=question)

@@ -1,0 +1,91 @@
+"""Runs the ServerApp against one ClientApp a site, on the engine that the simulation asks for."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from flwr.app import Context, RecordDict
+from flwr.clientapp import ClientApp
+
+from client.app import SITES_FOLDER
+from client.app import app as hospital_app
+from common.config import load_study
+from server.app import app as server_app
+from server.events import Tell, event_log
+from server.studies import RUNS_FOLDER
+from simulation.config import SimulationConfig
+from simulation.engines.choice import Chosen
+from simulation.engines.grid import Engine, SimulatedGrid
+from simulation.engines.inprocess import InProcess
+from simulation.environment import ENVIRONMENT
+
+
+def run_engine(
+    folder: Path,
+    overrides: Sequence[str],
+    sites: Sequence[str],
+    simulation: SimulationConfig,
+    client_app: ClientApp = hospital_app,
+) -> None:
+    """Run the ServerApp in the folder against one client_app a site, until it ends."""
+    environment = {
+        **ENVIRONMENT,
+        RUNS_FOLDER: str(folder.parent),
+        SITES_FOLDER: str(folder / "sites"),
+    }
+    os.environ.update(environment)
+    context = Context(
+        run_id=0,
+        node_id=0,
+        node_config={},
+        state=RecordDict(),
+        run_config={
+            "overrides": json.dumps(list(overrides)),
+            "sites": json.dumps(list(sites)),
+            "run": folder.name,
+        },
+    )
+    tell = event_log(folder)
+    here = InProcess(client_app, len(sites))
+    actors = partial(_actors, client_app, len(sites), simulation, environment, tell)
+    engine = _chosen(here, actors, simulation, load_study(overrides).rounds, tell)
+    try:
+        server_app(SimulatedGrid(engine), context)
+    finally:
+        engine.end()
+
+
+def _chosen(
+    here: InProcess,
+    start_actors: Callable[[], Engine],
+    simulation: SimulationConfig,
+    rounds: int,
+    tell: Tell,
+) -> Engine:
+    elsewhere = simulation.gpus_per_actor > 0 or simulation.address is not None
+    if simulation.engine == "ray" or (simulation.engine == "auto" and elsewhere):
+        return start_actors()
+    if simulation.engine == "inprocess" or simulation.actors == 1:
+        return here
+    return Chosen(here, start_actors, simulation.actors, rounds, tell)
+
+
+def _actors(
+    client_app: ClientApp,
+    num_nodes: int,
+    simulation: SimulationConfig,
+    environment: Mapping[str, str],
+    tell: Tell,
+) -> Engine:
+    # Imported where it is used: it takes as long as a small study.
+    from simulation.engines.actors import Actors, Resources
+
+    resources = Resources(
+        actors=simulation.actors,
+        gpus_per_actor=simulation.gpus_per_actor,
+        address=simulation.address,
+        environment=environment,
+    )
+    return Actors(client_app, num_nodes, resources, tell)

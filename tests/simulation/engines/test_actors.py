@@ -1,0 +1,231 @@
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message, MessageType, RecordDict
+from flwr.clientapp import ClientApp
+
+from common.contract import Description, Released, Request, StudyReference
+from common.messages import pack_answer, pack_request, reply, unpack_answer, unpack_weights
+from simulation.engines import actors as actors_module
+from simulation.engines.actors import ATTEMPTS, Actors, Resources
+from simulation.engines.grid import Engine, SimulatedGrid, identify, node_of
+from simulation.engines.inprocess import InProcess
+
+QUERY = pack_request(Request(study=StudyReference(overrides=[], digest="ab")))
+WEIGHTS = {"w": np.arange(300_000, dtype=np.float32), "count": np.array(3)}
+TRAIN = pack_request(Request(study=StudyReference(overrides=[], digest="ab"), round=1), WEIGHTS)
+DEADLY = "WARDROUND_TEST_DEADLY"
+"""A file: the site of this place, so many deaths still, and below it who has worked where."""
+
+
+def _app() -> ClientApp:
+    # A function's own: cloudpickle sends it by value, as the actors cannot import the tests.
+    app = ClientApp()
+
+    def noted(context: Context, what: str) -> str:
+        place = str(context.node_config["partition-id"])
+        with Path(os.environ[DEADLY]).open("a") as file:
+            file.write(f"{what} {place} {os.getpid()}\n")
+        return place
+
+    @app.query()
+    def describe(message: Message, context: Context) -> Message:
+        place = noted(context, "query")
+        if place == "7":
+            raise ValueError("a fault of the site's")
+        about = Description(
+            site=place, patients_train=1, patients_held_out=0, images_train=1, bad_files=0
+        )
+        return reply(pack_answer(Released(body=about)), message)
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        place = noted(context, "train")
+        kill = Path(os.environ[DEADLY] + ".kill")
+        if kill.exists():
+            victim, left = kill.read_text().split()
+            if victim == place and int(left):
+                kill.write_text(f"{victim} {int(left) - 1}")
+                os.kill(os.getpid(), 9)
+        weights = unpack_weights(message.content)
+        more = {"w": weights["w"] + int(place), "count": weights["count"]}
+        return reply(pack_request(Request(study=_study(), round=1), more), message)
+
+    def _study() -> StudyReference:
+        return StudyReference(overrides=[], digest="ab")
+
+    return app
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("actors") / "log"
+    os.environ[DEADLY] = str(path)
+    yield path
+    del os.environ[DEADLY]
+
+
+class Told:
+    """What an engine tells."""
+
+    def __init__(self) -> None:
+        self._events: list[tuple[str, dict[str, Any]]] = []
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        self._events.append((event, fields))
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        return [fields for name, fields in self._events if name == event]
+
+
+@pytest.fixture(scope="module")
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture(scope="module")
+def engine(log: Path, told: Told) -> Iterator[Actors]:
+    identify()
+    found = Actors(_app(), 8, Resources(actors=2, environment=dict(os.environ)), told)
+    yield found
+    found.end()
+
+
+@pytest.fixture
+def one_by_one(engine: Actors, monkeypatch: pytest.MonkeyPatch) -> Actors:
+    """Actors that are given a message when they have answered the one before."""
+    monkeypatch.setattr(actors_module, "SHORT_S", 0.0)
+    answers(engine, [0])
+    return engine
+
+
+def asked(records: RecordDict, kind: str, places: list[int]) -> list[Message]:
+    return [Message(records, node_of(place), kind) for place in places]
+
+
+def pulled(engine: Engine, identifiers: list[str]) -> list[Message]:
+    found = []
+    for identifier in identifiers:
+        while (answer := engine.pull(identifier)) is None:
+            pass
+        found.append(answer)
+    return found
+
+
+def answers(engine: Engine, places: list[int]) -> list[Message]:
+    return pulled(engine, engine.push(asked(TRAIN, MessageType.TRAIN, places)))
+
+
+def work_in(log: Path) -> list[list[str]]:
+    return [line.split() for line in log.read_text().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def _fresh(log: Path) -> None:
+    log.write_text("")
+    Path(f"{log}.kill").unlink(missing_ok=True)
+
+
+def test_each_answer_is_that_of_one_process(engine: Actors) -> None:
+    places = [5, 0, 6, 2]
+    here = answers(InProcess(_app(), 8), places)
+    there = answers(engine, places)
+    for place, one, other in zip(places, here, there, strict=True):
+        first, second = unpack_weights(one.content), unpack_weights(other.content)
+        assert {n: a.tobytes() for n, a in first.items()} == {
+            n: a.tobytes() for n, a in second.items()
+        }
+        assert second["w"][1] == 1 + place
+        assert list(one.content) == list(other.content)
+
+
+def test_an_answer_is_given_once_and_a_stranger_has_none(engine: Actors) -> None:
+    identifiers = engine.push(asked(QUERY, MessageType.QUERY, [3]))
+    (answer,) = pulled(engine, identifiers)
+    about = unpack_answer(answer.content)
+    assert isinstance(about, Description)
+    assert about.site == "3"
+    assert engine.pull(identifiers[0]) is None
+    assert engine.pull("nothing") is None
+
+
+def test_a_site_that_raises_is_an_error_and_no_dead_actor(engine: Actors, told: Told) -> None:
+    (answer,) = pulled(engine, engine.push(asked(QUERY, MessageType.QUERY, [7])))
+    assert answer.has_error()
+    assert answer.error.code == 2
+    assert told.of("actor died") == []
+
+
+def test_a_hospital_goes_back_to_the_actor_that_has_its_images(engine: Actors, log: Path) -> None:
+    places = list(range(6))
+    for _ in range(3):
+        answers(engine, places)
+    homes = {place: pid for _, place, pid in work_in(log)[:6]}
+    at_home = sum(homes[place] == pid for _, place, pid in work_in(log)[6:])
+    # One that is free takes another's rather than wait.
+    assert at_home >= 8
+    assert len(set(homes.values())) == 2
+
+
+def test_the_largest_begin_first(engine: Actors, log: Path) -> None:
+    answers(engine, [6, 5, 4, 3, 2, 1, 0])
+    order = [int(place) for _, place, _ in work_in(log)]
+    assert set(order[:2]) == {0, 1}
+
+
+def test_few_answers_wait_where_memory_is_short(
+    engine: Actors, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_store_bytes", 1.0)
+    identifiers = engine.push(asked(TRAIN, MessageType.TRAIN, list(range(7, -1, -1))))
+    pulled(engine, identifiers[:1])
+    time.sleep(0.5)
+    engine.pull("nothing")
+    done = [int(place) for _, place, _ in work_in(log)]
+    # In the order in which they are pulled: one was pulled, four wait.
+    assert sorted(done, reverse=True) == [7, 6, 5, 4, 3]
+    pulled(engine, identifiers[1:])
+    assert len(work_in(log)) == 8
+
+
+@pytest.mark.parametrize("deaths", [1, ATTEMPTS - 1])
+def test_an_actor_that_dies_is_replaced_and_its_hospitals_trained_again(
+    one_by_one: Actors, log: Path, told: Told, deaths: int
+) -> None:
+    engine, before = one_by_one, len(told.of("actor died"))
+    Path(f"{log}.kill").write_text(f"2 {deaths}")
+    for answer in answers(engine, list(range(6))):
+        assert not answer.has_error()
+    found = told.of("actor died")[before:]
+    assert [(event["partition"], event["attempt"]) for event in found] == [
+        (2, attempt + 1) for attempt in range(deaths)
+    ]
+    # The new one works in every later round.
+    log.write_text("")
+    answers(engine, list(range(6)))
+    assert len({pid for *_, pid in work_in(log)}) == 2
+
+
+def test_a_hospital_that_kills_every_actor_is_given_up(
+    one_by_one: Actors, log: Path, told: Told
+) -> None:
+    engine, before = one_by_one, len(told.of("actor died"))
+    Path(f"{log}.kill").write_text(f"1 {ATTEMPTS}")
+    found = answers(engine, list(range(4)))
+    assert [answer.has_error() for answer in found] == [False, True, False, False]
+    assert found[1].error.code == 8
+    assert len(told.of("actor died")) - before == ATTEMPTS
+
+
+def test_a_grid_waits_for_every_answer(engine: Actors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actors_module, "WAIT_S", 0.001)
+    grid = SimulatedGrid(engine)
+    assert list(grid.get_node_ids()) == [node_of(place) for place in range(8)]
+    found = grid.send_and_receive(asked(QUERY, MessageType.QUERY, [1, 0]))
+    sites = [unpack_answer(answer.content).site for answer in found]
+    assert sites == ["1", "0"]
