@@ -158,7 +158,7 @@ def _parts(request: Request, weights: Arrays | None) -> Iterator[wire.Asked]:
     def parts() -> Iterator[wire.Asked]:
         yield head
         for piece in pieces:
-            yield wire.Asked(piece=piece)
+            yield wire.Asked(piece=bytes(piece))
 
     return parts()
 

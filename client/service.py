@@ -184,4 +184,4 @@ def _answer(released: Released) -> Iterator[wire.Answered]:
     length, pieces = pieces_of(released.weights)
     yield wire.Answered(head=wire.Head(kind=kind, json=text, weights_bytes=length))
     for piece in pieces:
-        yield wire.Answered(piece=piece)
+        yield wire.Answered(piece=bytes(piece))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from common.bodies import MessageError
 from common.compression_config import CodecConfig
 from common.framed_files import Layout, LazyArrays, layout_of
-from common.framing import Arrays, arrays_in, pieces_of
+from common.framing import Arrays, arrays_in, framed
 
 CODED = "coded"
 """The name of the one array that travels in the place of all tensors."""
@@ -62,7 +62,7 @@ def coded(differences: Arrays, codec: CodecConfig, draws: np.random.Generator) -
 
 def _sealed(parts: Arrays) -> Bytes:
     ordered = dict(sorted(parts.items()))
-    payload = zstandard.ZstdCompressor(level=3).compress(b"".join(pieces_of(ordered)[1]))
+    payload = zstandard.ZstdCompressor(level=3).compress(framed(ordered))
     whole = MAGIC + hashlib.sha256(payload).digest() + payload
     return np.frombuffer(whole, np.uint8)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from common.files import write_pieces
 from common.framing import LENGTH_BYTES, MOST_BYTES, Arrays, header_end, pieces_of, places_in
 
-BLOCK = 2**18
+BLOCK = 2**16
 """Numbers that are worked on at once where a model is large."""
 Layout = tuple[tuple[int, ...], np.dtype[Any]]
 _SHA256 = re.compile("[0-9a-f]{64}")

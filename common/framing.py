@@ -47,10 +47,21 @@ class FramingError(MessageError):
     """Bytes that are no weights."""
 
 
+def framed(arrays: Arrays) -> bytes:
+    """Return the arrays as safetensors bytes.
+
+    Raises:
+        FramingError: as for pieces_of.
+    """
+    return b"".join(pieces_of(arrays)[1])
+
+
 def pieces_of(
     arrays: Arrays, metadata: Mapping[str, str] | None = None
-) -> tuple[int, Iterator[bytes]]:
+) -> tuple[int, Iterator[memoryview]]:
     """Return how many bytes the arrays are as safetensors, and these in pieces of 1 MiB at most.
+
+    The pieces are views of the arrays' own memory.
 
     Raises:
         FramingError: a dtype that safetensors does not have, as complex numbers.
@@ -73,7 +84,7 @@ def pieces_of(
     return len(header) + begin, _pieces(header, arrays, order)
 
 
-def gathered(pieces: Iterable[bytes], length: int) -> bytearray:
+def gathered(pieces: Iterable[Framed], length: int) -> bytearray:
     """Return the pieces as one buffer of the announced length.
 
     Raises:
@@ -159,7 +170,7 @@ def _name_of(array: NDArray[np.generic]) -> str:
     return name
 
 
-def _pieces(header: bytes, arrays: Arrays, order: list[str]) -> Iterator[bytes]:
+def _pieces(header: bytes, arrays: Arrays, order: list[str]) -> Iterator[memoryview]:
     yield from _cut(memoryview(header))
     for name in order:
         # Contiguous arrays are not copied, and reshape gives a single number a length.
@@ -167,9 +178,9 @@ def _pieces(header: bytes, arrays: Arrays, order: list[str]) -> Iterator[bytes]:
         yield from _cut(flat.view(np.uint8).data)
 
 
-def _cut(whole: memoryview) -> Iterator[bytes]:
+def _cut(whole: memoryview) -> Iterator[memoryview]:
     for at in range(0, len(whole), PIECE_BYTES):
-        yield bytes(whole[at : at + PIECE_BYTES])
+        yield whole[at : at + PIECE_BYTES]
 
 
 def _check_no_gaps(about: dict[str, Any], length: int) -> None:

@@ -24,7 +24,7 @@ from common.contract import (
     TrainReply,
 )
 from common.framed_files import WeightsReference
-from common.framing import Arrays, Framed, arrays_in, pieces_of
+from common.framing import Arrays, Framed, arrays_in, framed
 
 FRAMED, WEIGHTS, WEIGHTS_AT = "safetensors", "weights", "weights-at"
 
@@ -68,8 +68,8 @@ def unpack_weights(records: RecordDict) -> Arrays:
     Raises:
         MessageError: an array whose bytes are not what its header says.
     """
-    framed = framed_weights(records)
-    return {} if framed is None else arrays_in(framed)
+    whole = framed_weights(records)
+    return {} if whole is None else arrays_in(whole)
 
 
 def framed_weights(records: RecordDict) -> Framed | None:
@@ -103,10 +103,10 @@ def weights_at(records: RecordDict) -> WeightsReference | None:
         raise MessageError("the weights beside a message are not named as such") from error
 
 
-def put_in(records: RecordDict, framed: Framed) -> None:
+def put_in(records: RecordDict, whole: Framed) -> None:
     """Put the weights that lay beside a message into it, without a copy of them."""
     records.pop(WEIGHTS_AT, None)
-    records[WEIGHTS] = _framed(framed)
+    records[WEIGHTS] = _record(whole)
 
 
 def put_beside(records: RecordDict, reference: WeightsReference) -> None:
@@ -135,14 +135,14 @@ def _packed(body: Request | Answer, weights: Arrays | None) -> RecordDict:
     kind, text = packed_body(body)
     records = RecordDict({"body": ConfigRecord({"kind": kind, "json": text})})
     if weights is not None:
-        records[WEIGHTS] = _framed(b"".join(pieces_of(weights)[1]))
+        records[WEIGHTS] = _record(framed(weights))
     return records
 
 
-def _framed(framed: Framed) -> ArrayRecord:
-    record = ArrayRecord({FRAMED: Array("uint8", (len(framed),), FRAMED, b"")})
+def _record(whole: Framed) -> ArrayRecord:
+    record = ArrayRecord({FRAMED: Array("uint8", (len(whole),), FRAMED, b"")})
     # Flower's constructors take bytes alone, into which others' memory would have to be copied.
-    record[FRAMED].data = cast(bytes, framed)
+    record[FRAMED].data = cast(bytes, whole)
     return record
 
 

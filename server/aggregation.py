@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.framed_files import blocks_of, layout_of
+from common.framed_files import BLOCK, blocks_of, layout_of
 from common.state import Arrays, State
 
 
@@ -28,8 +28,8 @@ def refusal_of(update: Arrays, reference: State) -> str | None:
             return f"{name} has shape {shape}, the model has {tuple(tensor.shape)}"
         if dtype != expected:
             return f"{name} has dtype {dtype}, the model has {expected}"
-        bad = sum(int((~np.isfinite(block)).sum()) for block in blocks_of(update, name))
-        if bad:
+        if not all(np.isfinite(block).all() for block in blocks_of(update, name)):
+            bad = sum(int((~np.isfinite(block)).sum()) for block in blocks_of(update, name))
             return f"{name} holds {bad} values that are NaN or infinite"
     return None
 
@@ -72,10 +72,16 @@ def _add(sums: dict[str, Any], arrays: Arrays, name: str, weight: float) -> None
         shape, dtype = layout_of(arrays)[name]
         sums[name] = np.empty(shape, np.float64 if dtype.kind == "f" else dtype)
     flat, at = sums[name].reshape(-1), 0
+    # One that stays in the processor's cache.
+    scratch = np.empty(min(BLOCK, flat.size))
     for block in blocks_of(arrays, name):
         part = flat[at : at + block.size]
         at += block.size
-        more = block.astype(np.float64) * weight if block.dtype.kind == "f" else block
+        more: Any = block
+        if block.dtype.kind == "f":
+            more = scratch[: block.size]
+            more[:] = block
+            more *= weight
         if new:
             part[:] = more
         elif block.dtype.kind == "f":

@@ -20,7 +20,7 @@ from flwr.supercore.run import Run
 from client.node import Centre, Node
 from common.contract import TrainReply
 from common.daemon_log import daemon_log
-from common.framing import pieces_of
+from common.framing import framed
 from common.messages import WEIGHTS, put_in, unpack_answer, unpack_weights
 
 FAULTS = ("twice", "late", "shape", "bytes", "nan")
@@ -71,7 +71,7 @@ def broken(records: RecordDict, fault: str) -> bytes:
     array = arrays[name]
     wrong = np.zeros((*array.shape, 2), array.dtype)
     arrays[name] = wrong if fault == "shape" else np.full_like(array, np.nan)
-    return b"".join(pieces_of(arrays)[1])
+    return framed(arrays)
 
 
 def main() -> None:
