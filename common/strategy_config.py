@@ -30,6 +30,10 @@ class ServerOptimizerConfig:
             in_range(0.0, 0.9999, **{prefix + name: getattr(self, name)})
 
 
+ROBUST = ("median", "trimmed_mean", "krum")
+"""Ways to combine updates that do not weight them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StrategyConfig:
     """How the sites' updates become one model."""
@@ -37,7 +41,11 @@ class StrategyConfig:
     name: str = "fedavg"
     """Name for reports; the algorithm is the fields below."""
     combine: str = "mean"
-    """How updates are combined: mean."""
+    """How updates are combined: mean; or so that a few faulty ones cannot move the model far:
+    median, trimmed_mean or krum (server/robust.py)."""
+    faulty: int | None = None
+    """Faulty or malicious updates of a round that the model is to stand; null with mean, which
+    stands none."""
     weight_by: str = "patients"
     """patients: each site counts by its training patients; uniform: each site counts the same."""
     server_optimizer: ServerOptimizerConfig = field(default_factory=ServerOptimizerConfig)
@@ -67,7 +75,7 @@ class StrategyConfig:
     """Sites that are asked to evaluate the model and never to train it; null: none."""
 
     def __post_init__(self) -> None:
-        one_of(("mean",), **{"strategy.combine": self.combine})
+        one_of(("mean", *ROBUST), **{"strategy.combine": self.combine})
         one_of(("patients", "uniform"), **{"strategy.weight_by": self.weight_by})
         not_negative(**{"strategy.proximal_mu": self.proximal_mu})
         in_range(0.0, 1.0, **{"strategy.fraction": self.fraction})
@@ -85,5 +93,35 @@ class StrategyConfig:
                     f"strategy.fairness_q={self.fairness_q:g} both set the sites' weights; set one "
                     "of them to null"
                 )
+        self._check_combine()
         if self.averaged_rounds is not None:
             positive(**{"strategy.averaged_rounds": self.averaged_rounds})
+
+    def _check_combine(self) -> None:
+        name = f"strategy.combine={self.combine}"
+        if (self.combine == "mean") != (self.faulty is None):
+            raise ValueError(
+                f"strategy.faulty={self.faulty} and {name} do not go together: mean stands no "
+                f"faulty update (null), {', '.join(ROBUST)} a number of them that they must know"
+            )
+        if self.faulty is None:
+            return
+        not_negative(**{"strategy.faulty": self.faulty})
+        least = 2 * self.faulty + (3 if self.combine == "krum" else 1)
+        if self.quorum < least:
+            raise ValueError(
+                f"strategy.quorum={self.quorum}: with fewer than {least} updates {name} cannot "
+                f"stand strategy.faulty={self.faulty}; set quorum to {least} or more"
+            )
+        weighted = {
+            "weight_by": self.weight_by if self.weight_by != "uniform" else None,
+            "fairness_q": self.fairness_q,
+            "generalisation_step": self.generalisation_step,
+            "control_variates": self.control_variates,
+        }
+        for setting, value in weighted.items():
+            if value:
+                raise ValueError(
+                    f"strategy.{setting}={value} makes a mean, and {name} makes none; set it to "
+                    f"{'uniform' if setting == 'weight_by' else 'null'}"
+                )

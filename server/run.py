@@ -178,7 +178,7 @@ def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | No
     missing: dict[str, str] = {}
     spent = dict(kept.progress.spent)
     updates = _accepted(run, number, kept, evaluate, cohort, parts, missing, spent)
-    combined = run.strategy.combine(updates)
+    combined = run.strategy.combine(updates, run.folder)
     if len(parts) < run.study.strategy.quorum or combined is None:
         raise QuorumError(_quorum_text(run, number, parts, missing), spent)
     before = {site: part.before for site, part in parts.items() if part.before}

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from server.aggregation import weight_of, weighted_mean
 from server.generalisation import adjusted, step_of
 from server.optimizers import Moments, server_step
 from server.records import RoundRecord
+from server.robust import by_coordinate, median, nearest, trimmed_mean
 from server.sampling import cohort_of_round
 
 UNTOLD, LEAST = 0.5, 1e-3
@@ -75,12 +78,23 @@ class Strategy:
         q = self.config.fairness_q
         return base if q is None else base * _distance(estimate, metric) ** q
 
-    def combine(self, updates: Iterator[tuple[Arrays, float]]) -> dict[str, Tensor] | None:
+    def combine(
+        self, updates: Iterator[tuple[Arrays, float]], folder: Path
+    ) -> dict[str, Tensor] | None:
         """Return the combined update, float64, from a site's weights and what they count for.
 
-        None where no site handed one in.
+        None where none was handed in, or fewer than a robust way takes. folder: where updates may
+        lie meanwhile.
         """
-        return weighted_mean(updates)
+        config = self.config
+        if config.faulty is None:
+            return weighted_mean(updates)
+        alone = (update for update, _ in updates)
+        if config.combine == "krum":
+            return nearest(alone, config.faulty, config.quorum, folder)
+        cut = partial(trimmed_mean, faulty=config.faulty)
+        rule = median if config.combine == "median" else cut
+        return by_coordinate(alone, rule, config.quorum, folder)
 
     def step(
         self, model: State, combined: dict[str, Tensor], moments: Moments

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -25,15 +27,33 @@ def told(value: float | None) -> Estimate:
 
 
 @pytest.mark.parametrize(("weight_by", "mean"), [("patients", 3.0), ("uniform", 2.0)])
-def test_updates_are_weighted_as_the_study_says(weight_by: str, mean: float) -> None:
+def test_updates_are_weighted_as_the_study_says(
+    tmp_path: Path, weight_by: str, mean: float
+) -> None:
     ours = strategy(weight_by=weight_by)
     updates = [
         ({"w": np.full(1, value, np.float32)}, ours.weight(patients, told(0.5), DICE))
         for value, patients in ((0, 1), (4, 3))
     ]
-    combined = ours.combine(iter(updates))
+    combined = ours.combine(iter(updates), tmp_path)
     assert combined is not None
     assert float(combined["w"]) == mean
+
+
+@pytest.mark.parametrize(
+    ("combine", "faulty", "expected"),
+    [("median", 2, 2.0), ("trimmed_mean", 1, 7.0 / 3), ("krum", 1, 1.0)],
+)
+def test_a_robust_way_stands_a_far_update_whatever_it_says_it_counts_for(
+    tmp_path: Path, combine: str, faulty: int, expected: float
+) -> None:
+    ours = strategy(combine=combine, faulty=faulty, quorum=5, weight_by="uniform")
+    updates = [({"w": np.full(1, v, np.float32)}, 1.0) for v in (0.0, 1.0, 2.0, 4.0)]
+    far = ({"w": np.full(1, 1e20, np.float32)}, 1e9)
+    combined = ours.combine(iter([*updates, far]), tmp_path)
+    assert combined is not None
+    assert float(combined["w"]) == pytest.approx(expected)
+    assert ours.combine(iter(updates), tmp_path) is None
 
 
 @given(q=st.floats(0.1, 5), values=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted))
@@ -56,7 +76,9 @@ def test_the_weight_is_the_gradients_of_q_ffl() -> None:
     assert strategy().weight(10, told(0.1), DICE) == 10.0
 
 
-def test_with_q_the_worst_of_two_sites_ends_better_than_with_the_plain_mean() -> None:
+def test_with_q_the_worst_of_two_sites_ends_better_than_with_the_plain_mean(
+    tmp_path: Path,
+) -> None:
     # The sites' losses are (w - b)^2 / 10 with b = 0 for nine tenths of the patients, else b = 1.
     def ended(q: float | None) -> float:
         ours, w = strategy(fairness_q=q), 0.5
@@ -66,10 +88,8 @@ def test_with_q_the_worst_of_two_sites_ends_better_than_with_the_plain_mean() ->
                 ours.weight(n, told(1 - loss), DICE) for n, loss in zip((9, 1), losses, strict=True)
             ]
             steps = [w - 0.2 * (w - b) for b in (0.0, 1.0)]
-            combined = ours.combine(
-                ({"w": np.full(1, step)}, weight)
-                for step, weight in zip(steps, weights, strict=True)
-            )
+            updates = [({"w": np.full(1, step)}, w) for step, w in zip(steps, weights, strict=True)]
+            combined = ours.combine(iter(updates), tmp_path)
             assert combined is not None
             w = float(combined["w"])
         return w
