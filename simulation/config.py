@@ -13,6 +13,7 @@ from simulation.hospitals import Hospital
 from simulation.partition import PartitionConfig
 from simulation.phantom import CaseMix
 from simulation.scanner import ScannerConfig
+from simulation.scenario_config import ScenarioConfig
 from simulation.table_config import TableConfig
 
 SCANNERS = CONFIG_FOLDER / "simulation" / "scanner"
@@ -40,6 +41,8 @@ class SimulationConfig:
     """With source=real: how the data set is dealt (simulation/partition.py)."""
     overlay: list[str] = field(default_factory=list)
     """With source=real: a scanner laid over each hospital, in the order of the hospitals."""
+    scenario: dict[str, Any] | None = None
+    """What goes wrong (simulation/scenario_config.py); null: nothing."""
     table: dict[str, Any] | None = None
     """An experiment made of others (simulation/table_config.py); null: this is one of its own."""
 
@@ -48,6 +51,7 @@ class SimulationConfig:
         one_of(("virtual", "real"), **{"simulation.source": self.source})
         positive(**{"simulation.actors": self.actors})
         not_negative(**{"simulation.gpus_per_actor": self.gpus_per_actor})
+        self.scenario_config()
         if self.address is not None and self.engine == "inprocess":
             raise ValueError(
                 f"simulation.address={self.address} is a Ray cluster, which "
@@ -67,6 +71,12 @@ class SimulationConfig:
     def partition_config(self) -> PartitionConfig:
         """Return how a real data set is dealt, checked."""
         return typed(self.partition, PartitionConfig, "simulation.partition")
+
+    def scenario_config(self) -> ScenarioConfig | None:
+        """Return what goes wrong, checked."""
+        if self.scenario is None:
+            return None
+        return typed(self.scenario, ScenarioConfig, "simulation.scenario")
 
     def table_config(self) -> TableConfig:
         """Return of which runs the experiment is made, checked."""

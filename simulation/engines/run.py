@@ -20,6 +20,7 @@ from simulation.engines.choice import Chosen
 from simulation.engines.grid import Engine, SimulatedGrid
 from simulation.engines.inprocess import InProcess
 from simulation.environment import ENVIRONMENT
+from simulation.scenario import Scenario, check_scenario
 
 
 def run_engine(
@@ -48,9 +49,14 @@ def run_engine(
         },
     )
     tell = event_log(folder)
+    study, scenario = load_study(overrides), simulation.scenario_config()
+    if scenario is not None:
+        check_scenario(scenario, study, sites)
     here = InProcess(client_app, len(sites))
     actors = partial(_actors, client_app, len(sites), simulation, environment, tell)
-    engine = _chosen(here, actors, simulation, load_study(overrides).rounds, tell)
+    engine = _chosen(here, actors, simulation, study.rounds, tell)
+    if scenario is not None:
+        engine = Scenario(engine, scenario, study, sites, tell)
     try:
         server_app(SimulatedGrid(engine), context)
     finally:
