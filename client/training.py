@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.profiler import record_function
 
 from client.cohort import Samples
 from common.control import add_correction
@@ -17,6 +18,8 @@ from common.study import Study, TrainingConfig
 from common.tasks.task import Task
 
 COSINE_END = 0.01
+AUGMENT, FORWARD, GRADIENT, STEP = "wd augment", "wd forward", "wd gradient", "wd step"
+"""Parts of a step, as a profiler knows them; the gradient has augment and forward in it."""
 
 
 class GradientSource(Protocol):
@@ -28,7 +31,7 @@ class GradientSource(Protocol):
         """Yield the sample indices of each step of the round."""
         ...
 
-    def backward(self, indices: Tensor, loss_of: Callable[[Tensor], Tensor]) -> float | None:
+    def backward(self, indices: Tensor, loss_of: Callable[[Tensor], Tensor]) -> Tensor | None:
         """Leave the step's gradient in every p.grad; return the loss where it may be told."""
         ...
 
@@ -82,14 +85,14 @@ class PlainGradient:
             return torch.randperm(self._num_samples, generator=self._draws)
         return torch.multinomial(self._factor_N, self._num_samples, True, generator=self._draws)
 
-    def backward(self, indices: Tensor, loss_of: Callable[[Tensor], Tensor]) -> float | None:
+    def backward(self, indices: Tensor, loss_of: Callable[[Tensor], Tensor]) -> Tensor | None:
         """Leave the gradient of the batch's mean loss in p.grad, clipped if the study asks."""
         self.model.zero_grad(set_to_none=True)
         loss = loss_of(indices)
         loss.backward()  # type: ignore[no-untyped-call]
         if self._training.grad_clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self._training.grad_clip_norm)
-        return float(loss.detach())
+        return loss.detach()
 
     def close(self) -> None:
         """Nothing was put on the network."""
@@ -173,26 +176,31 @@ def train_round(
     reference = [p.detach().clone() for p in model.parameters() if p.requires_grad]
 
     def loss_of(indices: Tensor) -> Tensor:
-        images, targets = augment(samples.images[indices], samples.targets[indices])
-        with _precision(study.training, device):
+        with record_function(AUGMENT):
+            images, targets = augment(samples.images[indices], samples.targets[indices])
+        with record_function(FORWARD), _precision(study.training, device):
             return task.loss(model(images.to(device)), targets.to(device))
 
-    losses: list[float] = []
+    losses: list[Tensor] = []
     steps = 0
     model.train()
     for indices in source.batches():
-        loss = source.backward(indices, loss_of)
-        if mu:
-            add_proximal_gradient(model, reference, mu)
-        if correction:
-            add_correction(model, correction)
-        _take_turns(model, local, study.training.local_first_steps, steps)
-        optimizer.step()
+        with record_function(GRADIENT):
+            loss = source.backward(indices, loss_of)
+        with record_function(STEP):
+            if mu:
+                add_proximal_gradient(model, reference, mu)
+            if correction:
+                add_correction(model, correction)
+            _take_turns(model, local, study.training.local_first_steps, steps)
+            optimizer.step()
         steps += 1
         if loss is not None:
             losses.append(loss)
         on_step(steps)
-    return LocalResult(steps=steps, mean_loss=sum(losses) / len(losses) if losses else None)
+    # Read when all is done: a GPU would have to be waited for in each step.
+    told = torch.stack(losses).tolist() if losses else []
+    return LocalResult(steps=steps, mean_loss=sum(told) / len(told) if told else None)
 
 
 def _take_turns(model: nn.Module, local: Collection[str], first: int | None, done: int) -> None:

@@ -171,7 +171,7 @@ class _Watched:
     def batches(self) -> Iterator[Tensor]:
         return self._source.batches()
 
-    def backward(self, indices: Tensor, loss_of: Callable[[Tensor], Tensor]) -> float | None:
+    def backward(self, indices: Tensor, loss_of: Callable[[Tensor], Tensor]) -> Tensor | None:
         loss = self._source.backward(indices, loss_of)
         noised = [p.grad.flatten() for p in self.model.parameters() if p.grad is not None]
         self._auditor.see(torch.cat(noised) * self._divisor)

@@ -13,6 +13,8 @@
                                                     hold what it gave away against the epsilon
                                                     claimed: exit code 1 if the claim is broken;
                                                     audit.canaries=200, audit.delta=1e-5
+    wardround-sim experiment=virtual_mri --profile  where the time of a round goes at the largest
+                                                    hospital
     wardround-sim models                            the networks that a study may name; --json
     wardround-sim experiment=shift_study data.root=../shared/data run.dir=runs/shift
                                                     many methods on many data sets, in one table
@@ -68,6 +70,9 @@ def main() -> None:
         sys.exit(_hydra_run(_epsilons))
     if verb == "leave-one-out":
         sys.exit(_hydra_run(_leave_one_out))
+    if "--profile" in sys.argv:
+        sys.argv.remove("--profile")
+        sys.exit(_hydra_run(_profile))
     if verb == "hospitals":
         sys.exit(_hydra_run(_hospitals))
     sys.exit(_hydra_run(partial(_run, verb == "baselines")))
@@ -161,6 +166,15 @@ def _hospitals(folder: Path, overrides: list[str]) -> int:
     console = _console()
     for site in make_hospitals(composed(folder, overrides), Progress(console)):
         console.print(str(site), highlight=False, markup=False, soft_wrap=True)
+    return EXIT_CODES["completed"]
+
+
+def _profile(folder: Path, overrides: list[str]) -> int:
+    _stop_at_once("")
+    from simulation.profile import show_profile
+    from simulation.run import composed
+
+    show_profile(composed(folder, overrides), _console())
     return EXIT_CODES["completed"]
 
 

@@ -170,7 +170,7 @@ class PrivateGradient:
             ]
             yield torch.tensor(chosen, dtype=torch.long)
 
-    def backward(self, indices: Tensor, loss_of: Callable[[Tensor], Tensor]) -> float | None:
+    def backward(self, indices: Tensor, loss_of: Callable[[Tensor], Tensor]) -> Tensor | None:
         """Leave the private gradient of the step in p.grad.
 
         The loss is not returned: it depends on the patients drawn, and no noise covers it.

@@ -87,7 +87,7 @@ def test_a_full_batch_step_of_sgd_is_torchs_by_hand() -> None:
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, model.parameters())])
     torch.testing.assert_close(weights, flat(model) - LR * gradient, rtol=0, atol=1e-6)
     assert result.steps == 1
-    assert result.mean_loss == pytest.approx(float(loss), abs=1e-6)
+    assert result.mean_loss == pytest.approx(loss.item(), abs=1e-6)
 
 
 def test_a_clipped_step_is_as_long_as_the_clip() -> None:

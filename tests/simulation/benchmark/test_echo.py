@@ -13,19 +13,20 @@ from common.tensor_files import read_tensors
 from server.events import EVENTS
 from server.run import MODEL, RESULT, initial_network
 from server.studies import RUNS_FOLDER
-from simulation.benchmark.empty_round import (
-    MODEL as MODEL_OVERRIDES,
-)
-from simulation.benchmark.empty_round import (
+from simulation.benchmark.echo import (
+    WIDTHS,
+    echo,
+    measured,
+    model_of,
     round_starts_s,
-    row_of,
     run_echo,
     site_name,
+    weights_of,
 )
 from simulation.engines.grid import identify
 from tests.builders import packed
 
-OVERRIDES = [*MODEL_OVERRIDES, "rounds=2", "evaluate_every=2"]
+OVERRIDES = [*model_of("0.4"), "rounds=2", "evaluate_every=2"]
 
 
 @pytest.fixture(autouse=True)
@@ -37,19 +38,29 @@ def test_a_round_without_work_leaves_the_model_as_it_was(tmp_path: Path) -> None
     run_echo(tmp_path, "inprocess", 3, OVERRIDES)
     result = read_json(tmp_path / RESULT)
     assert result["status"] == "completed"
-    assert [record["participants"] for record in result["rounds"]] == [["000", "001", "002"]] * 2
+    assert [record["participants"] for record in result["rounds"]] == [["0000", "0001", "0002"]] * 2
     untrained = initial_network(load_study(OVERRIDES)).state_dict()
     weights, _ = read_tensors(tmp_path / MODEL)
     assert weights.keys() == untrained.keys()
     assert all(torch.equal(weights[name], untrained[name]) for name in untrained)
 
 
-def test_row_is_of_the_model_and_sites_asked() -> None:
-    row = row_of("inprocess", 2, 3)
-    assert row["name"] == "inprocess, 2 sites"
-    assert row["model_mb"] == pytest.approx(0.4, abs=0.02)
-    assert row["ms_per_round"] == pytest.approx(2 * float(row["ms_per_site"]))
-    assert 0 < row["lowest"] <= row["ms_per_round"] <= row["highest"]
+@pytest.mark.parametrize("mb", WIDTHS)
+def test_a_model_has_the_megabytes_of_its_name(mb: str) -> None:
+    weights = weights_of(model_of(mb))
+    found_mb = sum(tensor.nbytes for tensor in weights.values()) / 1e6
+    assert found_mb == pytest.approx(float(mb), rel=0.05)
+
+
+def test_a_result_is_of_the_clients_and_rounds_asked() -> None:
+    found = measured("inprocess", 2, model_of("0.4"), 3)
+    assert (found["clients"], found["rounds"]) == (2, 3)
+    times_ms = found["round_ms"]
+    assert isinstance(times_ms, list)
+    assert len(times_ms) == 3
+    assert all(ms > 0 for ms in times_ms)
+    assert isinstance(found["start_s"], float)
+    assert found["start_s"] > times_ms[0] / 1000
 
 
 def test_starts_are_of_the_rounds_and_of_the_last_evaluation(tmp_path: Path) -> None:
@@ -67,12 +78,10 @@ def test_site_names_sort_as_their_places() -> None:
 
 
 def test_the_description_keeps_the_contract() -> None:
-    from simulation.benchmark.empty_round import echo
-
     identify()
     context = Context(0, 2, {"partition-id": 7}, RecordDict(), {})
     about = Description(
-        site="007", patients_train=10, patients_held_out=0, images_train=10, bad_files=0
+        site="0007", patients_train=10, patients_held_out=0, images_train=10, bad_files=0
     )
     request = Message(packed(about), dst_node_id=2, message_type="query")
     assert unpack_answer(echo(request, context).content) == about

@@ -1,0 +1,149 @@
+"""What an engine costs a client message when no client has work: ours, and four peers'.
+
+    python -m simulation.benchmark.engine [--json] [--quick]
+
+Each row is one process: rounds of so many clients that send a model of so many megabytes back as it
+came, and a server that averages them. The first round is dropped, it has the start in it; `ms` is
+the median of the others over the clients, `lowest` and `highest` the ends, `times_ours` how many
+times our row it is. Each peer is installed from PyPI into an environment of its own
+(.venv/peers/NAME, a few minutes and 2 GB once) and used as its own guide says for one machine of
+two cores; the scripts are in simulation/benchmark/peers.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from simulation.benchmark.echo import WIDTHS, model_of, weights_of
+from simulation.benchmark.table import Row, begin_with_environment, run_benchmark
+
+HERE = Path(__file__).parent
+ENVIRONMENTS = HERE.parents[1] / ".venv" / "peers"
+OURS = {"ours": "auto", "ours-ray": "ray"}
+"""Rows of our own, by the engine."""
+PEERS = ("flower", "pfl", "fluke", "nvflare")
+CLIENTS, CLIENTS_QUICK = (10, 100, 1000), (10,)
+SIZES_QUICK = ("0.4",)
+ROUNDS = 6
+FEWER_ROUNDS = {"nvflare": 3}
+"""Where a round takes minutes."""
+LIMIT_S = 900.0
+COPIES = {"flower": 3, "fluke": 2}
+"""Models a client that are in memory at once, at least (as read in their code)."""
+MOST_CLIENTS = {"nvflare": 100}
+"""Its simulator takes no more."""
+
+
+def main() -> None:
+    """Measure every engine, number of clients and size, and print the rows."""
+    begin_with_environment()
+    about = "engines without work: milliseconds a client message"
+    run_benchmark("engine", about, rows_of, sys.argv[1:])
+
+
+def rows_of(quick: bool) -> list[Row]:
+    """Return one row an engine, number of clients and size of the model."""
+    sizes, clients = (SIZES_QUICK, CLIENTS_QUICK) if quick else (tuple(WIDTHS), CLIENTS)
+    rows: list[Row] = []
+    for mb in sizes:
+        for count in clients:
+            own_ms: float | None = None
+            for engine in (*OURS, *(() if quick else PEERS)):
+                found = result_of(engine, count, mb)
+                rows.append(row_of(f"{engine}@{count}x{mb}MB", found, own_ms))
+                own_ms = float(rows[-1]["ms"]) if engine == "ours" else own_ms
+    return rows
+
+
+def row_of(name: str, found: Mapping[str, Any] | str, own_ms: float | None) -> Row:
+    """Return a row: of a result, or of the reason why there is none. own_ms: of our row."""
+    if isinstance(found, str):
+        empty = dict.fromkeys(("ms", "lowest", "highest", "times_ours", "start_s", "rss_mb"), "-")
+        return {"name": name, **empty, "children_mb": "-", "why_not": found}
+    times_ms = [ms / found["clients"] for ms in found["round_ms"][1:]]
+    return {
+        "name": name,
+        "ms": median(times_ms),
+        "lowest": min(times_ms),
+        "highest": max(times_ms),
+        "times_ours": 1.0 if own_ms is None else median(times_ms) / own_ms,
+        "start_s": found["start_s"],
+        "rss_mb": found["peak_rss_mb"],
+        "children_mb": found["children_rss_mb"],
+        "why_not": "",
+    }
+
+
+def result_of(engine: str, clients: int, mb: str) -> dict[str, Any] | str:
+    """Return what a run of one engine tells, or why there is none."""
+    rounds = FEWER_ROUNDS.get(engine, ROUNDS)
+    if engine in OURS:
+        asked = ["--engine", OURS[engine], "--mb", mb]
+        return _ran([sys.executable, "-m", "simulation.benchmark.echo", *asked], clients, rounds)
+    why = why_not(engine, clients, float(mb))
+    if why:
+        return why
+    python = installed(engine)
+    if isinstance(python, str):
+        return python
+    with tempfile.TemporaryDirectory(prefix="wardround-engine-") as folder:
+        shapes = Path(folder) / "shapes.json"
+        tensors = weights_of(model_of(mb)).values()
+        shapes.write_text(json.dumps([list(tensor.shape) for tensor in tensors]))
+        script = str(HERE / "peers" / f"run_{engine}.py")
+        return _ran([str(python), script, "--shapes", str(shapes)], clients, rounds)
+
+
+def why_not(peer: str, clients: int, mb: float) -> str:
+    """Return why a peer is not run with so many clients and megabytes; empty if it is."""
+    if clients > MOST_CLIENTS.get(peer, clients):
+        return f"takes {MOST_CLIENTS[peer]} clients at most"
+    needed_gb = COPIES.get(peer, 0) * clients * mb / 1000
+    here_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    if needed_gb > here_gb / 2:
+        return f"would need {needed_gb:.0f} GB, here are {here_gb:.0f}"
+    return ""
+
+
+def installed(peer: str) -> Path | str:
+    """Return the Python of a peer's environment, made where it lacks; or why there is none."""
+    folder = ENVIRONMENTS / peer
+    python, done = folder / "bin" / "python", folder / "done"
+    if done.exists():
+        return python
+    listed = HERE / "peers" / f"requirements-{peer}.txt"
+    # The list itself tells in its first line how it is installed.
+    asked = listed.read_text().splitlines()[0].split("pip install ")[1].split()
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    for command in ([sys.executable, "-m", "venv", str(folder)], [*pip, *asked]):
+        made = subprocess.run(command, check=False, cwd=HERE / "peers", stdout=sys.stderr)
+        if made.returncode:
+            return f"could not be installed ({' '.join(asked)})"
+    done.touch()
+    return python
+
+
+def _ran(command: Sequence[str], clients: int, rounds: int) -> dict[str, Any] | str:
+    asked = [*command, "--clients", str(clients), "--rounds", str(rounds)]
+    # A session of its own: whatever it has started ends with it.
+    with subprocess.Popen(asked, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
+        try:
+            told, _ = run.communicate(timeout=LIMIT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)
+            return f"not done with {rounds} rounds after {LIMIT_S:g} s"
+    if run.returncode:
+        return f"failed with exit code {run.returncode}"
+    found: dict[str, Any] = json.loads(told.splitlines()[-1])
+    return found
+
+
+if __name__ == "__main__":
+    main()

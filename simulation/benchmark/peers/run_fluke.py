@@ -1,0 +1,105 @@
+"""The empty round in fluke: its FedAVG, one process, client after client, all in memory.
+
+    python run_fluke.py --clients N --shapes FILE.json --rounds R
+
+fluke wants a training set a client: each has one number. A client skips its `fit` and nothing
+else. fluke copies the model for every message and, by default, every client keeps its own.
+The package requires torchvision for its data sets, which nothing here imports.
+"""
+
+import copy
+import os
+from typing import Any
+
+from measured import ENVIRONMENT, now_s, read_arguments, take_stdout, write_result
+
+os.environ.update(ENVIRONMENT)
+
+import torch
+from fluke import DDict, FlukeENV
+from fluke.algorithms.fedavg import FedAVG
+from fluke.client import Client
+from fluke.comm import ChannelObserver, Message
+from fluke.data import DataSplitter, DummyDataContainer, FastDataLoader
+from fluke.utils import FederationObserver
+from torch import nn
+
+
+class EchoClient(Client):
+    """A client that sends the model back as it came."""
+
+    def fit(self, override_local_epochs: int = 0) -> float:
+        """Train nothing."""
+        return 0.0
+
+
+class EchoFedAVG(FedAVG):
+    """fluke's FedAvg with clients that do not train."""
+
+    def get_client_class(self) -> type[Client]:
+        """Return the class of the clients."""
+        return EchoClient
+
+
+class Timer(FederationObserver, ChannelObserver):
+    """Notes when rounds begin and end and counts the models that the server takes."""
+
+    def __init__(self) -> None:
+        self.times_s: list[float] = []
+        self.averaged: list[int] = []
+
+    def start_round(self, round: int, global_model: nn.Module) -> None:
+        """Note when the first round begins."""
+        if not self.times_s:
+            self.times_s.append(now_s())
+        self.averaged.append(0)
+
+    def end_round(self, round: int) -> None:
+        """Note when the round ends."""
+        self.times_s.append(now_s())
+
+    def message_received(self, by: Any, message: Message) -> None:  # noqa: ANN401
+        """Count a model that the server takes for its average."""
+        if by == "server":
+            self.averaged[-1] += 1
+
+
+def federation(clients: int, model: nn.Module) -> EchoFedAVG:
+    """Return FedAvg of the model over clients of equal weight, with one number of data each."""
+    number = torch.zeros(1, 1)
+    loaders = [FastDataLoader(number, number, num_labels=1) for _ in range(clients)]
+    data = DummyDataContainer(loaders, [None] * clients, None, num_classes=1)
+    settings = DDict(
+        model=model,
+        client=DDict(
+            batch_size=1,
+            local_epochs=1,
+            loss="MSELoss",
+            optimizer=DDict(name="SGD", lr=0.1),
+            scheduler=DDict(name="StepLR", step_size=1, gamma=1),
+        ),
+        server=DDict(weighted=False),
+    )
+    return EchoFedAVG(clients, DataSplitter(data), settings)
+
+
+def main() -> None:
+    """Measure, check, and write the result."""
+    asked = read_arguments()
+    out = take_stdout()
+    torch.set_num_threads(1)
+    draw = torch.Generator().manual_seed(0)
+    model = nn.ParameterList([torch.randn(shape, generator=draw) for shape in asked.shapes])
+    initial = copy.deepcopy(model)
+    FlukeENV().set_eval_cfg(server=False)
+    run = federation(asked.clients, model)
+    timer = Timer()
+    run.set_callbacks([timer])
+    run.run(n_rounds=asked.rounds, eligible_perc=1)
+    pairs = zip(initial, run.server.model, strict=True)
+    echoed = all(torch.allclose(one, other, rtol=1e-4, atol=1e-6) for one, other in pairs)
+    write_result(out, "fluke-fl", asked, timer.times_s, timer.averaged, echoed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""--profile: where the time of a round goes at the largest hospital, and how much memory it takes.
+
+One round is trained under PyTorch's profiler, in this process, by the trainer that a real site
+runs. No server takes part, so the folder holds hospitals and no run that could be gone on with.
+"""
+
+import resource
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
+
+from client.trainer import trainer_at
+from client.training import AUGMENT, FORWARD, GRADIENT, STEP
+from common.config import travelling
+from common.contract import RefusalError, Request, TrainReply
+from common.schema import SettingsError
+from common.state import arrays_of
+from server.progress import Progress
+from server.run import initial_network, reference_to, shared_state
+from simulation.run import Simulation, make_hospitals
+
+TRACE = "trace.json"
+OPERATORS = 12
+"""Rows of the table of operators."""
+
+
+def show_profile(run: Simulation, console: Console) -> None:
+    """Make the hospitals, train one round at the largest, and print where the time went.
+
+    Raises:
+        SettingsError: another process works in the folder, it holds another run, or the hospital
+            does not train.
+    """
+    path = make_hospitals(run, Progress(console))[0]
+    trainer, request = trainer_at(path), _request(run)
+    weights = arrays_of(shared_state(run.study, initial_network(run.study)))
+    activities = [ProfilerActivity.CPU]
+    if torch.cuda.is_available():
+        activities.append(ProfilerActivity.CUDA)
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        began = time.monotonic()
+        trainer.describe(request)
+        read_s = time.monotonic() - began
+        with profile(activities=activities, acc_events=True) as profiled:
+            began = time.monotonic()
+            body = trainer.train(request, weights).body
+            round_s = time.monotonic() - began
+    except RefusalError as error:
+        raise SettingsError(f"{trainer.site.name} does not train: {error.code}: {error}") from error
+    assert isinstance(body, TrainReply)
+    spans_s = _spans_s(profiled.key_averages())
+    console.print(_phases(trainer.site.name, phases_s(spans_s, round_s), body.steps))
+    console.print(_operators(profiled.key_averages()))
+    profiled.export_chrome_trace(str(run.folder / TRACE))
+    console.print(
+        f"images read in {read_s:.1f} s; {_memory()}; trace {run.folder / TRACE} (chrome://tracing)",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def phases_s(spans_s: Mapping[str, float], round_s: float) -> dict[str, float]:
+    """Return the seconds of each part of a round; together they are round_s.
+
+    spans_s: of each part of a step, the gradient's with those of augment and forward in it.
+    """
+    augment, forward = spans_s.get(AUGMENT, 0.0), spans_s.get(FORWARD, 0.0)
+    gradient, step = spans_s.get(GRADIENT, 0.0), spans_s.get(STEP, 0.0)
+    return {
+        "random changes of the images": augment,
+        "network and loss": forward,
+        "gradient, and its privacy": gradient - augment - forward,
+        "optimiser's step": step,
+        "all else: evaluation, ledger, update": round_s - gradient - step,
+    }
+
+
+def _request(run: Simulation) -> Request:
+    study = reference_to(run.study, travelling(run.overrides))
+    return Request(study=study, round=1, evaluate=True)
+
+
+def _spans_s(averages: Any) -> dict[str, float]:  # noqa: ANN401 - torch's list of events has no public type
+    names = (AUGMENT, FORWARD, GRADIENT, STEP)
+    return {a.key: a.cpu_time_total / 1e6 for a in averages if a.key in names}
+
+
+def _phases(site: str, phases: Mapping[str, float], steps: int) -> Table:
+    whole_s = sum(phases.values())
+    table = Table(title=f"a round at {site}: {steps} steps, {whole_s:.1f} s")
+    table.add_column("part")
+    for column in ("s", "share", "ms a step"):
+        table.add_column(column, justify="right")
+    for name, seconds in phases.items():
+        share, of_step = seconds / whole_s, 1000 * seconds / steps
+        table.add_row(name, f"{seconds:.2f}", f"{share:.0%}", f"{of_step:.1f}")
+    return table
+
+
+def _operators(averages: Any) -> Table:  # noqa: ANN401 - as above
+    device = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    own = {a.key: (getattr(a, device) / 1e6, a.count) for a in averages if a.key.startswith("aten")}
+    table = Table(title="operators by their own time")
+    table.add_column("operator")
+    for column in ("s", "calls"):
+        table.add_column(column, justify="right")
+    for name in sorted(own, key=lambda key: -own[key][0])[:OPERATORS]:
+        seconds, calls = own[name]
+        table.add_row(name.removeprefix("aten::"), f"{seconds:.2f}", str(calls))
+    return table
+
+
+def _memory() -> str:
+    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    if not torch.cuda.is_available():
+        return f"at most {peak_gb:.1f} GB of memory"
+    return f"at most {torch.cuda.max_memory_allocated() / 1e9:.1f} GB of the GPU, {peak_gb:.1f} GB"
