@@ -20,24 +20,32 @@ from torch import Tensor
 from common.framed_files import FramedFile, layout_of
 from common.framing import Arrays, pieces_of
 
-Stack = NDArray[np.float64]
-"""The same block of every update, [sites, numbers]."""
+Stack = NDArray[np.floating[Any]]
+"""The same block of every update, [sites, numbers], in the updates' own precision."""
 
 
-def median(stack: Stack) -> Stack:
+def median(stack: Stack) -> NDArray[np.float64]:
     """Return each coordinate's median (Yin et al., ICML 2018, Definition 1).
 
     It lies among the honest values as long as fewer than half of all are faulty.
     """
-    return np.asarray(np.median(stack, axis=0))
+    ordered, middle = _ordered(stack), len(stack) // 2
+    two = ordered[:, middle - 1 + len(stack) % 2 : middle + 1]
+    return np.asarray(two.mean(axis=1, dtype=np.float64))
 
 
-def trimmed_mean(stack: Stack, faulty: int) -> Stack:
+def trimmed_mean(stack: Stack, faulty: int) -> NDArray[np.float64]:
     """Return each coordinate's mean without its `faulty` largest and smallest values.
 
     Yin et al., ICML 2018, Definition 2. It lies among the honest values.
     """
-    return np.asarray(np.sort(stack, axis=0)[faulty : len(stack) - faulty].mean(axis=0))
+    kept = _ordered(stack)[:, faulty : len(stack) - faulty]
+    return np.asarray(kept.mean(axis=1, dtype=np.float64))
+
+
+def _ordered(stack: Stack) -> Stack:
+    # Numbers that are sorted together side by side: six times as fast as along the other axis.
+    return np.sort(np.ascontiguousarray(stack.T), axis=1)
 
 
 def krum(squared: NDArray[np.float64], faulty: int) -> int:
@@ -97,7 +105,7 @@ def _combined(files: Sequence[FramedFile], name: str, rule: Callable[[Stack], St
         part = flat[at : at + blocks[0].size]
         at += blocks[0].size
         if dtype.kind == "f":
-            part[:] = rule(np.stack(blocks).astype(np.float64))
+            part[:] = rule(np.stack(blocks))
         else:
             part[:] = np.max(blocks, axis=0)
     return torch.from_numpy(whole)
