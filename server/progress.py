@@ -21,6 +21,8 @@ from rich.progress import Progress as Bars
 from server.events import EVENTS
 
 POLL_S = 0.2
+NAMES = 20
+"""Of sites in a line; a simulation may have a thousand."""
 
 
 class Progress:
@@ -112,7 +114,9 @@ class Progress:
         self._say(f"not on the map: {escape(event['site'])}: {escape(event['why'])}")
 
     def _on_enrolled(self, event: dict[str, Any]) -> None:
-        self._say(f"{len(event['sites'])} sites: {', '.join(event['sites'])}")
+        shown, more = event["sites"][:NAMES], len(event["sites"]) - NAMES
+        rest = f" and {more} more" if more > 0 else ""
+        self._say(f"{len(event['sites'])} sites: {', '.join(shown)}{rest}")
         for site, why in event["absent"].items():
             self._say(f"[bold red]without {site}[/]: {escape(why)}")
 

@@ -12,6 +12,8 @@ ENVIRONMENT = {
     # Ray prints a warning about its future default otherwise.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "PYTHONWARNINGS": "ignore",
+    # An actor does what this process would do itself; Ray puts its workers behind all others.
+    "RAY_worker_niceness": "0",
     # PyTorch's profiler tells of its own start otherwise.
     "KINETO_LOG_LEVEL": "99",
     # A process a hospital: more threads than cores make NumPy three times slower.
