@@ -7,7 +7,7 @@ names it: Flower would hold every message whole, in several forms, in each of it
 Nothing else is read.
 """
 
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
@@ -26,6 +26,7 @@ from common.contract import (
 from common.framed_files import WeightsReference
 from common.framing import Arrays, Framed, arrays_in, framed
 
+Kind = TypeVar("Kind", ArrayRecord, ConfigRecord)
 FRAMED, WEIGHTS, WEIGHTS_AT = "safetensors", "weights", "weights-at"
 
 
@@ -78,7 +79,7 @@ def framed_weights(records: RecordDict) -> Framed | None:
     Raises:
         MessageError: a record of another form.
     """
-    record = records.array_records.get(WEIGHTS)
+    record = _record_of(records, WEIGHTS, ArrayRecord)
     if record is None:
         return None
     array = record.get(FRAMED)
@@ -93,7 +94,7 @@ def weights_at(records: RecordDict) -> WeightsReference | None:
     Raises:
         MessageError: a record of another form.
     """
-    record = records.config_records.get(WEIGHTS_AT)
+    record = _record_of(records, WEIGHTS_AT, ConfigRecord)
     if record is None:
         return None
     named: Any = record
@@ -139,6 +140,13 @@ def _packed(body: Request | Answer, weights: Arrays | None) -> RecordDict:
     return records
 
 
+def _record_of(records: RecordDict, name: str, kind: type[Kind]) -> Kind | None:
+    # Not by records.array_records: that is an object which refers to itself and to the records, so
+    # the weights of an answer would stay in memory until the next collection of cycles.
+    found = records.get(name)
+    return found if isinstance(found, kind) else None
+
+
 def _record(whole: Framed) -> ArrayRecord:
     record = ArrayRecord({FRAMED: Array("uint8", (len(whole),), FRAMED, b"")})
     # Flower's constructors take bytes alone, into which others' memory would have to be copied.
@@ -151,7 +159,7 @@ def _named(reference: WeightsReference) -> ConfigRecord:
 
 
 def _body(records: RecordDict, *allowed: type[Any]) -> object:
-    record = records.config_records.get("body")
+    record = _record_of(records, "body", ConfigRecord)
     kind = str(record.get("kind")) if record is not None else "nothing"
     text = str(record.get("json")) if record is not None else ""
     return unpacked_body(kind, text, *allowed)

@@ -1,6 +1,8 @@
+import gc
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -198,3 +200,17 @@ def test_an_answer_that_no_gate_released_is_a_type_error(tmp_path: Path) -> None
     (error, _) = checked.stdout.splitlines()
     assert "snippet.py:7: error" in error
     assert 'incompatible type "TrainReply"; expected "Released"' in error
+
+
+def test_the_weights_of_an_answer_are_freed_as_soon_as_nobody_has_it() -> None:
+    records = pack_answer(Released(body=REPLY, weights={"w": np.zeros(3, np.float32)}))
+    alive = weakref.ref(records)
+    gc.disable()
+    try:
+        assert unpack_answer(records) == REPLY
+        assert unpack_weights(records).keys() == {"w"}
+        assert weights_at(records) is None
+        del records
+        assert alive() is None
+    finally:
+        gc.enable()
