@@ -7,7 +7,7 @@ export FLWR_DISABLE_UPDATE_CHECK=1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
 export RAY_USAGE_STATS_ENABLED=0
 
-.PHONY: simulate test lint types imports pytest chaos sbom images-check constraints clean
+.PHONY: simulate test lint types imports pytest bench chaos sbom images-check constraints clean
 
 simulate: $(VENV)/.sim
 	$(BIN)/wardround-sim experiment=virtual_mri
@@ -26,6 +26,12 @@ imports: $(VENV)/.dev
 
 pytest: $(VENV)/.dev
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# All benchmarks that need no data; some hours. Fewer and smaller rows: make bench BENCH=--quick
+BENCH ?=
+bench: $(VENV)/.dev
+	for name in local_loop engine aggregation scale dp_step network distances convolution models; do \
+		$(BIN)/python -m simulation.benchmark.$$name $(BENCH) || exit 1; done
 
 # Real processes, killed and cut off: all scenarios, or make chaos CHAOS=--short
 CHAOS ?=

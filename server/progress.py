@@ -90,9 +90,14 @@ class Progress:
         else:
             self._say(f"{left}: in this process, actors would not save time")
 
+    def _on_no_answer(self, event: dict[str, Any]) -> None:
+        self._say(f"[bold red]a hospital's answer was lost[/]: {escape(event['why'])}")
+
     def _on_actor_died(self, event: dict[str, Any]) -> None:
+        given_up = event["attempt"] == event["of"]
+        follows = "is given up" if given_up else "is asked again"
         self._say(
-            f"[bold red]an actor died ({event['why']})[/]; its hospital is asked again, "
+            f"[bold red]an actor died[/] ({escape(event['why'])}); its hospital {follows} after "
             f"attempt {event['attempt']} of {event['of']}"
         )
 

@@ -284,6 +284,7 @@ def _quorum_text(
     return (
         f"round {number} has {len(parts)} accepted updates, strategy.quorum asks for "
         f"{run.study.strategy.quorum} ({reasons}); mend the sites and resume, or lower the quorum"
+        + (" and strategy.faulty" if run.study.strategy.faulty else "")
     )
 
 

@@ -46,6 +46,7 @@ from simulation.environment import ENVIRONMENT
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 LOG_WIDTH = 120
+VERBS = ("baselines", "epsilons", "leave-one-out", "hospitals", "audit")
 EXIT_CODES = {"completed": 0, "failed": FAILED, "partial": 3}
 SEVERITY = [0, EXIT_CODES["partial"], FAILED, BAD_INPUT]
 """Of several runs the worst code is told."""
@@ -62,17 +63,17 @@ def main() -> None:
         sys.exit(_guarded(_models, sys.argv[2:]))
     if verb == "resume":
         sys.exit(_guarded(_resume, sys.argv[2:]))
-    if verb in ("run", "baselines", "epsilons", "leave-one-out", "hospitals", "audit"):
+    if verb in ("run", *VERBS):
         del sys.argv[1]
+    if "--profile" in sys.argv:
+        sys.argv.remove("--profile")
+        sys.exit(_hydra_run(partial(_profile, verb)))
     if verb == "audit":
         sys.exit(_hydra_run(partial(_audit, _taken_from_argv("audit."))))
     if verb == "epsilons":
         sys.exit(_hydra_run(_epsilons))
     if verb == "leave-one-out":
         sys.exit(_hydra_run(_leave_one_out))
-    if "--profile" in sys.argv:
-        sys.argv.remove("--profile")
-        sys.exit(_hydra_run(_profile))
     if verb == "hospitals":
         sys.exit(_hydra_run(_hospitals))
     sys.exit(_hydra_run(partial(_run, verb == "baselines")))
@@ -169,7 +170,9 @@ def _hospitals(folder: Path, overrides: list[str]) -> int:
     return EXIT_CODES["completed"]
 
 
-def _profile(folder: Path, overrides: list[str]) -> int:
+def _profile(verb: str, folder: Path, overrides: list[str]) -> int:
+    if verb in VERBS:
+        raise SettingsError(f"--profile looks at a round of an experiment; leave {verb} out")
     _stop_at_once("")
     from simulation.profile import show_profile
     from simulation.run import composed

@@ -1,15 +1,13 @@
-"""--profile: where the time of a round goes at the largest hospital, and how much memory it takes.
+"""--profile: where the time of a round goes at the largest hospital.
 
 One round is trained under PyTorch's profiler, in this process, by the trainer that a real site
-runs. No server takes part, so the folder holds hospitals and no run that could be gone on with.
+runs; no server takes part.
 """
 
-import resource
 import time
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
@@ -20,8 +18,9 @@ from common.config import travelling
 from common.contract import RefusalError, Request, TrainReply
 from common.schema import SettingsError
 from common.state import arrays_of
+from server.checkpoint import CHECKPOINT
 from server.progress import Progress
-from server.run import initial_network, reference_to, shared_state
+from server.run import RESULT, initial_network, reference_to, shared_state
 from simulation.run import Simulation, make_hospitals
 
 TRACE = "trace.json"
@@ -33,16 +32,21 @@ def show_profile(run: Simulation, console: Console) -> None:
     """Make the hospitals, train one round at the largest, and print where the time went.
 
     Raises:
-        SettingsError: another process works in the folder, it holds another run, or the hospital
-            does not train.
+        SettingsError: another process works in the folder, it holds a run that has begun or is
+            another, or the hospital does not train.
     """
+    if any((run.folder / name).exists() for name in (CHECKPOINT, RESULT)):
+        raise SettingsError(
+            f"{run.folder} holds a run, and a profile would train its first round again; give "
+            "another run.dir"
+        )
     path = make_hospitals(run, Progress(console))[0]
     trainer, request = trainer_at(path), _request(run)
     weights = arrays_of(shared_state(run.study, initial_network(run.study)))
     activities = [ProfilerActivity.CPU]
-    if torch.cuda.is_available():
+    on_gpu = trainer.site.device.startswith("cuda")
+    if on_gpu:
         activities.append(ProfilerActivity.CUDA)
-        torch.cuda.reset_peak_memory_stats()
     try:
         began = time.monotonic()
         trainer.describe(request)
@@ -56,10 +60,12 @@ def show_profile(run: Simulation, console: Console) -> None:
     assert isinstance(body, TrainReply)
     spans_s = _spans_s(profiled.key_averages())
     console.print(_phases(trainer.site.name, phases_s(spans_s, round_s), body.steps))
-    console.print(_operators(profiled.key_averages()))
+    if on_gpu:
+        console.print("The parts are the processor's time, the operators below the GPU's.")
+    console.print(_operators(profiled.key_averages(), on_gpu))
     profiled.export_chrome_trace(str(run.folder / TRACE))
     console.print(
-        f"images read in {read_s:.1f} s; {_memory()}; trace {run.folder / TRACE} (chrome://tracing)",
+        f"images read in {read_s:.1f} s; trace {run.folder / TRACE} (chrome://tracing)",
         highlight=False,
         soft_wrap=True,
     )
@@ -103,8 +109,8 @@ def _phases(site: str, phases: Mapping[str, float], steps: int) -> Table:
     return table
 
 
-def _operators(averages: Any) -> Table:  # noqa: ANN401 - as above
-    device = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+def _operators(averages: Any, on_gpu: bool) -> Table:  # noqa: ANN401 - as above
+    device = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     own = {a.key: (getattr(a, device) / 1e6, a.count) for a in averages if a.key.startswith("aten")}
     table = Table(title="operators by their own time")
     table.add_column("operator")
@@ -114,10 +120,3 @@ def _operators(averages: Any) -> Table:  # noqa: ANN401 - as above
         seconds, calls = own[name]
         table.add_row(name.removeprefix("aten::"), f"{seconds:.2f}", str(calls))
     return table
-
-
-def _memory() -> str:
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    if not torch.cuda.is_available():
-        return f"at most {peak_gb:.1f} GB of memory"
-    return f"at most {torch.cuda.max_memory_allocated() / 1e9:.1f} GB of the GPU, {peak_gb:.1f} GB"

@@ -40,12 +40,15 @@ class ScenarioConfig:
         in_range(0.0, 1.0, **{f"{name}drop_out": self.drop_out})
         not_negative(**{f"{name}answer_spread": self.answer_spread})
         positive(**{f"{name}strength": self.strength})
+        in_range(0.0, 1e9, **{f"{name}strength": self.strength})
         given = ("answer_s", "deadline_s", "arrivals_per_round")
         positive(**{name + n: v for n in given if (v := getattr(self, n)) is not None})
         for of in ("slow", "arrive", "leave"):
             positive(**{f"{name}{of}.{site}": v for site, v in getattr(self, of).items()})
         for site, poison in self.poisoned.items():
             one_of(POISONS, **{f"{name}poisoned.{site}": poison})
+        if self.arrivals_per_round is not None:
+            in_range(1e-6, 1e6, **{f"{name}arrivals_per_round": self.arrivals_per_round})
         timed = self.answer_s is not None
         if (self.deadline_s is not None) != timed or (self.slow and not timed):
             raise ValueError(

@@ -46,8 +46,11 @@ def prepare_sites(
         manifests = _virtual(folder, study, simulation, tell)
     else:
         manifests = _real(folder, tree, study, simulation, tell)
+    # As many digits as the last place has: the folders are found again in the order of their names.
+    digits = max(3, len(str(len(manifests) - 1)))
     for place, (name, manifest) in enumerate(manifests.items()):
-        _write_site(folder / SITES / f"{place:03d}-{name}", name, manifest, study, simulation)
+        site = folder / SITES / f"{place:0{digits}d}-{name}"
+        _write_site(site, name, manifest, study, simulation)
     return list(manifests)
 
 

@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 import threading
+import time
 from contextlib import redirect_stdout
 from importlib.metadata import version
 from itertools import pairwise
@@ -117,11 +118,10 @@ def measured(engine: str, clients: int, model: list[str], rounds: int) -> dict[s
     overrides = [*model, f"rounds={rounds}", f"evaluate_every={rounds}"]
     children = _Children()
     with tempfile.TemporaryDirectory(prefix="wardround-echo-") as name:
-        began_s = now_s()
         run_echo(Path(name), engine, clients, overrides)
         result = read_json(Path(name) / RESULT)
         starts_s = round_starts_s(Path(name) / EVENTS)
-        first_s = began_s + starts_s[1] - _time_of_first(Path(name) / EVENTS)
+        first_s = starts_s[1] - (time.time() - now_s())
     if result["status"] != "completed":
         raise RuntimeError(f"the empty run ended as {result['status']}: {result['reason']}")
     return {
@@ -147,11 +147,6 @@ def round_starts_s(events: Path) -> list[float]:
     """Return when each round began, and at last when the final evaluation did, in s."""
     told = [json.loads(line) for line in events.read_text().splitlines()]
     return [event["time"] for event in told if event["event"] in ("round", "final evaluation")]
-
-
-def _time_of_first(events: Path) -> float:
-    with events.open() as file:
-        return float(json.loads(file.readline())["time"])
 
 
 class _Children:

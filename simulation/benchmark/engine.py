@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -58,7 +59,8 @@ def rows_of(quick: bool) -> list[Row]:
             for engine in (*OURS, *(() if quick else PEERS)):
                 found = result_of(engine, count, mb)
                 rows.append(row_of(f"{engine}@{count}x{mb}MB", found, own_ms))
-                own_ms = float(rows[-1]["ms"]) if engine == "ours" else own_ms
+                if engine == "ours" and not isinstance(found, str):
+                    own_ms = float(rows[-1]["ms"])
     return rows
 
 
@@ -137,8 +139,10 @@ def _ran(command: Sequence[str], clients: int, rounds: int) -> dict[str, Any] | 
         try:
             told, _ = run.communicate(timeout=LIMIT_S)
         except subprocess.TimeoutExpired:
-            os.killpg(run.pid, signal.SIGKILL)
             return f"not done with {rounds} rounds after {LIMIT_S:g} s"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)
     if run.returncode:
         return f"failed with exit code {run.returncode}"
     found: dict[str, Any] = json.loads(told.splitlines()[-1])

@@ -9,6 +9,7 @@ died is replaced, and its hospital asked again.
 import itertools
 import logging
 import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,19 +22,19 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from numpy.typing import NDArray
 from ray.actor import ActorHandle
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from common.messages import WEIGHTS, framed_weights, put_in
+from common.schema import SettingsError
 from server.calls import LONGEST_REASON
 from server.events import Tell
 from simulation.engines.grid import answered, identify, partition_of
 
 ATTEMPTS = 3
 """How often a hospital is asked whose actor dies over it."""
-WAIT_S = 1.0
-"""How long an answer is waited for before the caller may look at something else."""
 SHARE_OF_STORE = 0.5
 """Of the object store, for answers that wait for their turn; above it, Ray would write to disk."""
+CONNECT_S = 5.0
 SHORT_S = 0.1
 """An actor that answers so fast gets the next message before it has answered."""
 
@@ -94,23 +95,25 @@ class Actors:
         self._held = 0
         """Jobs that are at an actor, or answered and not pulled."""
         self._numbers = itertools.count()
-        self._store_bytes = ray.cluster_resources().get("object_store_memory", 0.0)
-        self._most_held = self._ahead = 1
+        # All answers come to this process's machine.
+        stores = [node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes()]
+        self._store_bytes = min(stores)
+        self._most_held = self._ahead = self._longest = 1
 
     def push(self, messages: Sequence[Message]) -> list[str]:
         """Take the messages in and begin with the first."""
         put: dict[int, Any] = {}
-        jobs, longest = [], 1
+        jobs = []
         for message in messages:
             framed = framed_weights(message.content)
             if framed is not None and id(framed) not in put:
                 put[id(framed)] = ray.put(np.frombuffer(framed, np.uint8))
-            longest = max(longest, len(framed or b""))
+            self._longest = max(self._longest, len(framed or b""))
             jobs.append(_Job(message, None if framed is None else put[id(framed)]))
         identifiers = [str(next(self._numbers)) for _ in jobs]
         self._jobs |= zip(identifiers, jobs, strict=True)
-        # An update is about as long as the weights that it is the answer to.
-        fit = int(SHARE_OF_STORE * self._store_bytes / longest)
+        # An update is about as long as the weights that it is the answer to, or the last ones.
+        fit = int(SHARE_OF_STORE * self._store_bytes / self._longest)
         self._most_held = max(fit, 2 * len(self._actors))
         if self._all_fit():
             jobs.sort(key=lambda job: job.partition)
@@ -119,16 +122,17 @@ class Actors:
         return identifiers
 
     def pull(self, identifier: str) -> Message | None:
-        """Return the answer; wait WAIT_S for it."""
+        """Return the answer; wait for it as long as it takes, as one process would."""
         job = self._jobs.get(identifier)
         if job is None:
             return None
-        deadline = time.monotonic() + WAIT_S
+        if not self._all_fit() and job in self._queue:
+            # Whatever else is held: only this answer makes room.
+            self._queue.remove(job)
+            self._queue.insert(0, job)
         while job.answer is None:
-            if time.monotonic() > deadline:
-                return None
-            self._take_in(WAIT_S)
-            self._hand_out()
+            self._hand_out(job)
+            self._take_in()
         del self._jobs[identifier]
         self._held -= 1
         self._hand_out()
@@ -138,12 +142,10 @@ class Actors:
         """End the actors; a cluster goes on."""
         ray.shutdown()
 
-    def _take_in(self, wait_s: float) -> None:
+    def _take_in(self) -> None:
         """Wait for an answer and take in what is there."""
         places = {job.reply: place for place, at in enumerate(self._at) for job in at}
-        if not places:
-            return
-        done, _ = ray.wait(list(places), timeout=wait_s)
+        done, _ = ray.wait(list(places))
         for reply in done:
             self._take_from(places[reply])
 
@@ -154,10 +156,16 @@ class Actors:
             job = at[0]
             try:
                 job.answer = ray.get(job.reply)
+            except RayTaskError as error:
+                # The actor lives; the answer could not be sent.
+                job.answer = None, None, ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+                self._tell("no answer", partition=job.partition, why=_why(error))
             except RayError as error:
                 self._replace(place, error)
                 return
             at.remove(job)
+            _, framed, _ = job.answer
+            self._longest = max(self._longest, 0 if framed is None else len(framed))
             self._ahead = 2 if time.monotonic() - job.began < SHORT_S else 1
 
     def _replace(self, place: int, error: RayError) -> None:
@@ -171,7 +179,7 @@ class Actors:
             partition=over.partition,
             attempt=over.attempts,
             of=ATTEMPTS,
-            why=f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"[:LONGEST_REASON],
+            why=_why(error),
         )
         ray.kill(self._actors[place])
         self._actors[place] = self._actor()
@@ -181,11 +189,13 @@ class Actors:
         self._held -= len(lost)
         self._queue[:0] = lost
 
-    def _hand_out(self) -> None:
-        """Give every actor that has room for one its next message."""
+    def _hand_out(self, awaited: _Job | None = None) -> None:
+        """Give every actor that has room for one its next message, the awaited one in any case."""
         for count in range(self._ahead):
             for place, at in enumerate(self._at):
-                if len(at) == count and self._queue and self._held < self._most_held:
+                if len(at) != count or not self._queue:
+                    continue
+                if self._held < self._most_held or self._queue[0] is awaited:
                     self._begin_job(place, self._next(place))
 
     def _begin_job(self, place: int, job: _Job) -> None:
@@ -243,16 +253,39 @@ _Actor: Any = ray.remote(_Worker)
 
 def _begin(resources: Resources) -> None:
     os.environ.update(resources.environment)
-    if resources.address is not None:
-        ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
-        return
-    ray.init(
-        address="local",
-        num_cpus=resources.actors,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    if resources.address is None:
+        about: dict[str, Any] = {"address": "local", "num_cpus": resources.actors}
+        about["include_dashboard"] = False
+    else:
+        about = {"address": resources.address}
+    try:
+        host, _, port = (resources.address or "").rpartition("/")[2].rpartition(":")
+        if host and port.isdecimal():
+            # Ray itself would look for minutes.
+            socket.create_connection((host, int(port)), CONNECT_S).close()
+        ray.init(**about, log_to_driver=False, logging_level=logging.ERROR)
+    except OSError as error:
+        raise SettingsError(
+            f"simulation.address={resources.address}: no Ray cluster answers there; start one with "
+            "ray start --head, or leave the setting out"
+        ) from error
+    here = ray.cluster_resources()
+    for what, wanted in (
+        ("CPU", resources.actors),
+        ("GPU", resources.actors * resources.gpus_per_actor),
+    ):
+        if here.get(what, 0) < wanted:
+            ray.shutdown()
+            raise SettingsError(
+                f"simulation.actors={resources.actors} with simulation.gpus_per_actor="
+                f"{resources.gpus_per_actor:g} need {wanted:g} {what}, and Ray has "
+                f"{here.get(what, 0):g}; ask for fewer"
+            )
+
+
+def _why(error: RayError) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[-1]}"[:LONGEST_REASON]
 
 
 def _message(worked: Worked, question: Message) -> Message:

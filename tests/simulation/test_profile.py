@@ -35,6 +35,14 @@ def test_a_profile_tells_steps_parts_and_operators_and_leaves_a_trace(tmp_path: 
     assert not (tmp_path / "run" / "result.json").exists()
 
 
+def test_a_run_that_has_begun_is_left_alone(tmp_path: Path) -> None:
+    run = composed(tmp_path / "run", ["experiment=smoke"])
+    run.folder.mkdir()
+    (run.folder / "checkpoint.safetensors").touch()
+    with pytest.raises(SettingsError, match="holds a run"):
+        show_profile(run, Console(quiet=True))
+
+
 def test_a_hospital_that_does_not_train_is_told(tmp_path: Path) -> None:
     run = composed(tmp_path / "run", ["experiment=smoke", "strategy.tested=[north]"])
     with pytest.raises(SettingsError, match="north does not train: study"):

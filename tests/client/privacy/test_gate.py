@@ -592,7 +592,7 @@ def test_the_trainers_service_sends_nothing_but_what_was_released() -> None:
         "wire.Progress(round=request.round)",
         "wire.Head(kind=kind, json=text)",
         "wire.Head(kind=kind, json=text, weights_bytes=length)",
-        "piece",
+        "bytes(piece)",
     }
     (answer,) = [n for n in ast.walk(tree) if getattr(n, "name", None) == "_answer"]
     assert isinstance(answer, ast.FunctionDef)

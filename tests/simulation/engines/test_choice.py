@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 
 import pytest
-from flwr.app import Message, MessageType
+from flwr.app import Message, MessageType, RecordDict
 
 from common.contract import Request, StudyReference
 from common.messages import pack_request, unpack_answer
@@ -12,7 +12,11 @@ from simulation.engines.inprocess import InProcess
 from tests.builders import numbers_app
 
 PATIENTS = {"st-a": 1, "st-b": 2, "st-c": 3}
-QUESTION = pack_request(Request(study=StudyReference(overrides=[], digest="ab"), round=1), {})
+STUDY = StudyReference(overrides=[], digest="ab")
+
+
+def question(number: int) -> RecordDict:
+    return pack_request(Request(study=STUDY, round=number), {})
 
 
 class Clock:
@@ -41,8 +45,10 @@ class Study:
             clock.now += read_s
 
         def train(_: str, __: Message, ___: Request) -> None:
-            clock.now += train_s
+            clock.now += self.seconds.pop(0) if self.seconds else train_s
 
+        self.seconds: list[float] = []
+        """Of the first trainings, where they take another time."""
         self.told: list[dict[str, object]] = []
         self.started = 0
         self.app = numbers_app(PATIENTS, train=train, query=query)
@@ -58,8 +64,8 @@ class Study:
         self.started += 1
         return InProcess(self.app, 3)
 
-    def ask(self, kind: str, nodes: Sequence[int] = (0, 1, 2)) -> list[str]:
-        messages = [Message(QUESTION, node_of(node), kind) for node in nodes]
+    def ask(self, kind: str, number: int = 1, nodes: Sequence[int] = (0, 1, 2)) -> list[str]:
+        messages = [Message(question(number), node_of(node), kind) for node in nodes]
         found = [self.engine.pull(identifier) for identifier in self.engine.push(messages)]
         assert None not in found
         return [unpack_answer(answer.content).site for answer in found if answer is not None]
@@ -67,8 +73,8 @@ class Study:
 
 def test_short_trainings_stay_here_and_that_is_told_once(clock: Clock) -> None:
     study = Study(clock, train_s=0.1, rounds=4)
-    for _ in range(4):
-        assert study.ask(MessageType.TRAIN) == list(PATIENTS)
+    for number in range(1, 5):
+        assert study.ask(MessageType.TRAIN, number) == list(PATIENTS)
     assert study.started == 0
     assert study.told == [{"event": "engine", "name": "inprocess", "left_s": 1}]
 
@@ -78,18 +84,30 @@ def test_long_trainings_go_on_elsewhere_after_the_first_and_every_answer_comes_o
 ) -> None:
     study = Study(clock, train_s=60.0, rounds=2)
     assert study.ask(MessageType.QUERY) == list(PATIENTS)
-    messages = [Message(QUESTION, node_of(node), MessageType.TRAIN) for node in range(3)]
+    messages = [Message(question(1), node_of(node), MessageType.TRAIN) for node in range(3)]
     identifiers = study.engine.push(messages)
     assert study.engine.pull(identifiers[0]) is not None
-    # Five of six are left.
-    assert study.told == [{"event": "engine", "name": "ray", "actors": 2, "left_s": 300}]
-    for identifier in reversed(identifiers[1:]):
+    assert study.told == []
+    assert study.engine.pull(identifiers[1]) is not None
+    # Four of six are left.
+    assert study.told == [{"event": "engine", "name": "ray", "actors": 2, "left_s": 240}]
+    for identifier in reversed(identifiers[2:]):
         assert study.engine.pull(identifier) is not None
         assert study.engine.pull(identifier) is None
-    assert study.ask(MessageType.TRAIN) == list(PATIENTS)
-    assert study.ask(MessageType.EVALUATE, [1]) == ["st-b"]
+    assert study.ask(MessageType.TRAIN, 2) == list(PATIENTS)
+    assert study.ask(MessageType.EVALUATE, 2, [1]) == ["st-b"]
     assert study.started == 1
     assert len(study.told) == 1
+
+
+def test_a_slow_start_and_rounds_that_are_done_do_not_count(clock: Clock) -> None:
+    cold = Study(clock, train_s=0.1, rounds=50)
+    cold.seconds = [60.0]
+    cold.ask(MessageType.TRAIN)
+    assert cold.started == 0
+    resumed = Study(clock, train_s=4.0, rounds=50)
+    resumed.ask(MessageType.TRAIN, 50)
+    assert resumed.started == 0
 
 
 def test_the_last_round_does_not_start_what_it_cannot_use(clock: Clock) -> None:
