@@ -1,6 +1,7 @@
 import re
 import runpy
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ def test_every_link_leads_to_a_file_and_nothing_is_left_to_fill_in(page: Path) -
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_module_that_a_page_runs_is_there(page: Path) -> None:
+    for module in re.findall(r"python -m ((?:simulation|server|client)[\w.]*\w)", page.read_text()):
+        assert find_spec(module) is not None, module
 
 
 def test_every_command_of_the_readme_composes() -> None:

@@ -17,7 +17,6 @@ from contextlib import redirect_stdout
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from resource import RUSAGE_SELF
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -132,7 +131,7 @@ def measured(engine: str, clients: int, model: list[str], rounds: int) -> dict[s
         "rounds": rounds,
         "round_ms": [1000 * (later - start) for start, later in pairwise(starts_s)],
         "start_s": first_s - process_started_s(),
-        "peak_rss_mb": peak_rss_mb(RUSAGE_SELF),
+        "peak_rss_mb": peak_rss_mb(),
         "children_rss_mb": children.end(),
     }
 

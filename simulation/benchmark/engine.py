@@ -4,7 +4,7 @@
 
 Each row is one process: rounds of so many clients that send a model of so many megabytes back as it
 came, and a server that averages them. The first round is dropped, it has the start in it; `ms` is
-the median of the others over the clients, `lowest` and `highest` the ends, `times_ours` how many
+the median of the others over the clients, `lowest` and `highest` the ends, `to_ours` how many
 times our row it is. Each peer is installed from PyPI into an environment of its own
 (.venv/peers/NAME, a few minutes and 2 GB once) and used as its own guide says for one machine of
 two cores; the scripts are in simulation/benchmark/peers.
@@ -30,8 +30,9 @@ ENVIRONMENTS = HERE.parents[1] / ".venv" / "peers"
 OURS = {"ours": "auto", "ours-ray": "ray"}
 """Rows of our own, by the engine."""
 PEERS = ("flower", "pfl", "fluke", "nvflare")
-CLIENTS, CLIENTS_QUICK = (10, 100, 1000), (10,)
-SIZES_QUICK = ("0.4",)
+CLIENTS, CLIENTS_QUICK = (10, 100, 1000), (10, 100)
+SIZES_QUICK = ("1",)
+PEERS_QUICK = ("flower", "pfl", "fluke")
 ROUNDS = 6
 FEWER_ROUNDS = {"nvflare": 3}
 """Where a round takes minutes."""
@@ -56,7 +57,7 @@ def rows_of(quick: bool) -> list[Row]:
     for mb in sizes:
         for count in clients:
             own_ms: float | None = None
-            for engine in (*OURS, *(() if quick else PEERS)):
+            for engine in (*OURS, *(PEERS_QUICK if quick else PEERS)):
                 found = result_of(engine, count, mb)
                 rows.append(row_of(f"{engine}@{count}x{mb}MB", found, own_ms))
                 if engine == "ours" and not isinstance(found, str):
@@ -67,18 +68,18 @@ def rows_of(quick: bool) -> list[Row]:
 def row_of(name: str, found: Mapping[str, Any] | str, own_ms: float | None) -> Row:
     """Return a row: of a result, or of the reason why there is none. own_ms: of our row."""
     if isinstance(found, str):
-        empty = dict.fromkeys(("ms", "lowest", "highest", "times_ours", "start_s", "rss_mb"), "-")
-        return {"name": name, **empty, "children_mb": "-", "why_not": found}
+        empty = dict.fromkeys(("ms", "lowest", "highest", "to_ours", "start_s", "rss_mb"), "-")
+        return {"name": name, **empty, "child_mb": "-", "why_not": found}
     times_ms = [ms / found["clients"] for ms in found["round_ms"][1:]]
     return {
         "name": name,
         "ms": median(times_ms),
         "lowest": min(times_ms),
         "highest": max(times_ms),
-        "times_ours": 1.0 if own_ms is None else median(times_ms) / own_ms,
+        "to_ours": 1.0 if own_ms is None else median(times_ms) / own_ms,
         "start_s": found["start_s"],
         "rss_mb": found["peak_rss_mb"],
-        "children_mb": found["children_rss_mb"],
+        "child_mb": found["children_rss_mb"],
         "why_not": "",
     }
 

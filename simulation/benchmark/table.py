@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from simulation.environment import ENVIRONMENT
@@ -79,7 +79,8 @@ def table_of(title: str, rows: Sequence[Row]) -> Table:
     """Return the rows as a table; numbers stand to the right."""
     table = Table(title=title)
     for column, value in rows[0].items():
-        table.add_column(column, justify="left" if isinstance(value, str) else "right")
+        justify: JustifyMethod = "left" if isinstance(value, str) else "right"
+        table.add_column(column, justify=justify, no_wrap=column == "name")
     for row in rows:
         table.add_row(*(_shown(value) for value in row.values()))
     return table

@@ -105,16 +105,24 @@ def write_result(
         "rounds": asked.rounds,
         "round_ms": [1000 * (end - begin) for begin, end in pairwise(times_s)],
         "start_s": times_s[1] - process_started_s(),
-        "peak_rss_mb": peak_rss_mb(resource.RUSAGE_SELF),
-        "children_rss_mb": max(living_mb, peak_rss_mb(resource.RUSAGE_CHILDREN)),
+        "peak_rss_mb": peak_rss_mb(),
+        "children_rss_mb": max(living_mb, largest_ended_mb()),
     }
     out.write(json.dumps(result, allow_nan=False) + "\n")
     out.flush()
 
 
-def peak_rss_mb(who: int) -> float:
-    """Return the most memory that the process, or its largest ended child, ever had."""
-    return resource.getrusage(who).ru_maxrss * 1024e-6
+def peak_rss_mb() -> float:
+    """Return the most memory that this process ever had.
+
+    Not ru_maxrss: that begins with the memory of the process that started this one.
+    """
+    return int(_status(Path("/proc/self/status"))["VmHWM"].split()[0]) * 1024e-6
+
+
+def largest_ended_mb() -> float:
+    """Return the most memory that a child of this process had that has ended."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024e-6
 
 
 def largest_living_mb() -> float:
