@@ -6,7 +6,7 @@ after a kill. A site that misses a round is not asked at all, and the result tel
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,13 +69,16 @@ def poisoned(
     starts = {n: before[n].astype(np.float64) for n, a in after.items() if a.dtype.kind == "f"}
     steps = {n: after[n].astype(np.float64) - start for n, start in starts.items()}
     if kind == "noise":
-        length = math.sqrt(sum(float((step**2).sum()) for step in steps.values()))
+        length = _length(steps)
         steps = {n: draws.standard_normal(step.shape) for n, step in sorted(steps.items())}
-        drawn = math.sqrt(sum(float((step**2).sum()) for step in steps.values()))
-        strength *= length / drawn
+        strength *= length / _length(steps)
     factor = -strength if kind == "flipped" else strength
     moved = {n: starts[n] + factor * step for n, step in steps.items()}
     return {n: moved[n].astype(a.dtype) if n in moved else a for n, a in after.items()}
+
+
+def _length(steps: Mapping[str, NDArray[np.float64]]) -> float:
+    return math.sqrt(sum(float((step**2).sum()) for step in steps.values()))
 
 
 def check_scenario(config: ScenarioConfig, study: Study, sites: Sequence[str]) -> None:

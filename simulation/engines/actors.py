@@ -35,11 +35,13 @@ ATTEMPTS = 3
 SHARE_OF_STORE = 0.5
 """Of the object store, for answers that wait for their turn; above it, Ray would write to disk."""
 CONNECT_S = 5.0
+"""How long a cluster may take to be reached."""
 SHORT_S = 0.1
 """An actor that answers so fast gets the next message before it has answered."""
 
-Framed = NDArray[np.uint8]
-Worked = tuple[RecordDict | None, Framed | None, int]
+Stored = NDArray[np.uint8]
+"""Weights as bytes, which Ray shares between processes without a copy."""
+Worked = tuple[RecordDict | None, Stored | None, int]
 """The records of an answer but for the weights, these, and the code of an error if it is one."""
 
 
@@ -200,7 +202,7 @@ class Actors:
 
     def _begin_job(self, place: int, job: _Job) -> None:
         about = job.message.metadata
-        records = RecordDict({k: v for k, v in job.message.content.items() if k != WEIGHTS})
+        records = _without_weights(job.message.content)
         job.began = time.monotonic()
         job.reply = self._actors[place].work.remote(
             about.dst_node_id, about.message_type, records, job.weights
@@ -236,7 +238,7 @@ class _Worker:
         identify()
         self._client_app, self._num_nodes = client_app, num_nodes
 
-    def work(self, node: int, kind: str, records: RecordDict, weights: Framed | None) -> Worked:
+    def work(self, node: int, kind: str, records: RecordDict, weights: Stored | None) -> Worked:
         """Return the ClientApp's answer to a message of this kind to the node."""
         if weights is not None:
             put_in(records, weights.data)
@@ -244,7 +246,7 @@ class _Worker:
         if answer.has_error():
             return None, None, answer.error.code
         framed = framed_weights(answer.content)
-        rest = RecordDict({k: v for k, v in answer.content.items() if k != WEIGHTS})
+        rest = _without_weights(answer.content)
         return rest, None if framed is None else np.frombuffer(framed, np.uint8), 0
 
 
@@ -281,6 +283,10 @@ def _begin(resources: Resources) -> None:
                 f"{resources.gpus_per_actor:g} need {wanted:g} {what}, and Ray has "
                 f"{here.get(what, 0):g}; ask for fewer"
             )
+
+
+def _without_weights(records: RecordDict) -> RecordDict:
+    return RecordDict({name: record for name, record in records.items() if name != WEIGHTS})
 
 
 def _why(error: RayError) -> str:
