@@ -27,10 +27,10 @@ imports: $(VENV)/.dev
 pytest: $(VENV)/.dev
 	$(BIN)/pytest -n 2 --dist worksteal
 
-# All benchmarks that need no data; some hours. Fewer and smaller rows: make bench BENCH=--quick
+# All benchmarks; some hours. equal_work needs the data sets and says so without them. Fewer and smaller rows: make bench BENCH=--quick
 BENCH ?=
 bench: $(VENV)/.dev
-	for name in local_loop engine aggregation scale dp_step network distances convolution models; do \
+	for name in local_loop engine equal_work aggregation scale dp_step network distances convolution models; do \
 		$(BIN)/python -m simulation.benchmark.$$name $(BENCH) || exit 1; done
 
 # Real processes, killed and cut off: all scenarios, or make chaos CHAOS=--short

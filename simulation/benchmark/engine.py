@@ -89,7 +89,7 @@ def result_of(engine: str, clients: int, mb: str) -> dict[str, Any] | str:
     rounds = FEWER_ROUNDS.get(engine, ROUNDS)
     if engine in OURS:
         asked = ["--engine", OURS[engine], "--mb", mb]
-        return _ran([sys.executable, "-m", "simulation.benchmark.echo", *asked], clients, rounds)
+        return ran([sys.executable, "-m", "simulation.benchmark.echo", *asked], clients, rounds)
     why = why_not(engine, clients, float(mb))
     if why:
         return why
@@ -101,7 +101,7 @@ def result_of(engine: str, clients: int, mb: str) -> dict[str, Any] | str:
         tensors = weights_of(model_of(mb)).values()
         shapes.write_text(json.dumps([list(tensor.shape) for tensor in tensors]))
         script = str(HERE / "peers" / f"run_{engine}.py")
-        return _ran([str(python), script, "--shapes", str(shapes)], clients, rounds)
+        return ran([str(python), script, "--shapes", str(shapes)], clients, rounds)
 
 
 def why_not(peer: str, clients: int, mb: float) -> str:
@@ -133,7 +133,8 @@ def installed(peer: str) -> Path | str:
     return python
 
 
-def _ran(command: Sequence[str], clients: int, rounds: int) -> dict[str, Any] | str:
+def ran(command: Sequence[str], clients: int, rounds: int) -> dict[str, Any] | str:
+    """Return what a script told of so many clients and rounds, or why it did not."""
     asked = [*command, "--clients", str(clients), "--rounds", str(rounds)]
     # A session of its own: whatever it has started ends with it.
     with subprocess.Popen(asked, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:

@@ -17,6 +17,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+
+INITIAL, FINAL = "initial.npz", "final.npz"
+"""In the folder of the work: the model before the first round, and after the last."""
+
 WORKERS = 2
 """Processes, actors or threads of the engines that have any: one a core."""
 
@@ -27,16 +33,20 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "OMP_NUM_THREADS": "1",
 }
-"""Set before anything else is imported: the libraries read it once."""
+"""Set before the frameworks are imported: they read it once."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What to measure: clients in each round, the shapes of the float32 model, rounds."""
+    """What to measure: clients in each round, the shapes of the float32 model, rounds.
+
+    work: the folder of the clients' work (work.py); None: they send back what came.
+    """
 
     clients: int
     shapes: tuple[tuple[int, ...], ...]
     rounds: int
+    work: Path | None
 
     @property
     def mb(self) -> float:
@@ -50,9 +60,24 @@ def read_arguments() -> Asked:
     parser.add_argument("--clients", type=int, required=True)
     parser.add_argument("--shapes", type=Path, required=True, help="JSON list of tensor shapes")
     parser.add_argument("--rounds", type=int, required=True)
+    parser.add_argument("--work", type=Path, help="folder of the clients' work; else they echo")
     options = parser.parse_args()
     shapes = tuple(tuple(shape) for shape in json.loads(options.shapes.read_text()))
-    return Asked(options.clients, shapes, options.rounds)
+    return Asked(options.clients, shapes, options.rounds, options.work)
+
+
+def initial_weights(asked: Asked) -> list[NDArray[np.float32]]:
+    """Return the model that the first round begins with: the work's, or random numbers."""
+    if asked.work:
+        return arrays_in(asked.work / INITIAL)
+    random = np.random.default_rng(0)
+    return [random.standard_normal(shape, dtype=np.float32) for shape in asked.shapes]
+
+
+def arrays_in(path: Path) -> list[NDArray[np.float32]]:
+    """Return the arrays of a file of numpy.savez, in the order in which they were given to it."""
+    with np.load(path) as arrays:
+        return [arrays[f"arr_{place}"] for place in range(len(arrays))]
 
 
 def take_stdout() -> TextIO:
@@ -80,14 +105,14 @@ def write_result(
     asked: Asked,
     times_s: Sequence[float],
     averaged: Sequence[int],
-    echoed: bool,
+    final: Sequence[NDArray[np.float32]],
     living_mb: float = 0.0,
 ) -> None:
     """Write the JSON object, or end the process with a message if the work was not done.
 
     times_s: when the first round began and when each ended, on the clock of now_s.
     averaged: how many updates were averaged in each round.
-    echoed: whether the model is the initial one after the last round.
+    final: the model after the last round: without work the initial one, with work kept there.
     living_mb: what largest_living_mb said, of an engine that does not wait for its processes.
     children_rss_mb is the peak of the largest process under this one, not their sum.
     """
@@ -95,7 +120,9 @@ def write_result(
         sys.exit(f"{asked.rounds} rounds were asked for and {len(times_s) - 1} ended")
     if list(averaged) != [asked.clients] * asked.rounds:
         sys.exit(f"{asked.clients} updates a round were due and {list(averaged)} were averaged")
-    if not echoed:
+    if asked.work:
+        np.savez(asked.work / FINAL, *final)
+    elif not _same(initial_weights(asked), final):
         sys.exit("every client sent the model back and yet their average is another model")
     result = {
         "framework": package,
@@ -110,6 +137,11 @@ def write_result(
     }
     out.write(json.dumps(result, allow_nan=False) + "\n")
     out.flush()
+
+
+def _same(one: Sequence[NDArray[np.float32]], other: Sequence[NDArray[np.float32]]) -> bool:
+    pairs = zip(one, other, strict=True)
+    return all(np.allclose(mine, yours, rtol=1e-4, atol=1e-6) for mine, yours in pairs)
 
 
 def peak_rss_mb() -> float:

@@ -1,6 +1,6 @@
-"""The empty round in NVFlare: FedAvgRecipe in SimEnv, two threads, arrays of NumPy.
+"""Rounds in NVFlare: FedAvgRecipe in SimEnv, two threads, arrays of NumPy.
 
-    python run_nvflare.py --clients N --shapes FILE.json --rounds R
+    python run_nvflare.py --clients N --shapes FILE.json --rounds R [--work FOLDER]
 
 With fewer threads than clients SimEnv starts a process for every client in every round, and that
 is most of the time. It takes 100 clients at most. FedAvg saves the model once a round. A thread of
@@ -14,16 +14,23 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measured import ENVIRONMENT, WORKERS, read_arguments, take_stdout, write_result
+from measured import (
+    ENVIRONMENT,
+    WORKERS,
+    initial_weights,
+    read_arguments,
+    take_stdout,
+    write_result,
+)
 
 os.environ.update(ENVIRONMENT)
 
 import numpy as np
-import nvflare_echo
+import nvflare_client
 from nvflare.fuel.utils.constants import FrameworkType
 from nvflare.recipe import SimEnv
 from nvflare.recipe.fedavg import FedAvgRecipe
-from nvflare_echo import INITIAL, NOTES, SAVED, NotingPersistor
+from nvflare_client import INITIAL, NOTES, SAVED, NotingPersistor
 
 JOB = "empty_round"
 ERRORS = f"{JOB}/server/error_log.txt"
@@ -33,11 +40,8 @@ def main() -> None:
     """Measure, check, and write the result."""
     asked = read_arguments()
     out = take_stdout()
-    random = np.random.default_rng(0)
-    initial = {
-        f"tensor {place}": random.standard_normal(shape, dtype=np.float32)
-        for place, shape in enumerate(asked.shapes)
-    }
+    initial = {f"{place:04d}": array for place, array in enumerate(initial_weights(asked))}
+    arguments = f"--work {asked.work} --modules {Path(__file__).parent}" if asked.work else ""
     with tempfile.TemporaryDirectory(prefix="nvflare-empty-round-") as name:
         folder = Path(name)
         np.savez(folder / INITIAL, **initial)
@@ -45,7 +49,8 @@ def main() -> None:
             name=JOB,
             min_clients=asked.clients,
             num_rounds=asked.rounds,
-            train_script=nvflare_echo.__file__,
+            train_script=nvflare_client.__file__,
+            train_args=arguments,
             framework=FrameworkType.NUMPY,
             model_persistor=NotingPersistor(name),
         )
@@ -55,13 +60,10 @@ def main() -> None:
             sys.exit(errors)
         notes = [json.loads(line) for line in (folder / NOTES).read_text().splitlines()]
         with np.load(folder / SAVED) as arrays:
-            final = dict(arrays)
-    echoed = initial.keys() == final.keys() and all(
-        np.allclose(initial[key], final[key], rtol=1e-4, atol=1e-6) for key in initial
-    )
+            final = [arrays[key] for key in initial]
     times_s = [note["time_s"] for note in notes]
     averaged = [note["averaged"] for note in notes[1:]]
-    write_result(out, "nvflare", asked, times_s, averaged, echoed)
+    write_result(out, "nvflare", asked, times_s, averaged, final)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""The empty round in Apple's pfl: FederatedAveraging on SimulatedBackend, two processes.
+"""Rounds in Apple's pfl: FederatedAveraging on SimulatedBackend, two processes.
 
-    python run_pfl.py --clients N --shapes FILE.json --rounds R
+    python run_pfl.py --clients N --shapes FILE.json --rounds R [--work FOLDER]
 
 The processes are started as pfl's guide to distributed simulations says: the same script twice,
 with PFL_WORKER_ADDRESSES and PFL_WORKER_RANK; this one is rank 0 and starts rank 1. Each takes
 half of the clients, one after another on its one resident model, and sums their updates; one
 all-reduce a round adds the two sums. An update of pfl is the difference of the model to the one
-that came: that of a client that trains nothing is zero, but computed, copied and summed like any
+that came: without work that of a client is zero, but computed, copied and summed like any
 other. N is even: pfl deals the clients out in pairs. pfl asks for an evaluation in the first
 iteration whatever the frequency; this model has no metrics to compute.
 """
@@ -15,8 +15,18 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
-from measured import ENVIRONMENT, WORKERS, Asked, now_s, read_arguments, take_stdout, write_result
+from measured import (
+    ENVIRONMENT,
+    WORKERS,
+    Asked,
+    initial_weights,
+    now_s,
+    read_arguments,
+    take_stdout,
+    write_result,
+)
 
 os.environ.update(ENVIRONMENT)
 
@@ -39,12 +49,18 @@ RANK, ADDRESSES = "PFL_WORKER_RANK", "PFL_WORKER_ADDRESSES"
 
 
 class Network(nn.Module):
-    """Tensors of the asked shapes, with the two methods that pfl wants of a model."""
+    """The model that is asked for, with the two methods that pfl wants of a model."""
 
-    def __init__(self, shapes: tuple[tuple[int, ...], ...]) -> None:
+    def __init__(self, asked: Asked) -> None:
         super().__init__()
-        draw = torch.Generator().manual_seed(0)
-        self.tensors = nn.ParameterList([torch.randn(shape, generator=draw) for shape in shapes])
+        self.network: nn.Module
+        if asked.work:
+            from work import network_of
+
+            self.network = network_of(asked.work)
+        else:
+            weights = [torch.from_numpy(array) for array in initial_weights(asked)]
+            self.network = nn.ParameterList(weights)
 
     def loss(self, batch: Tensor) -> Tensor:
         """Return zero; it is never called."""
@@ -55,11 +71,12 @@ class Network(nn.Module):
         return {}
 
 
-class EchoAveraging(FederatedAveraging):
-    """FederatedAveraging without its local training; notes its rounds and what it averages."""
+class GivenAveraging(FederatedAveraging):
+    """FederatedAveraging with the given work or none; notes its rounds and what it averages."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: Path | None) -> None:
         super().__init__()
+        self.work = work
         self.times_s: list[float] = []
         self.averaged: list[int] = []
 
@@ -77,7 +94,12 @@ class EchoAveraging(FederatedAveraging):
         user_dataset: Dataset,
         central_context: CentralContext,
     ) -> tuple[WeightedStatistics, Metrics]:
-        """Return the difference of the untrained model to what came, with weight 1."""
+        """Return the difference of the model after its work to what came, with weight 1."""
+        if self.work:
+            from work import train
+
+            place, number = int(user_dataset.user_id), central_context.current_central_iteration
+            train(model.pytorch_model.network, self.work, place, number)
         return model.get_model_difference(initial_model_state), Metrics()
 
     def process_aggregated_statistics(
@@ -103,7 +125,7 @@ def start_rank_1() -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, *sys.argv], env={**os.environ, RANK: "1"})
 
 
-def simulate(asked: Asked, network: Network) -> EchoAveraging:
+def simulate(asked: Asked, network: Network) -> GivenAveraging:
     """Run all rounds; return the algorithm, which knows when they were and what it averaged."""
     # Imported where it is used: the import waits until both processes are there.
     from pfl.model.pytorch import PyTorchModel
@@ -113,7 +135,7 @@ def simulate(asked: Asked, network: Network) -> EchoAveraging:
         lambda user: Dataset([np.zeros((1, 1), np.float32)], user_id=user),
         MinimizeReuseUserSampler([str(place) for place in range(asked.clients)]),
     )
-    algorithm = EchoAveraging()
+    algorithm = GivenAveraging(asked.work)
     algorithm.run(
         NNAlgorithmParams(
             central_num_iterations=asked.rounds,
@@ -135,16 +157,14 @@ def main() -> None:
         sys.exit(f"{asked.clients} clients do not divide among {WORKERS} processes")
     out = take_stdout()
     other = None if RANK in os.environ else start_rank_1()
-    network = Network(asked.shapes)
-    initial = [tensor.detach().clone() for tensor in network.tensors]
+    network = Network(asked)
     done = simulate(asked, network)
     if other is None:
         return
     if other.wait():
         sys.exit("the second process failed; its message is above")
-    pairs = zip(initial, network.tensors, strict=True)
-    echoed = all(torch.allclose(before, after, rtol=1e-4, atol=1e-6) for before, after in pairs)
-    write_result(out, "pfl", asked, done.times_s, done.averaged, echoed)
+    final = [parameter.detach().numpy() for parameter in network.network.parameters()]
+    write_result(out, "pfl", asked, done.times_s, done.averaged, final)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def test_a_run_that_takes_too_long_ends_with_all_that_it_started(
         f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(p.pid))\n"
         "time.sleep(60)\n"
     )
-    told = engine._ran([sys.executable, "-c", parent], 10, 3)
+    told = engine.ran([sys.executable, "-c", parent], 10, 3)
     assert told == "not done with 3 rounds after 2 s"
     pid = int((tmp_path / "pid").read_text())
     status = Path(f"/proc/{pid}/stat")
@@ -61,6 +61,6 @@ def test_a_run_that_takes_too_long_ends_with_all_that_it_started(
 
 
 def test_a_run_that_fails_is_told() -> None:
-    assert engine._ran([sys.executable, "-c", "raise SystemExit(3)"], 10, 3) == (
+    assert engine.ran([sys.executable, "-c", "raise SystemExit(3)"], 10, 3) == (
         "failed with exit code 3"
     )

@@ -3,7 +3,9 @@
 NVFlare copies this file into the job: it imports nothing from beside it.
 """
 
+import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -52,13 +54,27 @@ class NotingPersistor(ModelPersistor):
             notes.write(json.dumps(note) + "\n")
 
 
-def echo() -> None:
-    """Answer every model with itself."""
+def answer() -> None:
+    """Answer every model with itself, trained where there is work."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--work", type=Path, help="folder of the clients' work; else they echo")
+    parser.add_argument("--modules", help="where work.py is")
+    options = parser.parse_args()
     flare.init()
+    place = int(flare.get_site_name().removeprefix("site-")) - 1
     while flare.is_running():
         model = flare.receive()
-        flare.send(flare.FLModel(params=model.params))
+        params = model.params
+        if options.work:
+            sys.path.append(options.modules)
+            from work import trained
+
+            # Sorted, since the names are the places with leading zeros.
+            weights = [params[name] for name in sorted(params)]
+            done = trained(weights, options.work, place, model.current_round)
+            params = dict(zip(sorted(params), done, strict=True))
+        flare.send(flare.FLModel(params=params))
 
 
 if __name__ == "__main__":
-    echo()
+    answer()

@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import pytest
+
+from simulation.benchmark import equal_work
+from simulation.benchmark.equal_work import BARE, COLUMNS, OURS, Load, rows_of, rows_of_load
+from simulation.benchmark.scale import STUDY, write_data
+
+
+def test_the_bare_loop_takes_our_steps_from_our_weights_on_our_batches(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(equal_work, "PEERS", ())
+    data = tmp_path / "data"
+    write_data(data, hospitals=2)
+    small = ("model.channels=[4,8]", "model.norm_groups=2", "data.augment=none")
+    steps = ("training.lr=0.1", "training.batch_size=4", "training.local_steps=3")
+    load = Load(name="tiny", hospitals=2, overrides=(*STUDY, *small, *steps))
+    bare, ours = rows_of_load(tmp_path, load, data)
+    assert [bare["name"], ours["name"]] == [f"{BARE}@tinyx2", f"{OURS}@tinyx2"]
+    assert float(ours["apart"]) < 1e-6
+    assert ours["score"] == pytest.approx(bare["score"])
+    assert bare["to_bare"] == 1.0
+
+
+def test_without_the_data_the_benchmark_says_so_in_the_same_columns(tmp_path: Path) -> None:
+    (row,) = rows_of(tmp_path / "nowhere", quick=False)
+    assert row.keys() == {"name", *COLUMNS, "why_not"}
+    assert "nowhere" in str(row["why_not"])
