@@ -9,6 +9,8 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ MOST_BYTES = 2**34
 LONGEST_HEADER_BYTES = 2**26
 MOST_AXES = 32
 LENGTH_BYTES = 8
+REMEMBERED_HEADER_BYTES = 2**20
+"""A longer header is read anew each time, so that what is remembered stays small."""
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
@@ -66,22 +70,11 @@ def pieces_of(
     Raises:
         FramingError: a dtype that safetensors does not have, as complex numbers.
     """
-    # The widest numbers first, so that each array begins at a multiple of its own width.
-    order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
-    begin, places = 0, {}
-    for name in order:
-        end = begin + arrays[name].nbytes
-        places[name] = [begin, end]
-        begin = end
-    about: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
-    about |= {
-        name: {"dtype": _name_of(a), "shape": list(a.shape), "data_offsets": places[name]}
-        for name, a in arrays.items()
-    }
-    text = json.dumps(about, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % LENGTH_BYTES)
-    header = len(text).to_bytes(LENGTH_BYTES, "little") + text
-    return len(header) + begin, _pieces(header, arrays, order)
+    layout = tuple((name, array.dtype, array.shape) for name, array in arrays.items())
+    header, length, order = _header_of(
+        layout, None if metadata is None else tuple(metadata.items())
+    )
+    return len(header) + length, _pieces(header, arrays, order)
 
 
 def gathered(pieces: Iterable[Framed], length: int) -> bytearray:
@@ -145,32 +138,66 @@ def header_end(first: Framed, length: int) -> int:
     return LENGTH_BYTES + header
 
 
-def places_in(header: bytes, length: int) -> dict[str, Place]:
+def places_in(header: bytes, length: int) -> Mapping[str, Place]:
     """Return where each tensor lies, from the header's JSON. length: of all tensors.
 
     Raises:
         FramingError: it is no such header, or the tensors overlap, leave gaps or are of a dtype
             that NumPy lacks.
     """
+    if len(header) > REMEMBERED_HEADER_BYTES:
+        return _read_places(header, length)
+    return _remembered_places(header, length)
+
+
+def _read_places(header: bytes, length: int) -> Mapping[str, Place]:
     try:
         about = json.loads(header)
         about.pop("__metadata__", None)
         _check_no_gaps(about, length)
-        return {name: _place(**one) for name, one in about.items()}
+        return MappingProxyType({name: _place(**one) for name, one in about.items()})
     except FramingError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FramingError("the header of the weights cannot be read") from error
 
 
-def _name_of(array: NDArray[np.generic]) -> str:
-    name = _NAMES.get(array.dtype)
+# The updates of a round have one and the same header.
+_remembered_places = lru_cache(maxsize=8)(_read_places)
+
+
+@lru_cache(maxsize=8)
+def _header_of(
+    layout: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...],
+    metadata: tuple[tuple[str, str], ...] | None,
+) -> tuple[bytes, int, tuple[str, ...]]:
+    """Return the header with its length, the bytes of the arrays, and their order in the file."""
+    # The widest numbers first, so that each array begins at a multiple of its own width.
+    order = sorted(layout, key=lambda one: (-one[1].itemsize, one[0]))
+    begin, places = 0, {}
+    for name, dtype, shape in order:
+        end = begin + math.prod(shape) * dtype.itemsize
+        places[name] = [begin, end]
+        begin = end
+    about: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    about |= {
+        name: {"dtype": _name_of(dtype), "shape": list(shape), "data_offsets": places[name]}
+        for name, dtype, shape in layout
+    }
+    text = json.dumps(about, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % LENGTH_BYTES)
+    header = len(text).to_bytes(LENGTH_BYTES, "little") + text
+    return header, begin, tuple(name for name, _, _ in order)
+
+
+def _name_of(dtype: np.dtype[Any]) -> str:
+    name = _NAMES.get(dtype)
     if name is None:
-        raise FramingError(f"safetensors has no tensors of {array.dtype}; send float32")
+        raise FramingError(f"safetensors has no tensors of {dtype}; send float32")
     return name
 
 
-def _pieces(header: bytes, arrays: Arrays, order: list[str]) -> Iterator[memoryview]:
+def _pieces(header: bytes, arrays: Arrays, order: Iterable[str]) -> Iterator[memoryview]:
     yield from _cut(memoryview(header))
     for name in order:
         # Contiguous arrays are not copied, and reshape gives a single number a length.

@@ -9,6 +9,7 @@ from common.control import parted
 from common.profile import impossible_profile, sizes_of
 from common.state import State
 from common.study import Study
+from common.tasks.registry import build_task
 from server.calls import Missing
 from server.evaluation.checked import impossible
 from server.events import Tell
@@ -38,11 +39,11 @@ def evaluations(
 ) -> dict[str, EvaluateReply]:
     """Return what the sites tell of a model, where they tell its metrics; note who is missing."""
     found: dict[str, EvaluateReply] = {}
-    limits = run.study.strategy
+    limits, metrics = run.study.strategy, build_task(run.study.task).metrics
     weights, _ = parted(model)
     for site, answer in run.federation.evaluate(sites, number, weights, limits, compare):
         if not isinstance(answer, Missing):
-            why = impossible(answer, run.study)
+            why = impossible(answer, run.study, metrics)
             answer = answer if why is None else Missing(why)
         if isinstance(answer, Missing):
             missing[site] = answer.reason

@@ -222,14 +222,14 @@ def _accepted(
     holders = set(kept.progress.rounds[-1].participants) if kept.step is not None else set()
     whole = sum(tensor.nbytes for tensor in model.values())
     name = run.study.task.headline
-    metric = build_task(run.study.task).metrics[name]
+    metrics = build_task(run.study.task).metrics
     roster = kept.progress.roster
     shares = run.strategy.shares(
         # Of all that train: what a site counts for does not hang on who else was drawn.
         {site: roster[site].patients_train for site in _training_sites(run.study, roster)},
         kept.progress.rounds,
         run.study.rounds,
-        (name, metric),
+        (name, metrics[name]),
     )
     for site, reply, weights in run.federation.train(
         cohort, number, model, evaluate, run.study.strategy, kept.step, holders
@@ -239,7 +239,7 @@ def _accepted(
         sent = bytes_of(weights)
         if not isinstance(reply, Missing):
             weights, why = _uncoded(run.study, model, weights)
-            why = why or impossible(reply, run.study) or refusal_of(weights, model)
+            why = why or impossible(reply, run.study, metrics) or refusal_of(weights, model)
             if why is not None:
                 reply = Missing(why)
         if isinstance(reply, Missing):
@@ -248,7 +248,7 @@ def _accepted(
             continue
         received = kept.step.coded.nbytes if kept.step and site in holders else whole
         told = reply.estimates.get(name)
-        weight = run.strategy.weight(reply.patients, told, metric, shares.get(site))
+        weight = run.strategy.weight(reply.patients, told, metrics[name], shares.get(site))
         parts[site] = _part(reply, sent, received, weight)
         yield weights, weight
 

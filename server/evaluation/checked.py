@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from common.contract import OTHERS, Estimate, EvaluateReply, TrainReply
 from common.study import Study
 from common.subgroups import Subgroups, groups_of
-from common.tasks.registry import build_task
+from common.tasks.task import Metric
 
 ROUNDING = 1e-9
 MOST_POINTS = 100
 
 
-def impossible(reply: TrainReply | EvaluateReply, study: Study) -> str | None:
-    """Return what in a reply's estimates cannot be, or None."""
-    metrics = build_task(study.task).metrics
+def impossible(
+    reply: TrainReply | EvaluateReply, study: Study, metrics: Mapping[str, Metric]
+) -> str | None:
+    """Return what in a reply's estimates cannot be, or None. metrics: those of the study's task."""
     ranges = {name: (metric.low, metric.high) for name, metric in metrics.items()}
     found = _first(reply.estimates, ranges)
     if isinstance(reply, TrainReply):

@@ -4,10 +4,12 @@ from typing import Any
 import pytest
 
 from common.contract import Estimate, EvaluateReply, TrainReply
+from common.tasks.registry import build_task
 from server.evaluation.checked import impossible
 from tests.builders import SLICES, study_from
 
 STUDY = study_from(*SLICES, "evaluation=shift")
+METRICS = build_task(STUDY.task).metrics
 
 
 def told(value: float | None, low: float | None = None, high: float | None = None) -> Estimate:
@@ -25,9 +27,9 @@ GOOD = EvaluateReply(
 
 
 def test_what_a_metric_can_be_passes() -> None:
-    assert impossible(GOOD, STUDY) is None
+    assert impossible(GOOD, STUDY, METRICS) is None
     trained = TrainReply(site="st-a", round=1, patients=1, steps=1, seconds=0.0)
-    assert impossible(replace(trained, estimates=GOOD.estimates), STUDY) is None
+    assert impossible(replace(trained, estimates=GOOD.estimates), STUDY, METRICS) is None
 
 
 @pytest.mark.parametrize(
@@ -43,4 +45,4 @@ def test_what_a_metric_can_be_passes() -> None:
     ],
 )
 def test_what_it_cannot_be_is_told(changes: dict[str, Any], why: str) -> None:
-    assert why in str(impossible(replace(GOOD, **changes), STUDY))
+    assert why in str(impossible(replace(GOOD, **changes), STUDY, METRICS))
