@@ -7,7 +7,7 @@ export FLWR_DISABLE_UPDATE_CHECK=1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
 export RAY_USAGE_STATS_ENABLED=0
 
-.PHONY: simulate test lint types imports pytest bench chaos sbom images-check constraints clean
+.PHONY: simulate test lint types imports pytest docs bench chaos sbom images-check constraints clean
 
 simulate: $(VENV)/.sim
 	$(BIN)/wardround-sim experiment=virtual_mri
@@ -26,6 +26,10 @@ imports: $(VENV)/.dev
 
 pytest: $(VENV)/.dev
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# The docs as a site, docs/_build/html/index.html; a link that leads nowhere is an error.
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
 
 # All benchmarks; some hours. equal_work needs the data sets and says so without them. Fewer and smaller rows: make bench BENCH=--quick
 BENCH ?=
@@ -73,5 +77,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+$(VENV)/.docs: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,7 +9,10 @@ import pytest
 from common.config import load_study
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts),
+]
 
 
 def test_the_code_map_is_what_the_modules_say() -> None:
