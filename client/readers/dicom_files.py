@@ -13,21 +13,11 @@ from pydicom.uid import MediaStorageDirectoryStorage
 
 from client.content import files_of
 from client.readers.picture import BadFileError, short
+from client.readers.registry import is_dicom
 
-MARK, MARK_AT = b"DICM", 128
-"""What a DICOM file holds after its preamble (PS3.10, 7.1)."""
 _TALKERS = ("pydicom", "pydicom.pixels.decoders.base", "highdicom", "openjpeg.decode", "libjpeg")
 _TOLD = 4
 """Series that an error names."""
-
-
-def is_dicom(path: Path) -> bool:
-    """Return whether a file has the mark of DICOM, whatever it is called."""
-    try:
-        with path.open("rb") as file:
-            return file.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
-    except OSError:
-        return False
 
 
 @contextmanager
