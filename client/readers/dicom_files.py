@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
+from pydicom import FileDataset, dcmread
 from pydicom.fileset import FileSet
 from pydicom.uid import MediaStorageDirectoryStorage
 
@@ -54,7 +54,7 @@ def _silent(names: Sequence[str]) -> Iterator[None]:
             logger.setLevel(level)
 
 
-def read_header(path: Path, pixels: bool = False) -> Dataset:
+def read_header(path: Path, pixels: bool = False) -> FileDataset:
     """Return a file's data set, without its pixels unless they are asked.
 
     Raises:
