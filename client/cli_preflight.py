@@ -48,10 +48,15 @@ def preflight(
         Path | None,
         typer.Option("--card", help="Folder for the data card; cards/ in the site's state folder."),
     ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option("--mapping", help="A mapping file; its mask says which of several masks."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Read all of the data and say go (exit code 0) or no-go (3), and why. Nothing leaves."""
     # These import torch, which the other verbs do without.
+    from client.mapping import Names, load_names
     from client.preflight.card import as_json as json_of
     from client.preflight.card import write_card
     from client.preflight.report import NO_GO
@@ -65,7 +70,8 @@ def preflight(
     assert data is not None
     device = "cpu" if own is None else own.device
     cost = None if not overrides else lambda rows: _cost(rows, overrides, device)
-    report = read(data, each=_watched, cost=cost)
+    pattern = (load_names(mapping) if mapping else Names()).mask
+    report = read(data, each=_watched, cost=cost, mask_pattern=pattern)
     if own is not None and card is None:
         card = own.state_path / CARDS
     page = (

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.listing.folder import Listing
 from client.manifest import Row
 from client.preflight.facts import Facts
-from client.preflight.listing import Listing
 from client.preflight.outliers import FURTHEST, outliers
 
 STOP, WARNING = "stop", "warning"

@@ -12,12 +12,16 @@ FURTHEST = 3.5
 """Of a robust z-score (Iglewicz and Hoaglin, 1993)."""
 FEWEST = 8
 """Of fewer images nobody can say what is usual."""
+_ROUNDING = 0.01
+"""Spread that says nothing: 1 % of a length or a volume, a hundredth of a grey value."""
 _MAD_OF_NORMAL, _MEAN_OF_NORMAL = 1.4826, 1.2533
 """Standard deviation of a normal over its median and its mean absolute deviation."""
 
 
-def robust_z(values_N: NDArray[np.float64]) -> NDArray[np.float64]:
+def robust_z(values_N: NDArray[np.float64], least: float = 0.0) -> NDArray[np.float64]:
     """Return (x - median) / (1.4826 MAD) of each value; 0 where all are equal.
+
+    least: of the spread; a smaller one is rounding.
 
     Where more than half are equal the MAD is 0, and the mean absolute deviation takes its place
     (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993).
@@ -26,6 +30,7 @@ def robust_z(values_N: NDArray[np.float64]) -> NDArray[np.float64]:
     spread = _MAD_OF_NORMAL * np.median(np.abs(away))
     if spread == 0:
         spread = _MEAN_OF_NORMAL * np.mean(np.abs(away))
+    spread = max(float(spread), least)
     return np.zeros_like(away) if spread == 0 else away / spread
 
 
@@ -35,7 +40,7 @@ def outliers(facts: Sequence[Facts]) -> Iterator[tuple[str, Facts, float]]:
         known = [(one, value) for one in facts if (value := number(one)) is not None]
         if len(known) < FEWEST:
             continue
-        scores = robust_z(np.array([value for _, value in known]))
+        scores = robust_z(np.array([value for _, value in known]), _ROUNDING)
         for (one, _), score in zip(known, scores, strict=True):
             if abs(score) > FURTHEST:
                 yield name, one, float(score)

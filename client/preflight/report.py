@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from client.listing.folder import listing_of
 from client.manifest import Row
 from client.preflight.cost import Cost
 from client.preflight.facts import Facts, facts_of
 from client.preflight.findings import STOP, Finding, findings_of
-from client.preflight.listing import listing_of
 
 GO, NO_GO = "go", "no-go"
 UNKNOWN = "not told"
@@ -72,15 +72,17 @@ def preflight(
     root: Path,
     each: Callable[[Sequence[Row]], Iterable[Row]] = lambda rows: rows,
     cost: Callable[[Sequence[Row]], Cost] | None = None,
+    mask_pattern: str = "*",
 ) -> Report:
     """Read all rows of a manifest or a folder, one image in memory at a time.
 
     each: goes through the rows, such as a progress bar. cost: of the rows that could be read.
+    mask_pattern: of the masks' names, where a folder without a manifest has several of an image.
 
     Raises:
         ValueError: there are no rows, or the manifest cannot be read.
     """
-    listing = listing_of(root)
+    listing = listing_of(root, mask_pattern)
     facts = [facts_of(row) for row in each(listing.rows)]
     folder = root if root.is_dir() else root.parent
     findings = findings_of(folder, listing, facts)
@@ -105,11 +107,20 @@ def preflight(
         labels=_labels(read),
         classes=_counts(one.row.label for one in read if one.row.label is not None),
         modalities=_counts(one.about.modality or UNKNOWN for one in read),
-        scanners=_counts(one.about.scanner or UNKNOWN for one in read),
-        field_t=_counts(one.about.field_t or UNKNOWN for one in read),
+        scanners=_counts(
+            one.about.scanner or one.row.covariates.get("scanner", UNKNOWN) for one in read
+        ),
+        field_t=_counts(
+            one.about.field_t or one.row.covariates.get("field_t", UNKNOWN) for one in read
+        ),
         findings=tuple(findings),
         cost=cost([one.row for one in read]) if cost is not None and read else None,
     )
+
+
+def _known(one: Facts, in_header: str, column: str) -> str:
+    """Return what the header tells, or else the manifest."""
+    return in_header or one.row.covariates.get(column, UNKNOWN)
 
 
 def _sides(rows: Sequence[Row]) -> dict[str, int]:

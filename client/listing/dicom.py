@@ -1,17 +1,25 @@
 """The rows of a folder of DICOM: each series an image, with the segmentation that refers to it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydicom import Dataset
 
+from client.listing.folder import Listing, by_folder
 from client.manifest import Row
-from client.preflight.listing import Listing, by_folder
 from client.readers import BadFileError
 from client.readers.dicom_files import read_header, series_in
 
 LABELS = ("SEG", "RTSTRUCT")
 _INDEX = "DICOMDIR"
+_COLUMNS = {
+    "sequence": ("SeriesDescription",),
+    "modality": ("Modality",),
+    "scanner": ("Manufacturer", "ManufacturerModelName"),
+    "field_t": ("MagneticFieldStrength",),
+}
+"""Columns of a row, and the attributes that they are taken from."""
 
 
 def dicom_rows(root: Path, files: Sequence[Path]) -> Listing:
@@ -38,11 +46,23 @@ def dicom_rows(root: Path, files: Sequence[Path]) -> Listing:
             alone = len(series) == 1 and len(of) > 1 and not _has_folders(folder)
             for path in [folder] if alone else of:
                 uid_of[path] = uid
-                rows.append(Row(image=path, patient=_patient(root, of[0])))
-    rows = [
-        Row(image=row.image, mask=masks.get(uid_of[row.image]), patient=row.patient) for row in rows
-    ]
+                rows.append(_row(root, path, of[0]))
+    rows = [replace(row, mask=masks.get(uid_of[row.image])) for row in rows]
     return Listing(rows=rows, unsorted=unsorted)
+
+
+def _row(root: Path, image: Path, file: Path) -> Row:
+    header = _header_of(file)
+    told = {} if header is None else {name: _told(header, *of) for name, of in _COLUMNS.items()}
+    return Row(
+        image=image,
+        patient=_patient(root, file, header),
+        covariates={name: words for name, words in told.items() if words},
+    )
+
+
+def _told(header: Dataset, *attributes: str) -> str:
+    return " ".join(str(header.get(name, "") or "").strip() for name in attributes).strip()
 
 
 def _series_of(files: Sequence[Path]) -> dict[str, list[Path]]:
@@ -74,8 +94,7 @@ def _refers_to(header: Dataset) -> Iterator[str]:
                 yield str(series.get("SeriesInstanceUID", ""))
 
 
-def _patient(root: Path, file: Path) -> str:
-    header = _header_of(file)
+def _patient(root: Path, file: Path, header: Dataset | None) -> str:
     named = "" if header is None else str(header.get("PatientID", "") or "").strip()
     if named:
         return named

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.content import files_of
+from client.listing import decathlon
+from client.listing.bids import bids_rows, is_bids
 from client.manifest import Row, listed_rows, read_folder
 from client.readers.registry import READERS, ending, is_dicom, stem
 
@@ -21,25 +23,39 @@ class Listing:
     """Folders in which several DICOM series lie together, and how many."""
 
 
-def listing_of(root: Path) -> Listing:
-    """Return the rows of a manifest file, or of a folder.
-
-    In a folder, the first of these that is there: a manifest; DICOM series; one of the two layouts
-    of read_folder; pictures and volumes wherever they lie, each a patient of its own.
+def listing_of(root: Path, mask_pattern: str = "*") -> Listing:
+    """Return the rows of a manifest file, or of a folder: those of its manifest if it has one.
 
     Raises:
         ValueError: nothing that can be read, or a manifest that cannot.
     """
-    if root.is_file():
+    if root.is_file() and root.name != decathlon.NAME:
         return Listing(rows=listed_rows(root))
     for name in MANIFESTS:
         if (root / name).is_file():
             return Listing(rows=listed_rows(root / name))
+    return found_in(root, mask_pattern)
+
+
+def found_in(root: Path, mask_pattern: str = "*") -> Listing:
+    """Return the rows of a folder, whatever manifest it has.
+
+    The first of these that is there: a dataset.json; BIDS; DICOM series; one of the two layouts of
+    read_folder; pictures and volumes wherever they lie, each a patient of its own.
+
+    Raises:
+        ValueError: nothing that can be read, or several masks of an image.
+    """
+    data_list = root if root.is_file() else root / decathlon.NAME
+    if data_list.is_file():
+        return Listing(rows=decathlon.decathlon_rows(data_list))
+    if is_bids(root):
+        return Listing(rows=bids_rows(root, mask_pattern))
     files = files_of(root) if root.is_dir() else []
     dicom = [file for file in files if is_dicom(file)]
     if dicom:
         # A site without DICOM does without its libraries.
-        from client.preflight.dicom_listing import dicom_rows
+        from client.listing.dicom import dicom_rows
 
         return dicom_rows(root, dicom)
     if (root / "images").is_dir():
