@@ -72,8 +72,9 @@ def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> 
         raise BadFileError(
             row.image, "has no mask", "name its mask in the manifest, or leave the image out"
         )
-    image, mask = _image(row.image, data), read_mask(row.mask)
-    _check_same_grid(row, image, mask)
+    image = _image(row.image, data)
+    mask = read_mask(row.mask, image)
+    check_same_grid(row, image, mask)
     target_1S = _class_indices(row.mask, mask.array_CS, task)
     prepared, target, spacing_mm = prepare(data)(image.array_CS, target_1S, image.spacing_mm)
     assert target is not None
@@ -160,7 +161,8 @@ def _samples(prepared_CS: Tensor, data: DataConfig) -> Tensor:
     return prepared_CS[None]
 
 
-def _check_same_grid(row: Row, image: Picture, mask: Picture) -> None:
+def check_same_grid(row: Row, image: Picture, mask: Picture) -> None:
+    """Raise BadFileError unless image and mask have one shape and lie at one place."""
     assert row.mask is not None
     ours, theirs = image.array_CS.shape[1:], mask.array_CS.shape[1:]
     if ours != theirs:

@@ -16,7 +16,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from client import cli_daemon, cli_enrolment, cli_explain, cli_studies, cli_trainer, cli_watch
+from client import (
+    cli_daemon,
+    cli_enrolment,
+    cli_explain,
+    cli_intake,
+    cli_preflight,
+    cli_studies,
+    cli_trainer,
+    cli_watch,
+)
 from client.privacy.ledger import (
     Ledger,
     LedgerError,
@@ -56,6 +65,8 @@ cli_studies.mount(app)
 cli_trainer.mount(app)
 cli_watch.mount(app)
 cli_explain.mount(app)
+cli_preflight.mount(app)
+cli_intake.mount(app)
 
 SiteOption = Annotated[
     Path | None, typer.Option("--site", help="The site's settings; ./site.yaml if nothing is said.")

@@ -1,0 +1,106 @@
+"""The rows of a folder of DICOM: each series an image, with the segmentation that refers to it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pydicom import Dataset
+
+from client.listing.folder import Listing, by_folder
+from client.manifest import Row
+from client.readers import BadFileError
+from client.readers.dicom_files import read_header, series_in
+
+LABELS = ("SEG", "RTSTRUCT")
+_INDEX = "DICOMDIR"
+_COLUMNS = {
+    "sequence": ("SeriesDescription",),
+    "modality": ("Modality",),
+    "scanner": ("Manufacturer", "ManufacturerModelName"),
+    "field_t": ("MagneticFieldStrength",),
+}
+"""Columns of a row, and the attributes that they are taken from."""
+
+
+def dicom_rows(root: Path, files: Sequence[Path]) -> Listing:
+    """Return a row for each series; where several lie in one folder, one for each of their files.
+
+    The patient is the PatientID, or the first folder below the root where the headers have none.
+    """
+    rows: list[Row] = []
+    masks: dict[str, Path] = {}
+    unsorted = {}
+    uid_of: dict[Path, str] = {}
+    for folder, members in by_folder([f for f in files if f.name != _INDEX]).items():
+        series = _series_of(members)
+        images = {}
+        for uid, of in series.items():
+            header = _header_of(of[0])
+            if header is not None and header.get("Modality") in LABELS:
+                masks |= dict.fromkeys(_refers_to(header), of[0])
+            else:
+                images[uid] = of
+        if len(images) > 1:
+            unsorted[folder] = len(images)
+        for uid, of in images.items():
+            alone = len(series) == 1 and len(of) > 1 and not _has_folders(folder)
+            for path in [folder] if alone else of:
+                uid_of[path] = uid
+                rows.append(_row(root, path, of[0]))
+    rows = [replace(row, mask=masks.get(uid_of[row.image])) for row in rows]
+    return Listing(rows=rows, unsorted=unsorted)
+
+
+def _row(root: Path, image: Path, file: Path) -> Row:
+    header = _header_of(file)
+    told = {} if header is None else {name: _told(header, *of) for name, of in _COLUMNS.items()}
+    return Row(
+        image=image,
+        patient=_patient(root, file, header),
+        covariates={name: words for name, words in told.items() if words},
+    )
+
+
+def _told(header: Dataset, *attributes: str) -> str:
+    return " ".join(str(header.get(name, "") or "").strip() for name in attributes).strip()
+
+
+def _series_of(files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return the files of each series; one that cannot be read is a series of its own."""
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        try:
+            for uid, of in series_in([file]).items():
+                found.setdefault(uid, []).extend(of)
+        except BadFileError:
+            found[str(file)] = [file]
+    return found
+
+
+def _header_of(file: Path) -> Dataset | None:
+    try:
+        return read_header(file)
+    except BadFileError:
+        return None
+
+
+def _refers_to(header: Dataset) -> Iterator[str]:
+    """Yield the series that a segmentation or a set of contours was drawn on."""
+    for series in header.get("ReferencedSeriesSequence", []):
+        yield str(series.get("SeriesInstanceUID", ""))
+    for frame in header.get("ReferencedFrameOfReferenceSequence", []):
+        for study in frame.get("RTReferencedStudySequence", []):
+            for series in study.get("RTReferencedSeriesSequence", []):
+                yield str(series.get("SeriesInstanceUID", ""))
+
+
+def _patient(root: Path, file: Path, header: Dataset | None) -> str:
+    named = "" if header is None else str(header.get("PatientID", "") or "").strip()
+    if named:
+        return named
+    below = file.relative_to(root).parts
+    return below[0] if len(below) > 1 else file.stem
+
+
+def _has_folders(folder: Path) -> bool:
+    return any(entry.is_dir() and not entry.name.startswith(".") for entry in folder.iterdir())
