@@ -156,6 +156,21 @@ def check_travelled(overrides: Sequence[str]) -> None:
             raise SettingsError("the choice of a group is no plain name; give one of its options")
 
 
+def sent(overrides: Sequence[str]) -> list[str]:
+    """Return travelling(overrides), once it is sure that a site takes each of them.
+
+    Raises:
+        SettingsError: it would refuse one, which is named.
+    """
+    travels = travelling(overrides)
+    for override in travels:
+        try:
+            check_travelled([override])
+        except SettingsError as error:
+            raise SettingsError(f"{override}: {error}") from error
+    return travels
+
+
 def load_study(overrides: Sequence[str]) -> Study:
     """Return the study that the overrides describe.
 

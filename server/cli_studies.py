@@ -74,12 +74,11 @@ def run(
     place = open_home(home_folder(home))
     overrides, sites = _settings(place, settings)
     # Composed here, so that what does not fit together is told before any site is asked.
-    from common.config import check_travelled, load_study, study_digest, travelling
+    from common.config import load_study, sent, study_digest
     from common.models.registry import told_start
     from server.run import check_sites, initial_network, shared_state
 
-    travels = travelling(overrides)
-    check_travelled(travels)
+    travels = sent(overrides)
     study = load_study(travels)
     check_sites(study, sites)
     shared_state(study, initial_network(study))

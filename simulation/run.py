@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from common.config import compose, study_of, travelling
+from common.config import compose, sent, study_of, travelling
 from common.files import read_json, write_atomic, write_json
 from common.locks import held
 from common.models.fit import check_fits
@@ -57,6 +57,7 @@ def composed(folder: Path, overrides: Sequence[str]) -> Simulation:
         overrides = [*(o for o in overrides if not o.startswith(ROOT)), f"{ROOT}{data_root(tree)}"]
         tree = compose(overrides)
     study = study_of(tree)
+    sent(overrides)
     check_fits(study)
     # Before any hospital is made: the weights are here, and they fit.
     weights = told_start(study.model)

@@ -6,7 +6,7 @@ import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from common.config import CONFIG_FOLDER, canonical, compose, load_study, study_digest, travelling
+from common.config import CONFIG_FOLDER, canonical, compose, load_study, sent, study_digest
 from common.schema import SettingsError
 
 EXPERIMENTS = sorted(path.stem for path in (CONFIG_FOLDER / "experiment").glob("*.yaml"))
@@ -65,8 +65,16 @@ def test_no_path_and_no_machine_is_in_the_study(tmp_path: Path) -> None:
     overrides = [f"data.root={tmp_path}", f"run.dir={tmp_path}", "simulation.engine=inprocess"]
     assert str(tmp_path) not in canonical(load_study(overrides))
     assert study_digest(load_study(overrides)) == study_digest(load_study([]))
-    sent = travelling([*overrides, "simulation=real", "+run.x=1", "seed=3", "model=cnn"])
-    assert sent == ["seed=3", "model=cnn"]
+    assert sent([*overrides, "simulation=real", "+run.x=1", "seed=3", "model=cnn"]) == [
+        "seed=3",
+        "model=cnn",
+    ]
+
+
+def test_what_a_site_would_refuse_is_named_before_it_is_sent() -> None:
+    adds_a_key = "+task.loss.name=cross_entropy"
+    with pytest.raises(SettingsError, match=re.escape(adds_a_key)):
+        sent(["seed=3", adds_a_key])
 
 
 def test_compose_works_inside_a_hydra_main(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
