@@ -107,12 +107,8 @@ def preflight(
         labels=_labels(read),
         classes=_counts(one.row.label for one in read if one.row.label is not None),
         modalities=_counts(one.about.modality or UNKNOWN for one in read),
-        scanners=_counts(
-            one.about.scanner or one.row.covariates.get("scanner", UNKNOWN) for one in read
-        ),
-        field_t=_counts(
-            one.about.field_t or one.row.covariates.get("field_t", UNKNOWN) for one in read
-        ),
+        scanners=_counts(_known(one, one.about.scanner, "scanner") for one in read),
+        field_t=_counts(_known(one, one.about.field_t, "field_t") for one in read),
         findings=tuple(findings),
         cost=cost([one.row for one in read]) if cost is not None and read else None,
     )
