@@ -9,7 +9,7 @@ from pydicom import Dataset
 from client.listing.folder import Listing, by_folder
 from client.manifest import Row
 from client.readers import BadFileError
-from client.readers.dicom_files import read_header, series_in
+from client.readers.dicom_files import read_header, refusing, series_in
 
 LABELS = ("SEG", "RTSTRUCT")
 _INDEX = "DICOMDIR"
@@ -78,8 +78,15 @@ def _series_of(files: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def _header_of(file: Path) -> Dataset | None:
+    """Return a header that the rest can ask without an error; None where it cannot be read."""
     try:
-        return read_header(file)
+        with refusing(file):
+            header = read_header(file)
+            # What is asked below; pydicom understands an attribute when it is asked first.
+            for name in {"PatientID", *(name for of in _COLUMNS.values() for name in of)}:
+                header.get(name)
+            list(_refers_to(header))
+            return header
     except BadFileError:
         return None
 

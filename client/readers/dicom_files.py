@@ -121,7 +121,10 @@ def series_in(files: Iterable[Path]) -> Mapping[str, list[Path]]:
     """
     found: defaultdict[str, list[Path]] = defaultdict(list)
     for file in files:
-        header = read_header(file)
-        if header.get("SOPClassUID") != MediaStorageDirectoryStorage:
-            found[str(header.get("SeriesInstanceUID", ""))].append(file)
+        with refusing(file):
+            header = read_header(file)
+            uid = str(header.get("SeriesInstanceUID", ""))
+            is_index = header.get("SOPClassUID") == MediaStorageDirectoryStorage
+        if not is_index:
+            found[uid].append(file)
     return found

@@ -1,5 +1,6 @@
 """NIfTI volumes, through nibabel."""
 
+import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from nibabel.orientations import OrientationError, io_orientation
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from client.readers.picture import BadFileError, Picture, short, upright, whole_numbers
+from client.readers.picture import BadFileError, Picture, check_fits, short, upright, whole_numbers
 
 _MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 # What nibabel was seen to raise for damaged headers and damaged voxels.
@@ -36,7 +37,10 @@ def read_volume(path: Path, channels: int) -> Picture:
         BadFileError: where the file is not a NIfTI volume of one number a voxel.
     """
     array, affine = _load(path)
-    return upright(np.repeat(array[None].astype(np.float32), channels, axis=0), affine)
+    # What is too large becomes infinite, which is told.
+    with np.errstate(over="ignore"):
+        grey = array.astype(np.float32)
+    return upright(np.repeat(grey[None], channels, axis=0), affine)
 
 
 def read_volume_mask(path: Path) -> Picture:
@@ -71,6 +75,7 @@ def _load(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
 
 def _check_header(path: Path, image: Any) -> None:  # noqa: ANN401 - nibabel is not typed
     shape = tuple(image.shape)
+    check_fits(path, math.prod(shape) * image.get_data_dtype().itemsize)
     if 0 in shape:
         raise BadFileError(path, f"is empty (shape {shape})", "export it again, or leave it out")
     if len(shape) < 3 or any(n > 1 for n in shape[3:]):
