@@ -73,17 +73,19 @@ def preflight(
     each: Callable[[Sequence[Row]], Iterable[Row]] = lambda rows: rows,
     cost: Callable[[Sequence[Row]], Cost] | None = None,
     mask_pattern: str = "*",
+    check: Callable[[Row], object] = lambda row: None,
 ) -> Report:
     """Read all rows of a manifest or a folder, one image in memory at a time.
 
     each: goes through the rows, such as a progress bar. cost: of the rows that could be read.
     mask_pattern: of the masks' names, where a folder without a manifest has several of an image.
+    check: as facts_of has it.
 
     Raises:
         ValueError: there are no rows, or the manifest cannot be read.
     """
     listing = listing_of(root, mask_pattern)
-    facts = [facts_of(row) for row in each(listing.rows)]
+    facts = [facts_of(row, check) for row in each(listing.rows)]
     folder = root if root.is_dir() else root.parent
     findings = findings_of(folder, listing, facts)
     read = [one for one in facts if one.error is None]

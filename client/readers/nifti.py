@@ -13,7 +13,15 @@ from nibabel.orientations import OrientationError, io_orientation
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from client.readers.picture import BadFileError, Picture, check_fits, short, upright, whole_numbers
+from client.readers.picture import (
+    SIZES_MM,
+    BadFileError,
+    Picture,
+    check_fits,
+    short,
+    upright,
+    whole_numbers,
+)
 
 _MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 # What nibabel was seen to raise for damaged headers and damaged voxels.
@@ -58,10 +66,11 @@ def _load(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     try:
         image = nib.load(path)
         _check_header(path, image)
+        scale = _MM.get(image.header.get_xyzt_units()[0], 1.0)
+        affine = np.diag([scale, scale, scale, 1.0]) @ image.affine
+        _check_affine(path, affine)
         # Some tools write a volume as a series of one.
-        volume = nib.funcs.squeeze_image(image)
-        array = np.asarray(volume.dataobj)
-        scale = _MM.get(volume.header.get_xyzt_units()[0], 1.0)
+        array = np.asarray(nib.funcs.squeeze_image(image).dataobj)
     except BadFileError:
         raise
     except _BROKEN as error:
@@ -70,7 +79,7 @@ def _load(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
             f"is broken or not a NIfTI file ({short(error)})",
             "export it again from its source, or leave it out",
         ) from error
-    return array, np.diag([scale, scale, scale, 1.0]) @ volume.affine
+    return array, affine
 
 
 def _check_header(path: Path, image: Any) -> None:  # noqa: ANN401 - nibabel is not typed
@@ -90,9 +99,14 @@ def _check_header(path: Path, image: Any) -> None:  # noqa: ANN401 - nibabel is 
             f"has voxels of type {image.get_data_dtype()}",
             "save it with one real number a voxel",
         )
-    sizes = voxel_sizes(image.affine)
-    placed = np.isfinite(image.affine).all() and (sizes > 0).all()
-    if not placed or np.isnan(io_orientation(image.affine)).any():
+
+
+def _check_affine(path: Path, affine: NDArray[np.float64]) -> None:
+    low, high = SIZES_MM
+    with np.errstate(all="ignore"):
+        sizes = voxel_sizes(affine)
+    fits = np.isfinite(affine).all() and ((sizes >= low) & (sizes <= high)).all()
+    if not fits or np.isnan(io_orientation(affine)).any():
         raise BadFileError(
             path,
             f"has a voxel size of {tuple(sizes.tolist())} mm",

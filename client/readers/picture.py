@@ -23,6 +23,8 @@ class BadFileError(ValueError):
         self.remedy = remedy
 
 
+SIZES_MM = (1e-5, 1e5)
+"""Voxel sizes that are one: from ten nanometres to a hundred metres."""
 _MOST_LABEL = 2.0**53
 """Above it a decimal is always whole, and says nothing."""
 _MOST_OF_A_BYTE = 1032

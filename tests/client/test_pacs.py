@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from client.intake import store_of
 from client.mapping import Names
 from client.pacs import PacsError, Peer, Receiver, Wanted, fetch, listening
 from client.preflight.report import preflight
+from simulation.chaos.waiting import free_port, until
 from tests.dicoms import header, stored_volume, with_pixels, write_series
 
 HOST = "127.0.0.1"
@@ -30,20 +30,12 @@ def needs(program: str) -> str:
     return found
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind((HOST, 0))
-        return int(taken.getsockname()[1])
-
-
 def wait_for(port: int) -> None:
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
+    def answers() -> bool:
         with socket.socket() as one:
-            if one.connect_ex((HOST, port)) == 0:
-                return
-        time.sleep(0.02)
-    raise TimeoutError(f"nobody listens on {port}")
+            return one.connect_ex((HOST, port)) == 0
+
+    until(f"somebody listens on {port}", answers, deadline_s=30)
 
 
 def send(files: list[Path], port: int, sender: str, title: str = "PACS") -> int:
