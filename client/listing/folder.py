@@ -21,6 +21,8 @@ class Listing:
     rows: Sequence[Row]
     unsorted: Mapping[Path, int] = field(default_factory=dict)
     """Folders in which several DICOM series lie together, and how many."""
+    others: int = 0
+    """DICOM files that hold neither an image nor labels; they are no rows."""
 
 
 def listing_of(root: Path, mask_pattern: str = "*") -> Listing:

@@ -9,8 +9,11 @@ from pydicom.uid import UltrasoundImageStorage
 from client.cli import app
 from client.cli_intake import SOME_REFUSED
 from client.preflight.report import GO, preflight
+from client.work import cohort_of
+from tests.builders import SLICES
 from tests.dicoms import (
     header,
+    square_mm,
     stored_volume,
     with_pixels,
     write_contours,
@@ -121,3 +124,18 @@ def test_burned_in_names_of_real_images_do_not_get_in(
     for name in (b"SIMPSON", b"HIBBARD", b"SPRINGFIELD", b"00007041776", b"999887722"):
         assert name in bytes_below(root)
         assert name not in bytes_below(tmp_path / "site")
+
+
+def test_imported_series_are_a_cohort_to_train_on(tmp_path: Path) -> None:
+    for patient in ("1", "2", "3"):
+        series = write_series(tmp_path / "in" / patient, PatientID=patient)
+        uid = str(dcmread(series[0]).SeriesInstanceUID)
+        outlines = {1: [square_mm((0, 0), (3, 3), int(patient))]}
+        write_contours(tmp_path / "in" / f"{patient}.dcm", outlines, series=uid, patient=patient)
+    import_(tmp_path / "in", site(tmp_path / "site"))
+    folder = tmp_path / "site" / "state" / "cohort"
+    app(["manifest", "--root", str(folder)], standalone_mode=False)
+    cohort = cohort_of(folder / "manifest.csv", ("experiment=smoke", *SLICES))
+    assert cohort.train.num_patients + cohort.held_out.num_patients == 3
+    assert cohort.train.images.shape[1:] == (1, 16, 16)
+    assert cohort.train.targets.any()
