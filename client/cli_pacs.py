@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from client.cli_intake import DEFAULT_SITE, SOME_REFUSED, MappingOption, SiteOption, tell_refused
+from client.cli_intake import (
+    DEFAULT_SITE,
+    SOME_REFUSED,
+    MappingOption,
+    SiteOption,
+    check_installed,
+    tell_refused,
+)
 from client.cli_intake import watched as with_bar
 from client.enrolment import state_folder
 from common.supervision import OWNER_ALONE
@@ -50,6 +57,7 @@ def receive(
     title: TitleOption = TITLE,
 ) -> None:
     """De-identify what a PACS sends into the site's cohort, until ctrl-c or SIGTERM."""
+    check_installed()
     stop = Event()
     for end in (signal.SIGTERM, signal.SIGINT):
         signal.signal(end, lambda *_: stop.set())
@@ -74,6 +82,7 @@ def fetch(
     title: TitleOption = TITLE,
 ) -> None:
     """Ask a PACS for series (C-FIND, C-MOVE); exit code 3 if it did not send all of them."""
+    check_installed()
     # The library of DICOM's network, which the other verbs do without.
     from client.pacs import Peer, Wanted
     from client.pacs import fetch as fetched

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from types import FrameType
 
 import nibabel as nib
@@ -50,7 +50,9 @@ from tests.dicoms import (
 
 KINDS = ("nifti", "dicom", "picture", "manifest")
 LONGEST_S = 20.0
-"""Of one file; a reader that takes longer hangs."""
+"""Of a processor, for one file; a reader that takes longer hangs."""
+_PATIENCE_S = 120.0
+"""By the clock, which runs on while others use the machine."""
 MOST_BYTES = 2 * 2**30
 _OF_HEADER = 400
 _NUMBERS = (b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x00\x00\x00", b"\xff\x7f", b"\x00\x80")
@@ -102,10 +104,10 @@ def outcome_of(kind: str, examples: int) -> Outcome:
             damaged = data.draw(damages(path.suffix, content))
             target = folder / "damaged" / f"a{''.join(path.suffixes)}"
             target.write_bytes(damaged)
-            start = perf_counter()
-            with _within(LONGEST_S):
+            start = process_time()
+            with _within(_PATIENCE_S):
                 counts[WAYS[kind](target, path)] += 1
-            slowest = max(slowest, perf_counter() - start)
+            slowest = max(slowest, process_time() - start)
 
         attempt()
     return Outcome(

@@ -85,6 +85,17 @@ def test_the_log_has_names_of_attributes_and_no_value(tmp_path: Path) -> None:
         assert file.stat().st_mode & 0o777 == 0o600
 
 
+def test_the_site_can_find_a_patient_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site_yaml = site(tmp_path / "site")
+    write_series(tmp_path / "in")
+    import_(tmp_path / "in", site_yaml)
+    capsys.readouterr()
+    app(["pseudonym", "--patient", "4711", "--site", str(site_yaml)], standalone_mode=False)
+    assert (tmp_path / "site/state/cohort" / capsys.readouterr().out.strip()).is_dir()
+
+
 def test_what_cannot_be_cleaned_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
