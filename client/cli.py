@@ -21,6 +21,7 @@ from client import (
     cli_enrolment,
     cli_explain,
     cli_intake,
+    cli_pacs,
     cli_preflight,
     cli_studies,
     cli_trainer,
@@ -67,6 +68,7 @@ cli_watch.mount(app)
 cli_explain.mount(app)
 cli_preflight.mount(app)
 cli_intake.mount(app)
+cli_pacs.mount(app)
 
 SiteOption = Annotated[
     Path | None, typer.Option("--site", help="The site's settings; ./site.yaml if nothing is said.")

@@ -1,11 +1,13 @@
-"""The verbs of wardround-site by which images come in: import and manifest.
+"""The verbs of wardround-site by which images come in: import, pseudonym and manifest.
 
 wardround-site import --root DIR --site SITE.yaml    de-identify DICOM into the site's cohort
+wardround-site pseudonym --site SITE.yaml             what a patient is called in the cohort
 wardround-site manifest --root DIR                    list a folder of DICOM, BIDS or Decathlon
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -14,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from client.enrolment import state_folder
+from common.schema import SettingsError
 
 if TYPE_CHECKING:
     from client.readers import BadFileError
@@ -36,6 +39,7 @@ RootOption = Annotated[Path, typer.Option("--root", help="The folder that holds 
 def mount(app: typer.Typer) -> None:
     """Give the verbs to the command of a hospital."""
     app.command("import")(import_)
+    app.command("pseudonym")(pseudonym)
     app.command("manifest")(manifest)
 
 
@@ -43,6 +47,7 @@ def import_(
     root: RootOption, site: SiteOption = DEFAULT_SITE, mapping: MappingOption = None
 ) -> None:
     """De-identify a folder of DICOM into the site's cohort; exit code 3 if some was refused."""
+    check_installed()
     # These import the libraries of DICOM, which the other verbs do without.
     from client.intake import import_folder, store_of
     from client.mapping import Names, load_names
@@ -60,6 +65,26 @@ def import_(
     )
     if found.refused:
         raise typer.Exit(SOME_REFUSED)
+
+
+def check_installed() -> None:
+    """Raise SettingsError where DICOM's libraries are not installed."""
+    if find_spec("pynetdicom") is None or find_spec("highdicom") is None:
+        raise SettingsError(
+            "DICOM needs libraries that are not installed; pip install 'wardround[clinical]'"
+        )
+
+
+def pseudonym(
+    number: Annotated[
+        str, typer.Option("--patient", prompt="PatientID", help="Asked for if it is not given.")
+    ],
+    site: SiteOption = DEFAULT_SITE,
+) -> None:
+    """Tell what a patient is called in the cohort, such as one who withdraws consent."""
+    from client.deidentify.pseudonyms import pseudonyms_of
+
+    typer.echo(pseudonyms_of(state_folder(site)).patient(number))
 
 
 def manifest(

@@ -5,7 +5,7 @@ wardround-site preflight --site SITE.yaml experiment=retina
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,7 +36,7 @@ def mount(app: typer.Typer) -> None:
 def preflight(
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="A study's settings, to be told what a round of it takes here."),
+        typer.Argument(help="A study's settings: does the data fit, what does a round take?"),
     ] = None,
     root: Annotated[
         Path | None, typer.Option("--root", help="A folder of images, or a manifest.")
@@ -69,9 +69,9 @@ def preflight(
     data = root if own is None else own.manifest_path
     assert data is not None
     device = "cpu" if own is None else own.device
-    cost = None if not overrides else lambda rows: _cost(rows, overrides, device)
+    check, cost = _for_study(overrides, device)
     pattern = (load_names(mapping) if mapping else Names()).mask
-    report = read(data, each=_watched, cost=cost, mask_pattern=pattern)
+    report = read(data, each=_watched, cost=cost, mask_pattern=pattern, check=check)
     if own is not None and card is None:
         card = own.state_path / CARDS
     page = (
@@ -90,13 +90,23 @@ def _watched(rows: "Sequence[Row]") -> "Iterable[Row]":
     return track(rows, "reading", console=console, disable=not console.is_terminal, transient=True)
 
 
-def _cost(rows: "Sequence[Row]", overrides: Sequence[str], device: str) -> "Cost":
+def _for_study(
+    overrides: Sequence[str] | None, device: str
+) -> "tuple[Callable[[Row], object], Callable[[Sequence[Row]], Cost] | None]":
+    """Return what checks a row for a study, and what tells the study's cost."""
+    if not overrides:
+        return (lambda row: None), None
     import torch
 
+    from client.cases import read_case
     from client.preflight.cost import cost_of
     from common.config import load_study
 
-    return cost_of(load_study(list(overrides)), rows, torch.device(device))
+    study = load_study(list(overrides))
+    return (
+        lambda row: read_case(row, study.data, study.task),
+        lambda rows: cost_of(study, rows, torch.device(device)),
+    )
 
 
 def _show(report: "Report", page: Path | None) -> None:

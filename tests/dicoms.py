@@ -159,10 +159,13 @@ def write_segmentation(
 
 
 def write_contours(
-    path: Path, outlines_mm: Mapping[int, Sequence[np.ndarray]], series: str = "1.2.3"
+    path: Path,
+    outlines_mm: Mapping[int, Sequence[np.ndarray]],
+    series: str = "1.2.3",
+    patient: str = "4711",
 ) -> Path:
     """Write an RTSTRUCT; outlines_mm: by number of the region, its outlines [N, 3] in LPS."""
-    found = header(RTStructureSetStorage, "RTSTRUCT", StructureSetLabel="a")
+    found = header(RTStructureSetStorage, "RTSTRUCT", StructureSetLabel="a", PatientID=patient)
     found.StructureSetROISequence, found.ROIContourSequence = [], []
     frame, study, of = Dataset(), Dataset(), Dataset()
     of.SeriesInstanceUID, study.RTReferencedSeriesSequence = series, [of]

@@ -42,6 +42,8 @@ class Store:
     """Images that were there already."""
     done: Done = field(default_factory=Counter)
     """What was done to attributes since the last line of the log."""
+    logged: int = 0
+    """Images of the lines of the log so far."""
 
     def add(self, found: FileDataset, source: Path) -> Path:
         """De-identify one data set, which is changed, and write it; return where it lies.
@@ -75,19 +77,19 @@ class Store:
 
     def write_log(self) -> None:
         """Append a line: when, how many images, which attributes were changed how often."""
-        if not self.kept:
+        if self.kept == self.logged:
             return
         line = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "profile": EDITION,
-            "images": self.kept,
+            "images": self.kept - self.logged,
             "attributes": _by_action(self.done),
         }
         private_folder(self.log.parent)
         self.log.touch(mode=PRIVATE)
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, sort_keys=True) + "\n")
-        self.done = Counter()
+        self.done, self.logged = Counter(), self.kept
 
 
 def _by_action(done: Done) -> Mapping[str, Mapping[str, int]]:

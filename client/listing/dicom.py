@@ -1,5 +1,6 @@
 """The rows of a folder of DICOM: each series an image, with the segmentation that refers to it."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pydicom import Dataset
 from client.listing.folder import Listing, by_folder
 from client.manifest import Row
 from client.readers import BadFileError
-from client.readers.dicom_files import read_header, series_in
+from client.readers.dicom_files import read_header, refusing, series_in
 
 LABELS = ("SEG", "RTSTRUCT")
 _INDEX = "DICOMDIR"
@@ -26,29 +27,45 @@ def dicom_rows(root: Path, files: Sequence[Path]) -> Listing:
     """Return a row for each series; where several lie in one folder, one for each of their files.
 
     The patient is the PatientID, or the first folder below the root where the headers have none.
+    Files without pixels or labels, such as reports, are counted.
+
+    Raises:
+        ValueError: several segmentations of one series.
     """
-    rows: list[Row] = []
-    masks: dict[str, Path] = {}
-    unsorted = {}
-    uid_of: dict[Path, str] = {}
+    rows: list[tuple[str, Row]] = []
+    masks: defaultdict[str, list[Path]] = defaultdict(list)
+    unsorted: dict[Path, int] = {}
+    others = 0
     for folder, members in by_folder([f for f in files if f.name != _INDEX]).items():
         series = _series_of(members)
-        images = {}
         for uid, of in series.items():
             header = _header_of(of[0])
             if header is not None and header.get("Modality") in LABELS:
-                masks |= dict.fromkeys(_refers_to(header), of[0])
+                for image in set(_refers_to(header)):
+                    masks[image] += of
+            elif header is not None and "Rows" not in header:
+                others += len(of)
             else:
-                images[uid] = of
-        if len(images) > 1:
-            unsorted[folder] = len(images)
-        for uid, of in images.items():
-            alone = len(series) == 1 and len(of) > 1 and not _has_folders(folder)
-            for path in [folder] if alone else of:
-                uid_of[path] = uid
-                rows.append(_row(root, path, of[0]))
-    rows = [replace(row, mask=masks.get(uid_of[row.image])) for row in rows]
-    return Listing(rows=rows, unsorted=unsorted)
+                together = len(of) > 1 and (len(series) > 1 or _has_folders(folder))
+                if together:
+                    unsorted[folder] = len(series)
+                paths = of if together or len(of) == 1 else [folder]
+                rows += [(uid, _row(root, path, of[0])) for path in paths]
+    return Listing(
+        rows=[replace(row, mask=_only(row, masks[uid])) for uid, row in rows],
+        unsorted=unsorted,
+        others=others,
+    )
+
+
+def _only(row: Row, masks: Sequence[Path]) -> Path | None:
+    if len(masks) > 1:
+        told = ", ".join(str(mask) for mask in masks)
+        raise ValueError(
+            f"{row.image} has {len(masks)} segmentations ({told}); keep one of them, or name it in "
+            "a manifest"
+        )
+    return masks[0] if masks else None
 
 
 def _row(root: Path, image: Path, file: Path) -> Row:
@@ -78,8 +95,15 @@ def _series_of(files: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def _header_of(file: Path) -> Dataset | None:
+    """Return a header that the rest can ask without an error; None where it cannot be read."""
     try:
-        return read_header(file)
+        with refusing(file):
+            header = read_header(file)
+            # What is asked below; pydicom understands an attribute when it is asked first.
+            for name in {"PatientID", *(name for of in _COLUMNS.values() for name in of)}:
+                header.get(name)
+            list(_refers_to(header))
+            return header
     except BadFileError:
         return None
 

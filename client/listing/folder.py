@@ -9,7 +9,7 @@ from client.content import files_of
 from client.listing import decathlon
 from client.listing.bids import bids_rows, is_bids
 from client.manifest import Row, listed_rows, read_folder
-from client.readers.registry import READERS, ending, is_dicom, stem
+from client.readers.registry import READERS, check_dicom_installed, ending, is_dicom, stem
 
 MANIFESTS = ("manifest.csv", "manifest.tsv")
 
@@ -21,6 +21,8 @@ class Listing:
     rows: Sequence[Row]
     unsorted: Mapping[Path, int] = field(default_factory=dict)
     """Folders in which several DICOM series lie together, and how many."""
+    others: int = 0
+    """DICOM files that hold neither an image nor labels; they are no rows."""
 
 
 def listing_of(root: Path, mask_pattern: str = "*") -> Listing:
@@ -54,6 +56,7 @@ def found_in(root: Path, mask_pattern: str = "*") -> Listing:
     files = files_of(root) if root.is_dir() else []
     dicom = [file for file in files if is_dicom(file)]
     if dicom:
+        check_dicom_installed(root)
         # A site without DICOM does without its libraries.
         from client.listing.dicom import dicom_rows
 

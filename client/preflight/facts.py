@@ -4,7 +4,7 @@ Shape suffixes: C channels, S spatial axes, X Y the first two of them.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,13 +44,17 @@ class Facts:
     """Letters of the longest line of text in the pixels; 0 for fewer than a text has."""
 
 
-def facts_of(row: Row) -> Facts:
-    """Read one row whole; a file that cannot be used is a fact too."""
+def facts_of(row: Row, check: Callable[[Row], object] = lambda row: None) -> Facts:
+    """Read one row whole; a file that cannot be used is a fact too.
+
+    check: raises BadFileError for a row that can be read but that a study cannot use.
+    """
     known = About()
     try:
         image = read_image(row.image, _CHANNELS)
         known = about(row.image)
         labels = _labels(row, image)
+        check(row)
     except BadFileError as error:
         return Facts(row=row, error=error, about=known)
     grey_S = image.array_CS[0]

@@ -73,6 +73,13 @@ def _unsorted(root: Path, listing: Listing) -> Iterator[Finding]:
             "wardround-site import gives each series a folder",
             at=(told(root, folder),),
         )
+    if listing.others:
+        yield Finding(
+            kind="passed over",
+            level=WARNING,
+            text="DICOM files that hold no image, such as reports",
+            at=(f"{listing.others} files",),
+        )
 
 
 def _two_sides(facts: Sequence[Facts]) -> Iterator[Finding]:

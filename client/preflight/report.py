@@ -73,17 +73,19 @@ def preflight(
     each: Callable[[Sequence[Row]], Iterable[Row]] = lambda rows: rows,
     cost: Callable[[Sequence[Row]], Cost] | None = None,
     mask_pattern: str = "*",
+    check: Callable[[Row], object] = lambda row: None,
 ) -> Report:
     """Read all rows of a manifest or a folder, one image in memory at a time.
 
     each: goes through the rows, such as a progress bar. cost: of the rows that could be read.
     mask_pattern: of the masks' names, where a folder without a manifest has several of an image.
+    check: as facts_of has it.
 
     Raises:
         ValueError: there are no rows, or the manifest cannot be read.
     """
     listing = listing_of(root, mask_pattern)
-    facts = [facts_of(row) for row in each(listing.rows)]
+    facts = [facts_of(row, check) for row in each(listing.rows)]
     folder = root if root.is_dir() else root.parent
     findings = findings_of(folder, listing, facts)
     read = [one for one in facts if one.error is None]
@@ -107,12 +109,8 @@ def preflight(
         labels=_labels(read),
         classes=_counts(one.row.label for one in read if one.row.label is not None),
         modalities=_counts(one.about.modality or UNKNOWN for one in read),
-        scanners=_counts(
-            one.about.scanner or one.row.covariates.get("scanner", UNKNOWN) for one in read
-        ),
-        field_t=_counts(
-            one.about.field_t or one.row.covariates.get("field_t", UNKNOWN) for one in read
-        ),
+        scanners=_counts(_known(one, one.about.scanner, "scanner") for one in read),
+        field_t=_counts(_known(one, one.about.field_t, "field_t") for one in read),
         findings=tuple(findings),
         cost=cost([one.row for one in read]) if cost is not None and read else None,
     )

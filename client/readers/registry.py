@@ -22,7 +22,7 @@ class Reader:
 
 
 def _dicom_image(path: Path, channels: int) -> Picture:
-    _check_installed(path)
+    check_dicom_installed(path)
     # A site without DICOM does without its libraries.
     from client.readers.dicom import read_dicom
 
@@ -30,13 +30,14 @@ def _dicom_image(path: Path, channels: int) -> Picture:
 
 
 def _dicom_mask(path: Path, image: Picture | None) -> Picture:
-    _check_installed(path)
+    check_dicom_installed(path)
     from client.readers.dicom_labels import read_dicom_mask
 
     return read_dicom_mask(path, image)
 
 
-def _check_installed(path: Path) -> None:
+def check_dicom_installed(path: Path) -> None:
+    """Raise BadFileError where DICOM's libraries are not installed: not every site needs them."""
     if find_spec("highdicom") is None:
         raise BadFileError(
             path, "is DICOM, which is not installed", "pip install 'wardround[clinical]'"

@@ -49,3 +49,14 @@ def test_a_named_study_is_told_what_it_takes(
 def test_one_place_to_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="one of the two"):
         app(["preflight"], standalone_mode=False)
+
+
+def test_a_class_that_the_study_does_not_have_is_no_go(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = pictures_site(tmp_path / "a")
+    code, out = run(capsys, "--site", str(site), "--json", *PICTURES, "task.classes=[normal,sick]")
+    assert code == NO_GO_CODE
+    (finding,) = json.loads(out)["findings"]
+    assert "'pneumonia', which the task does not have" in finding["text"]
+    assert len(finding["at"]) == 3

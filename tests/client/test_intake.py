@@ -9,8 +9,11 @@ from pydicom.uid import UltrasoundImageStorage
 from client.cli import app
 from client.cli_intake import SOME_REFUSED
 from client.preflight.report import GO, preflight
+from client.work import cohort_of
+from tests.builders import SLICES
 from tests.dicoms import (
     header,
+    square_mm,
     stored_volume,
     with_pixels,
     write_contours,
@@ -82,6 +85,17 @@ def test_the_log_has_names_of_attributes_and_no_value(tmp_path: Path) -> None:
         assert file.stat().st_mode & 0o777 == 0o600
 
 
+def test_the_site_can_find_a_patient_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site_yaml = site(tmp_path / "site")
+    write_series(tmp_path / "in")
+    import_(tmp_path / "in", site_yaml)
+    capsys.readouterr()
+    app(["pseudonym", "--patient", "4711", "--site", str(site_yaml)], standalone_mode=False)
+    assert (tmp_path / "site/state/cohort" / capsys.readouterr().out.strip()).is_dir()
+
+
 def test_what_cannot_be_cleaned_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,3 +135,18 @@ def test_burned_in_names_of_real_images_do_not_get_in(
     for name in (b"SIMPSON", b"HIBBARD", b"SPRINGFIELD", b"00007041776", b"999887722"):
         assert name in bytes_below(root)
         assert name not in bytes_below(tmp_path / "site")
+
+
+def test_imported_series_are_a_cohort_to_train_on(tmp_path: Path) -> None:
+    for patient in ("1", "2", "3"):
+        series = write_series(tmp_path / "in" / patient, PatientID=patient)
+        uid = str(dcmread(series[0]).SeriesInstanceUID)
+        outlines = {1: [square_mm((0, 0), (3, 3), int(patient))]}
+        write_contours(tmp_path / "in" / f"{patient}.dcm", outlines, series=uid, patient=patient)
+    import_(tmp_path / "in", site(tmp_path / "site"))
+    folder = tmp_path / "site" / "state" / "cohort"
+    app(["manifest", "--root", str(folder)], standalone_mode=False)
+    cohort = cohort_of(folder / "manifest.csv", ("experiment=smoke", *SLICES))
+    assert cohort.train.num_patients + cohort.held_out.num_patients == 3
+    assert cohort.train.images.shape[1:] == (1, 16, 16)
+    assert cohort.train.targets.any()

@@ -13,8 +13,10 @@ from client.preflight.card import DATA, PAGE, lines_of, write_card
 from client.preflight.findings import STOP, WARNING, Finding
 from client.preflight.report import GO, NO_GO, Report, preflight
 from tests.dicoms import (
+    header,
     square_mm,
     stored_volume,
+    with_pixels,
     write_contours,
     write_segmentation,
     write_series,
@@ -23,6 +25,10 @@ from tests.dicoms import (
 
 def found(report: Report, kind: str) -> list[Finding]:
     return [finding for finding in report.findings if finding.kind == kind]
+
+
+def found_places(report: Report, kind: str) -> tuple[str, ...]:
+    return tuple(place for finding in found(report, kind) for place in finding.at)
 
 
 def picture(path: Path, seed: int, **keywords: Any) -> str:
@@ -135,15 +141,40 @@ def test_dicom_series_get_their_segmentations_and_scanners(tmp_path: Path) -> No
 
 
 def test_series_that_lie_together_are_told(tmp_path: Path) -> None:
-    write_series(tmp_path / "all", stored_volume(1))
+    write_series(tmp_path / "all", stored_volume(2))
     for file in write_series(tmp_path / "other", stored_volume(1)):
         file.rename(tmp_path / "all" / "b.dcm")
     (tmp_path / "other").rmdir()
     write_contours(tmp_path / "rt.dcm", {1: [square_mm((0, 0), (2, 2), 0)]})
     report = preflight(tmp_path)
-    assert report.images == 2
+    assert report.images == 3
     (unsorted,) = found(report, "unsorted")
     assert (unsorted.level, unsorted.at) == (STOP, ("all",))
+
+
+def test_reports_are_passed_over_and_radiographs_may_lie_together(tmp_path: Path) -> None:
+    for number in range(2):
+        kind = "1.2.840.10008.5.1.4.1.1.1.1"
+        found = header(kind, "DX", PatientID=f"p{number}")
+        with_pixels(found, stored_volume()[number]).save_as(
+            tmp_path / f"{number}.dcm", enforce_file_format=True
+        )
+    header("1.2.840.10008.5.1.4.1.1.88.33", "SR").save_as(
+        tmp_path / "report.dcm", enforce_file_format=True
+    )
+    report = preflight(tmp_path)
+    assert (report.verdict, report.images) == (GO, 2)
+    assert found_places(report, "passed over") == ("1 files",)
+
+
+def test_two_segmentations_of_a_series_are_told(tmp_path: Path) -> None:
+    series = write_series(tmp_path / "ct")
+    mask = np.zeros(stored_volume().shape, np.uint8)
+    mask[1, :2, :3] = 1
+    for name in ("a", "b"):
+        write_segmentation(tmp_path / f"{name}.dcm", series, {1: mask})
+    with pytest.raises(ValueError, match="has 2 segmentations"):
+        preflight(tmp_path)
 
 
 def test_the_card_has_all_for_its_owner_alone(tmp_path: Path) -> None:
