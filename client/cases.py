@@ -72,7 +72,8 @@ def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> 
         raise BadFileError(
             row.image, "has no mask", "name its mask in the manifest, or leave the image out"
         )
-    image, mask = image_for(row.image, data), read_mask(row.mask)
+    image = image_for(row.image, data)
+    mask = read_mask(row.mask, image)
     _check_same_grid(row, image, mask)
     target_1S = _class_indices(row.mask, mask.array_CS, task)
     prepared, target, spacing_mm = prepare(data)(image.array_CS, target_1S, image.spacing_mm)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from client.cases import Acquired, Case, read_case
+from client.content import digest_of
 from client.manifest import Row, stated_sides
 from client.readers import BadFileError
 from common.data_config import DataConfig
@@ -104,7 +105,7 @@ def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: i
     rows = sorted(rows, key=lambda row: (row.patient, str(row.image)))
     rows, bad_files = _without_repeats(rows)
     cases: list[tuple[Row, Case]] = []
-    owner: dict[bytes, str] = {}
+    owner: dict[str, str] = {}
     for row in rows:
         try:
             case = read_case(row, data, task)
@@ -192,10 +193,9 @@ def _without_repeats(rows: Sequence[Row]) -> tuple[list[Row], list[BadFileError]
     return kept, bad_files
 
 
-def _check_no_twin(row: Row, owner: dict[bytes, str]) -> None:
+def _check_no_twin(row: Row, owner: dict[str, str]) -> None:
     """Note whose image this is; raise BadFileError if, byte for byte, it was another patient's."""
-    digest = hashlib.sha256(row.image.read_bytes()).digest()
-    if owner.setdefault(digest, row.patient) != row.patient:
+    if owner.setdefault(digest_of(row.image), row.patient) != row.patient:
         raise BadFileError(
             row.image,
             "is, byte for byte, an image of another patient too",
@@ -230,8 +230,5 @@ def _files(row: Row, task: TaskConfig) -> list[Path]:
 
 
 def _fingerprint(files: Iterable[Path]) -> str:
-    digests = []
-    for path in sorted(set(files)):
-        with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").digest())
-    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+    digests = sorted(bytes.fromhex(digest_of(path)) for path in set(files))
+    return hashlib.sha256(b"".join(digests)).hexdigest()

@@ -15,6 +15,7 @@ from torch import nn
 
 from client.approval import MOST_OVERRIDES_BYTES, Approvals, check_approved
 from client.cohort import BadCohortError, Cohort, Samples, load_cohort
+from client.content import files_of
 from client.manifest import Row, read_folder, read_manifest
 from client.mixed_precision import check_mixed_precision
 from client.privacy.data_set import DataSet, data_set_of
@@ -252,8 +253,9 @@ def _stamp(rows: Sequence[Row]) -> str:
     known = hashlib.sha256()
     for row in rows:
         known.update(repr(row).encode())
-        for file in (row.image, row.mask):
-            if file is not None and file.exists():
+        listed = [row.image] if row.mask is None else [row.image, row.mask]
+        for file in (file for path in listed for file in files_of(path)):
+            if file.exists():
                 about = file.stat()
                 known.update(f"{about.st_mtime_ns} {about.st_size}".encode())
     return known.hexdigest()

@@ -32,7 +32,7 @@ COPY client client
 COPY common common
 COPY configs configs
 RUN python3.11 -m pip --python /opt/wardround/bin/python install --no-cache-dir \
-    -c constraints.txt .
+    -c constraints.txt '.[clinical]'
 
 # What both halves have: their users, and the folder of the socket between them. The folder gives
 # its group (10010, the courier's) to the socket, so the trainer need not be in that group.

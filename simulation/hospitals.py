@@ -18,6 +18,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from client.content import digest_of
 from common.checks import in_range, positive
 from common.files import read_json, write_json
 from common.seeding import seed as derive_seed
@@ -145,7 +146,7 @@ def overlay_site(rows: Sequence[ImageRow], scanner: ScannerConfig, folder: Path,
             new.append({**columns, "image": name, **about})
         _write_manifest(partial / MANIFEST, new)
 
-    contents = [hashlib.sha256(row.image.read_bytes()).hexdigest() for row in rows]
+    contents = [digest_of(row.image) for row in rows]
     source = hashlib.sha256(repr([old, contents]).encode()).hexdigest()
     return _make_once(folder, {"scanner": asdict(scanner), "source": source, "seed": seed}, fill)
 

@@ -1,13 +1,13 @@
 """The people in a manifest of images, and the manifest of some of them."""
 
 import csv
-import hashlib
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.content import digest_of
 from simulation.partition_config import PartitionConfig
 
 TRAIN, TEST = "train", "test"
@@ -104,11 +104,11 @@ def _joined(
 
     Public data sets list some images twice under two names; on two sides they would be a leak.
     """
-    first_with: dict[bytes, str] = {}
+    first_with: dict[str, str] = {}
     joined: dict[str, list[Mapping[str, str]]] = {}
     for name, rows in sorted(of_patient.items()):
         files = [root / row[image_column] for row in rows]
-        digests = [hashlib.sha256(file.read_bytes()).digest() for file in files if file.is_file()]
+        digests = [digest_of(file) for file in files if file.exists()]
         found = [first_with[digest] for digest in digests if digest in first_with]
         person = found[0] if found else name
         joined.setdefault(person, []).extend(rows)

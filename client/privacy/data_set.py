@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from client.content import digest_of
+
 if TYPE_CHECKING:
     from client.manifest import Row
-
-_UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,22 +53,9 @@ def data_set_of(rows: Iterable["Row"]) -> DataSet:
         files = [row.image] if row.mask is None else [row.image, row.mask]
         for file in files:
             if file not in digests:
-                digests[file] = _digest(file)
+                digests[file] = digest_of(file)
         mask = None if row.mask is None else digests[row.mask]
         entries.append(json.dumps([row.patient, digests[row.image], mask, row.label]))
         patients.add(row.patient)
     total = hashlib.sha256("\n".join(sorted(entries)).encode())
     return DataSet(fingerprint=total.hexdigest(), patients=frozenset(patients))
-
-
-def _digest(path: Path) -> str:
-    """Return SHA-256 of a file's bytes, or of the sorted digests of a folder's files."""
-    try:
-        if path.is_dir():
-            visible = [file for file in path.iterdir() if not file.name.startswith(".")]
-            parts = sorted(_digest(file) for file in visible)
-            return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return _UNREADABLE

@@ -8,11 +8,11 @@ import nibabel as nib
 import numpy as np
 from nibabel.affines import voxel_sizes
 from nibabel.filebasedimages import ImageFileError
-from nibabel.orientations import OrientationError
+from nibabel.orientations import OrientationError, io_orientation
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from client.readers.picture import BadFileError, Picture, whole_numbers
+from client.readers.picture import BadFileError, Picture, short, upright, whole_numbers
 
 _MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 # What nibabel was seen to raise for damaged headers and damaged voxels.
@@ -36,7 +36,7 @@ def read_volume(path: Path, channels: int) -> Picture:
         BadFileError: where the file is not a NIfTI volume of one number a voxel.
     """
     array, affine = _load(path)
-    return _picture(np.repeat(array[None].astype(np.float32), channels, axis=0), affine)
+    return upright(np.repeat(array[None].astype(np.float32), channels, axis=0), affine)
 
 
 def read_volume_mask(path: Path) -> Picture:
@@ -46,25 +46,16 @@ def read_volume_mask(path: Path) -> Picture:
         BadFileError: as read_volume, and where a value is not a whole number.
     """
     array, affine = _load(path)
-    return _picture(whole_numbers(path, array[None]), affine)
-
-
-def _picture(array_CS: NDArray[Any], affine: NDArray[np.float64]) -> Picture:
-    return Picture(
-        array_CS=np.ascontiguousarray(array_CS),
-        # To a nanometre: 2.9999999 from a rounded affine is 3, and needs no resampling to 3.
-        spacing_mm=tuple(round(float(mm), 6) for mm in voxel_sizes(affine)),
-        affine=affine,
-    )
+    return upright(whole_numbers(path, array[None]), affine)
 
 
 def _load(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Return the voxels in RAS+ order, scaled as the header says, and the affine in mm."""
+    """Return the voxels as stored, scaled as the header says, and the affine in mm."""
     try:
         image = nib.load(path)
         _check_header(path, image)
         # Some tools write a volume as a series of one.
-        volume = nib.as_closest_canonical(nib.funcs.squeeze_image(image))
+        volume = nib.funcs.squeeze_image(image)
         array = np.asarray(volume.dataobj)
         scale = _MM.get(volume.header.get_xyzt_units()[0], 1.0)
     except BadFileError:
@@ -72,7 +63,7 @@ def _load(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     except _BROKEN as error:
         raise BadFileError(
             path,
-            f"is broken or not a NIfTI file ({_short(error)})",
+            f"is broken or not a NIfTI file ({short(error)})",
             "export it again from its source, or leave it out",
         ) from error
     return array, np.diag([scale, scale, scale, 1.0]) @ volume.affine
@@ -95,13 +86,10 @@ def _check_header(path: Path, image: Any) -> None:  # noqa: ANN401 - nibabel is 
             "save it with one real number a voxel",
         )
     sizes = voxel_sizes(image.affine)
-    if not (np.isfinite(image.affine).all() and (sizes > 0).all()):
+    placed = np.isfinite(image.affine).all() and (sizes > 0).all()
+    if not placed or np.isnan(io_orientation(image.affine)).any():
         raise BadFileError(
             path,
             f"has a voxel size of {tuple(sizes.tolist())} mm",
             "correct its header (qform or sform)",
         )
-
-
-def _short(error: Exception) -> str:
-    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__

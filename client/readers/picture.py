@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from numpy.typing import NDArray
 
 
@@ -37,6 +39,27 @@ class Picture:
     one: they count as 1 mm a pixel."""
     affine: NDArray[np.float64] | None = None
     """[4, 4], voxel index to mm in the scanner's frame; None for PNG and JPEG."""
+
+
+def upright(array_CS: NDArray[Any], affine: NDArray[np.float64]) -> Picture:
+    """Return a volume [C, X, Y, Z], stored in any order of its axes, in RAS+ order.
+
+    affine: [4, 4], voxel index to mm in RAS.
+    """
+    turn = io_orientation(affine)
+    turned_SC = apply_orientation(np.moveaxis(array_CS, 0, -1), turn)
+    affine = affine @ inv_ornt_aff(turn, array_CS.shape[1:])
+    return Picture(
+        array_CS=np.ascontiguousarray(np.moveaxis(turned_SC, -1, 0)),
+        # To a nanometre: 2.9999999 from a rounded affine is 3, and needs no resampling to 3.
+        spacing_mm=tuple(round(float(mm), 6) for mm in voxel_sizes(affine)),
+        affine=affine,
+    )
+
+
+def short(error: Exception) -> str:
+    """Return the first line of what a library says, for a reason."""
+    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
 
 
 def whole_numbers(path: Path, array: NDArray[Any]) -> NDArray[np.int64]:

@@ -1,7 +1,8 @@
-"""Readers by file ending, and the checks that every file passes."""
+"""Readers by what a path is, and the checks that every image passes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,35 @@ class Reader:
     """How one kind of file is read."""
 
     image: Callable[[Path, int], Picture]
-    mask: Callable[[Path], Picture]
+    mask: Callable[[Path, Picture | None], Picture]
+    """Takes the image too: contours and segments are drawn on its grid."""
 
 
-_NIFTI = Reader(read_volume, read_volume_mask)
-_RASTER = Reader(read_picture, read_picture_mask)
+def _dicom_image(path: Path, channels: int) -> Picture:
+    _check_installed(path)
+    # A site without DICOM does without its libraries.
+    from client.readers.dicom import read_dicom
+
+    return read_dicom(path, channels)
+
+
+def _dicom_mask(path: Path, image: Picture | None) -> Picture:
+    _check_installed(path)
+    from client.readers.dicom_labels import read_dicom_mask
+
+    return read_dicom_mask(path, image)
+
+
+def _check_installed(path: Path) -> None:
+    if find_spec("highdicom") is None:
+        raise BadFileError(
+            path, "is DICOM, which is not installed", "pip install 'wardround[clinical]'"
+        )
+
+
+_NIFTI = Reader(read_volume, lambda path, _: read_volume_mask(path))
+_RASTER = Reader(read_picture, lambda path, _: read_picture_mask(path))
+_DICOM = Reader(_dicom_image, _dicom_mask)
 
 READERS: Mapping[str, Reader] = {
     ".nii": _NIFTI,
@@ -28,8 +53,10 @@ READERS: Mapping[str, Reader] = {
     ".png": _RASTER,
     ".jpg": _RASTER,
     ".jpeg": _RASTER,
+    ".dcm": _DICOM,
 }
-"""Reader of each file ending, in lower case."""
+"""Reader of each file ending, in lower case. A folder is a DICOM series, and so is a DICOMDIR or a
+file of any other name that has the mark of DICOM."""
 
 
 def read_image(path: Path, channels: int) -> Picture:
@@ -57,14 +84,17 @@ def read_image(path: Path, channels: int) -> Picture:
     return picture
 
 
-def read_mask(path: Path) -> Picture:
+def read_mask(path: Path, image: Picture | None = None) -> Picture:
     """Return a mask, int64, one channel, with the file's own label values.
+
+    image: what the mask is of. DICOM-SEG and RTSTRUCT are drawn on its grid, with the numbers of
+    the segments or regions as label values; other masks have a grid of their own.
 
     Raises:
         BadFileError: missing, of an unknown kind, broken, of a wrong dimension, in colour, or
             with values that are not whole numbers.
     """
-    return _reader(path).mask(path)
+    return _reader(path).mask(path, image)
 
 
 def ending(path: Path) -> str:
@@ -79,6 +109,8 @@ def stem(path: Path) -> str:
 
 
 def _reader(path: Path) -> Reader:
+    if path.is_dir():
+        return _DICOM
     if not path.is_file():
         raise BadFileError(
             path, "does not exist", "correct its path in the manifest, or restore the file"
@@ -86,6 +118,8 @@ def _reader(path: Path) -> Reader:
     if path.stat().st_size == 0:
         raise BadFileError(path, "is empty (0 bytes)", "export it again from its source")
     reader = READERS.get(ending(path))
+    if reader is None and _has_mark(path):
+        return _DICOM
     if reader is None:
         raise BadFileError(
             path,
@@ -93,3 +127,8 @@ def _reader(path: Path) -> Reader:
             f"convert it to one of: {', '.join(READERS)}",
         )
     return reader
+
+
+def _has_mark(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"

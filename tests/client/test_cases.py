@@ -14,6 +14,7 @@ from common.tasks.classification import ClassificationConfig
 from common.tasks.config import TaskConfig
 from common.tasks.multilabel import MultilabelConfig
 from common.tasks.segmentation import SegmentationConfig
+from tests.dicoms import square_mm, write_contours, write_series
 
 VESSELS = SegmentationConfig(
     name="segmentation", classes=["vessel"], label_values=[255], out_channels=2
@@ -176,3 +177,15 @@ def test_where_there_may_be_several_labels_an_empty_cell_is_refused(
     row = Row(image=picture(tmp_path / "a.png"), patient="p")
     with pytest.raises(BadFileError, match="has no label"):
         read_case(row, FLAT, CHEST)
+
+
+def test_a_dicom_series_with_its_contours_is_a_case(tmp_path: Path) -> None:
+    write_series(tmp_path / "series")
+    outlines = {4: [square_mm((0, 0), (3, 3), 1)], 2: [square_mm((3, 0), (6, 5), 2)]}
+    mask = write_contours(tmp_path / "contours.dcm", outlines)
+    case = read_case(
+        Row(image=tmp_path / "series", mask=mask, patient="p"), DataConfig(size=[6, 5]), PARTS
+    )
+    assert case.images.shape == (4, 1, 6, 5)
+    counts = [torch.bincount(target.ravel(), minlength=3).tolist() for target in case.targets]
+    assert counts == [[30, 0, 0], [21, 9, 0], [15, 0, 15], [30, 0, 0]]

@@ -27,7 +27,8 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     (folder / "words.png").write_text("these are words")
     (folder / "words.nii.gz").write_text("these are words")
     (folder / "nothing.png").touch()
-    (folder / "scan.dcm").write_bytes(b"DICM")
+    (folder / "sub").mkdir()
+    (folder / "scan.mha").write_bytes(b"DICM")
     whole = nifti(folder / "whole.nii.gz", ramp(16, 16, 16)).read_bytes()
     (folder / "cut.nii.gz").write_bytes(whole[: len(whole) // 2])
     Image.fromarray(ramp(64, 64).astype(np.uint8)).save(folder / "whole.jpg")
@@ -36,11 +37,11 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     Image.new("L", (8, 8)).save(folder / "black.png")
     return {
         "missing": (folder / "gone.png", "does not exist"),
-        "a folder": (folder, "does not exist"),
+        "a folder": (folder / "sub", "holds no DICOM file"),
         "no image": (folder / "words.png", "not a picture"),
         "no volume": (folder / "words.nii.gz", "not a NIfTI"),
         "zero bytes": (folder / "nothing.png", "empty (0 bytes)"),
-        "unknown ending": (folder / "scan.dcm", "'.dcm'"),
+        "unknown ending": (folder / "scan.mha", "'.mha'"),
         "cut volume": (folder / "cut.nii.gz", "broken"),
         "cut picture": (folder / "cut.jpg", "broken"),
         "black picture": (folder / "black.png", "every voxel is 0"),

@@ -1,0 +1,84 @@
+"""The values of a DICOM image: decoded, rescaled, white on black, grey or in colour."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+from pydicom.pixels.utils import pixel_array
+
+from client.readers.dicom_files import refusing
+from client.readers.picture import BadFileError
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey (ITU-R 601-2), as PIL has them."""
+_MOST_VOXELS = 2**30
+"""More are not decoded: 4 GiB as numbers. A damaged header easily asks for them."""
+
+
+def decoded(path: Path, header: Dataset, channels: int) -> NDArray[np.float32]:
+    """Return a file's pictures as [F, C, R, K], F frames of R rows and K columns.
+
+    A modality LUT or the rescale slope and intercept of the data set are applied; those of single
+    frames are not. MONOCHROME1, where high is dark, is turned round within the range of the stored
+    bits. Colour is made grey where 1 channel is asked, grey fills 3 channels equally.
+
+    Raises:
+        BadFileError: no pixels, too many, a codec that is not installed, broken pixels.
+    """
+    frames = int(header.get("NumberOfFrames") or 1)
+    grey = int(header.get("SamplesPerPixel", 1)) == 1
+    stored = _stored(path, header, frames)
+    with refusing(path, "has pixels that do not fit its header"):
+        if header.PhotometricInterpretation == "PALETTE COLOR":
+            stored, grey = apply_color_lut(stored, header), False
+        if not grey:
+            colour_FCRK = np.moveaxis(stored.reshape(frames, *stored.shape[-3:]), -1, 1)
+            return _with_channels(colour_FCRK[:, :3].astype(np.float32), channels)
+        values = apply_modality_lut(stored, header)
+        if header.PhotometricInterpretation == "MONOCHROME1":
+            values = _turned_round(values, header)
+        grey_FCRK = values.reshape(frames, 1, *values.shape[-2:])
+        return _with_channels(grey_FCRK.astype(np.float32), channels)
+
+
+def _stored(path: Path, header: Dataset, frames: int) -> NDArray[np.generic]:
+    with refusing(path, "holds no image that can be understood"):
+        voxels = frames * int(header.Rows) * int(header.Columns)
+        syntax = header.file_meta.TransferSyntaxUID
+    if not 0 < voxels <= _MOST_VOXELS:
+        raise BadFileError(
+            path,
+            f"says that it has {voxels} pixels",
+            f"correct its header, or cut it into pieces of at most {_MOST_VOXELS} pixels",
+        )
+    try:
+        with refusing(path, f"has pixels that cannot be decoded from {syntax.name}"):
+            return pixel_array(header)
+    except BadFileError as error:
+        # pydicom: NotImplementedError for a codec it never has, RuntimeError for one that lacks.
+        missing = "missing dependencies" in str(error.__cause__)
+        if isinstance(error.__cause__, NotImplementedError) or missing:
+            raise BadFileError(
+                path,
+                f"is compressed as {syntax.name} ({syntax}), and no codec for it is installed",
+                "pip install 'wardround[clinical]', or export it uncompressed",
+            ) from error
+        raise
+
+
+def _turned_round(values: NDArray[np.generic], header: Dataset) -> NDArray[np.generic]:
+    bits, signed = int(header.BitsStored), int(header.get("PixelRepresentation", 0))
+    low = -(2 ** (bits - 1)) if signed else 0
+    ends = apply_modality_lut(np.array([low, low + 2**bits - 1]), header)
+    turned: NDArray[np.generic] = ends.sum() - values
+    return turned
+
+
+def _with_channels(array_FCRK: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
+    if array_FCRK.shape[1] == channels:
+        return array_FCRK
+    if channels == 1:
+        return np.tensordot(np.array(LUMA, np.float32), array_FCRK, axes=(0, 1))[:, None]
+    return np.repeat(array_FCRK, channels, axis=1)
