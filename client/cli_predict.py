@@ -5,6 +5,7 @@ wardround-site predict --model RUN --input scans --output answers
 
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 
 from common.checks import one_of, positive
+from common.schema import SettingsError
 
 if TYPE_CHECKING:
     from client.prediction.run import Row
@@ -49,6 +51,9 @@ def predict(
     entropy_maps: Annotated[
         bool, typer.Option("--entropy-maps", help="Write how unsure the model is of each voxel.")
     ] = False,
+    heat_maps: Annotated[
+        bool, typer.Option("--heat-maps", help="Draw where a classification's model looked.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     threads: Annotated[
         int, typer.Option(help="CPU threads; more may be slower where others work too.")
@@ -69,7 +74,17 @@ def predict(
     torch.set_num_threads(threads)
     found = inputs_at(inputs, output)
     finished = load_finished(model)
-    settings = Settings(output=output, augmentation=tta, entropy_maps=entropy_maps, device=device)
+    if heat_maps and find_spec("captum") is None:
+        raise SettingsError(
+            "--heat-maps needs captum, which is not installed; pip install 'wardround[explain]'"
+        )
+    settings = Settings(
+        output=output,
+        augmentation=tta,
+        entropy_maps=entropy_maps,
+        heat_maps=heat_maps,
+        device=device,
+    )
     began = time.monotonic()
     with _bar(Console(stderr=True)) as bar:
         task = bar.add_task("images", total=len(found.inputs))

@@ -30,8 +30,10 @@ class Answer:
     scores: dict[str, float]
     """Probability of each class, in the mean over the slices of a volume; of a segmentation
     empty."""
-    labels_S: NDArray[np.generic] | None
-    """The mask as the study's mask files have it, on the reader's axes; None without one."""
+    classes_S: NDArray[np.uint8] | None
+    """The mask on the reader's axes: 0, or the place of a class from 1 on; None without one."""
+    label_values: Sequence[int]
+    """What stands for each class in the study's mask files; empty without a mask."""
     entropy_S: NDArray[np.float32] | None
     """Of each voxel, from 0 (sure) to 1 (all classes alike); None where there is no mask."""
     voxels: dict[str, int]
@@ -41,6 +43,15 @@ class Answer:
     probability that it is no background."""
     features_F: NDArray[np.float64]
     """Where the image is among the sites' patients (client/profile.py)."""
+
+    def labels(self) -> NDArray[np.generic]:
+        """Return the mask, which there is, with the values of the study's mask files."""
+        assert self.classes_S is not None
+        values = np.asarray([0, *self.label_values])
+        labels: NDArray[np.generic] = values.astype(np.min_scalar_type(int(values.max())))[
+            self.classes_S
+        ]
+        return labels
 
 
 def answers_to(pictures: Sequence[Picture], passes: Passes) -> list[Answer]:
@@ -90,7 +101,8 @@ def _class(probabilities_K: Tensor, features_NF: Tensor, passes: Passes) -> Answ
     return Answer(
         label=label,
         scores=dict(zip(config.classes, probabilities_K.tolist(), strict=True)),
-        labels_S=None,
+        classes_S=None,
+        label_values=(),
         entropy_S=None,
         voxels={},
         entropy=entropy,
@@ -142,13 +154,13 @@ def _masked(parts: Sequence[_Voxels], features_NF: Tensor, passes: Passes) -> An
     classes = torch.cat([part.classes_S for part in parts], -1)
     entropy = torch.cat([part.entropy_S for part in parts], -1).clamp(0, 1)
     weight = torch.cat([part.foreground_S for part in parts], -1).clamp(min=0)
-    values = np.asarray([0, *config.label_values])
-    counts = torch.bincount(classes.flatten().int(), minlength=len(values)).tolist()
+    counts = torch.bincount(classes.flatten(), minlength=1 + len(config.classes)).tolist()
     total = float(weight.sum(dtype=torch.float64))
     return Answer(
         label=None,
         scores={},
-        labels_S=values.astype(np.min_scalar_type(int(values.max())))[classes.numpy()],
+        classes_S=classes.numpy(),
+        label_values=tuple(config.label_values),
         entropy_S=entropy.numpy(),
         voxels=dict(zip(config.classes, counts[1:], strict=True)),
         entropy=float((entropy * weight).sum(dtype=torch.float64)) / total if total else 0.0,

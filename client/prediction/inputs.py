@@ -1,12 +1,17 @@
 """Which files are predicted, and what their answers are called."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
+from client.readers import BadFileError
 from client.readers.registry import READERS, ending, stem
 from common.schema import SettingsError
+
+DICOM = ".dcm"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +19,7 @@ class Input:
     """One image."""
 
     path: Path
+    """Of a file, or of a folder that is one DICOM series."""
     name: str
     """As it is told: the path below the input folder."""
     stem: str
@@ -48,13 +54,53 @@ def inputs_at(path: Path, output: Path) -> Found:
         )
     files = [file for file in sorted(path.rglob("*")) if file.is_file() and _is_input(file, path)]
     files = [file for file in files if output.resolve() not in file.resolve().parents]
-    images = [file for file in files if ending(file) in READERS]
-    if not images:
+    plain = [file for file in files if ending(file) in READERS and ending(file) != DICOM]
+    dicom = [file for file in files if file not in set(plain) and _is_dicom(file)]
+    if not plain and not dicom:
         raise SettingsError(
-            f"--input {path} holds no image among {len(files)} files; images end in "
+            f"--input {path} holds no image among {len(files)} files; images are DICOM, or end in "
             f"{', '.join(READERS)}"
         )
-    return Found(inputs=_named(path, images), others=len(files) - len(images))
+    images = sorted([*plain, *_series(dicom)])
+    return Found(inputs=_named(path, images), others=len(files) - len(plain) - len(dicom))
+
+
+def _is_dicom(file: Path) -> bool:
+    if not _has_dicom():
+        return ending(file) == DICOM
+    from client.readers.dicom_files import is_dicom
+
+    return ending(file) == DICOM or is_dicom(file)
+
+
+def _series(files: Sequence[Path]) -> list[Path]:
+    """Return what is one image each: the folder of a series, or a file that is alone in its own.
+
+    A folder of several series of several files is given as it is: its reader says what to do.
+    """
+    folders: defaultdict[Path, list[Path]] = defaultdict(list)
+    for file in files:
+        folders[file.parent].append(file)
+    return [one for folder, own in folders.items() for one in _images_in(folder, own)]
+
+
+def _images_in(folder: Path, files: Sequence[Path]) -> Sequence[Path]:
+    if len(files) == 1 or not _has_dicom():
+        return files
+    from client.readers.dicom_files import series_in
+
+    series: Counter[str] = Counter()
+    readable = 0
+    for file in files:
+        # What cannot be read is told when its image is.
+        with suppress(BadFileError):
+            series.update(series_in([file]).keys())
+            readable += 1
+    return files if len(series) == readable else [folder]
+
+
+def _has_dicom() -> bool:
+    return find_spec("pydicom") is not None
 
 
 def _is_input(file: Path, root: Path) -> bool:
@@ -65,17 +111,18 @@ def _named(root: Path, files: Sequence[Path]) -> list[Input]:
     def below(file: Path) -> Path:
         return file.relative_to(root)
 
-    stems = Counter(below(file).with_name(stem(file)) for file in files)
+    def bare(file: Path) -> Path:
+        if file == root:
+            return Path(root.resolve().name)
+        return below(file) if file.is_dir() else below(file).with_name(stem(file))
+
+    stems = Counter(bare(file) for file in files)
     return [
         Input(
             path=file,
             name=str(below(file)),
             # Where an image is there as two kinds of file, each keeps its ending.
-            stem=str(
-                below(file)
-                if stems[below(file).with_name(stem(file))] > 1
-                else below(file).with_name(stem(file))
-            ),
+            stem=str(below(file) if stems[bare(file)] > 1 else bare(file)),
         )
         for file in files
     ]

@@ -14,30 +14,43 @@ from nibabel.orientations import (
 from numpy.typing import NDArray
 from PIL import Image
 
+from client.readers import Picture
 from client.readers.registry import ending
 
-NIFTI, PNG = ".nii.gz", ".png"
-_NIFTI_ENDINGS = (".nii", ".nii.gz")
+NIFTI, PNG, DICOM = ".nii.gz", ".png", ".dcm"
+_NIFTI_ENDINGS, _RASTER_ENDINGS = (".nii", ".nii.gz"), (".png", ".jpg", ".jpeg")
 
 
-def ending_for(image: Path) -> str:
-    """Return the ending of a mask of this image."""
-    return NIFTI if ending(image) in _NIFTI_ENDINGS else PNG
+def kind_of(image: Path) -> str:
+    """Return which kind of file an answer to this image is: NIFTI, PNG or DICOM."""
+    if ending(image) in _NIFTI_ENDINGS:
+        return NIFTI
+    return PNG if ending(image) in _RASTER_ENDINGS else DICOM
 
 
-def write_map(image: Path, values_S: NDArray[Any], path: Path) -> None:
-    """Write values on the axes of the image's reader as a file in the image's own space.
+def write_map(image: Path, picture: Picture, values_S: NDArray[Any], path: Path) -> Path:
+    """Write values on the axes of the image's reader into the image's own space; return the file.
 
-    A NIfTI has the shape, the affine and the units of the image's; a picture is a PNG of its width
-    and height, in which 1.0 is 255.
+    A NIfTI has the shape, the affine and the units of the image's; of a DICOM volume it lies where
+    the volume lies. A picture is a PNG of its width and height, in which 1.0 is 255. path: without
+    an ending.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if ending(image) in _NIFTI_ENDINGS:
-        nib.save(in_space_of(nib.load(image), values_S), path)
-        return
+    if kind_of(image) == NIFTI:
+        return _saved(in_space_of(nib.load(image), values_S), path)
+    if picture.affine is not None:
+        return _saved(nib.Nifti1Image(values_S, picture.affine), path)
     if values_S.dtype.kind == "f":
         values_S = np.rint(values_S * 255).astype(np.uint8)
-    Image.fromarray(np.ascontiguousarray(values_S.T)).save(path)
+    target = path.with_name(path.name + PNG)
+    Image.fromarray(np.ascontiguousarray(values_S.T)).save(target)
+    return target
+
+
+def _saved(image: Any, path: Path) -> Path:  # noqa: ANN401 - nibabel is not typed
+    target = path.with_name(path.name + NIFTI)
+    nib.save(image, target)
+    return target
 
 
 def in_space_of(image: Any, values_S: NDArray[Any]) -> Any:  # noqa: ANN401 - nibabel is not typed

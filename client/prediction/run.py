@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from client.cases import image_for
 from client.evaluation import BATCH
 from client.prediction.answers import Answer, answers_to
 from client.prediction.inputs import Input
-from client.prediction.masks import ending_for, write_map
+from client.prediction.masks import DICOM, PNG, kind_of, write_map
 from client.prediction.passes import Passes
 from client.readers import BadFileError, Picture
 from common.domain import Domain
@@ -23,7 +24,7 @@ from common.finished import Finished
 from common.secret_files import private_folder, replace_file
 
 TABLE, ABOUT = "predictions.csv", "about.json"
-MASK, ENTROPY = "_mask", "_entropy"
+MASK, ENTROPY, HEAT = "_mask", "_entropy", "_heat"
 OK, BROKEN = "ok", "broken"
 INSIDE, OUTSIDE, UNKNOWN = "inside", "outside", "unknown"
 NO_DOMAIN = (
@@ -40,7 +41,7 @@ class Row:
     status: str
     """OK or BROKEN."""
     reason: str
-    """Why it is broken; empty where it is not."""
+    """Why it is broken, or why its mask is no DICOM-SEG; else empty."""
     mask: str
     """File of the mask, below the output folder; empty without one."""
     answer: Answer | None
@@ -61,6 +62,8 @@ class Settings:
     """Test-time augmentation, a name of client/prediction/passes.py."""
     entropy_maps: bool = False
     """Whether the entropy of each voxel is written beside the mask."""
+    heat_maps: bool = False
+    """Whether it is drawn where a classification's model looked."""
     device: str = "cpu"
 
 
@@ -106,8 +109,14 @@ def _rows(
         for one, picture in some:
             if isinstance(picture, BadFileError):
                 yield _broken(one, picture)
+                continue
+            answer = next(answers)
+            try:
+                mask, note = _written(one, picture, answer, settings, passes)
+            except BadFileError as error:
+                yield _broken(one, error)
             else:
-                yield _written(one, picture, next(answers), settings, domain)
+                yield _answered(one, picture, answer, (mask, note), domain)
 
 
 def _batches(
@@ -147,22 +156,78 @@ def _broken(one: Input, error: BadFileError) -> Row:
 
 
 def _written(
-    one: Input, picture: Picture, answer: Answer, settings: Settings, domain: Domain | None
-) -> Row:
-    mask = ""
-    if answer.labels_S is not None:
-        mask = one.stem + MASK + ending_for(one.path)
-        write_map(one.path, answer.labels_S, settings.output / mask)
+    one: Input, picture: Picture, answer: Answer, settings: Settings, passes: Passes
+) -> tuple[str, str]:
+    """Write what an image is answered by, and return the mask's file and a note, or nothing."""
+    stem = settings.output / one.stem
     if settings.entropy_maps and answer.entropy_S is not None:
-        path = settings.output / (one.stem + ENTROPY + ending_for(one.path))
-        write_map(one.path, answer.entropy_S, path)
+        write_map(one.path, picture, answer.entropy_S, _named(stem, ENTROPY))
+    if answer.classes_S is None:
+        if settings.heat_maps:
+            _write_heat(one, picture, answer, passes, _named(stem, HEAT))
+        return "", ""
+    note = ""
+    if kind_of(one.path) == DICOM:
+        # A site without DICOM does without its libraries.
+        from client.prediction.dicom import segmentation_of
+
+        try:
+            mask = segmentation_of(one.path, answer.classes_S, passes.study)
+            return _kept(mask, _named(stem, MASK + DICOM), settings.output), ""
+        except BadFileError as error:
+            note = f"{error.reason}; its mask is a NIfTI or a PNG"
+    path = write_map(one.path, picture, answer.labels(), _named(stem, MASK))
+    return str(path.relative_to(settings.output)), note
+
+
+def _write_heat(
+    one: Input,
+    picture: Picture,
+    answer: Answer,
+    passes: Passes,
+    path: Path,
+) -> None:
+    # Captum, which only this needs, is no part of the smallest installation.
+    from client.prediction.heat import heat_of
+
+    heat_RKC = heat_of(picture, answer, passes)
+    if kind_of(one.path) == DICOM:
+        from client.prediction.dicom import capture_of
+
+        scores = ", ".join(f"{name} {score:.3f}" for name, score in answer.scores.items())
+        said = f"{answer.label} ({scores}); for research, not for diagnosis"
+        capture = capture_of(one.path, heat_RKC, passes.study, said)
+        _kept(capture, path.with_name(path.name + DICOM), path.parent)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(heat_RKC).save(path.with_name(path.name + PNG))
+
+
+def _kept(dataset: Any, path: Path, below: Path) -> str:  # noqa: ANN401 - pydicom may be absent
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return str(path.relative_to(below))
+
+
+def _named(stem: Path, what: str) -> Path:
+    return stem.with_name(stem.name + what)
+
+
+def _answered(
+    one: Input,
+    picture: Picture,
+    answer: Answer,
+    written: tuple[str, str],
+    domain: Domain | None,
+) -> Row:
+    mask, note = written
     distance = None
     if domain is not None and domain.unknown is None:
         distance = domain.distance(answer.features_F)
     return Row(
         name=one.name,
         status=OK,
-        reason="",
+        reason=note,
         mask=mask,
         answer=answer,
         domain=UNKNOWN if distance is None else (OUTSIDE if distance > 1 else INSIDE),

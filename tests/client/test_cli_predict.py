@@ -9,10 +9,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
+from pydicom import Dataset, dcmread
 
 from client.cli import main
-from client.readers import read_mask
+from client.readers import read_image, read_mask
 from tests.builders import PICTURES, SLICES, pictures_site, volumes_site
+from tests.dicoms import write_series
 from tests.finished import domain_at, finished_run
 
 
@@ -111,3 +114,52 @@ def test_entropy_maps_lie_where_the_masks_do(tmp_path: Path, command: Command) -
     assert entropy.shape == nib.load(tmp_path / "out" / "0_mask.nii.gz").shape
     values = np.asarray(entropy.dataobj)
     assert 0 <= values.min() < values.max() <= 1
+
+
+def test_a_dicom_series_is_answered_by_a_dicom_segmentation(
+    tmp_path: Path, command: Command
+) -> None:
+    write_series(tmp_path / "scans" / "first")
+    write_series(tmp_path / "scans" / "second")
+    (tmp_path / "scans" / "second" / "00.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    run = finished_run(tmp_path / "run", *SLICES, "data.size=[8,8]")
+    code, told = command(run, tmp_path / "scans", tmp_path / "out")
+    assert code == 3, told
+    rows = {row["file"]: row for row in rows_of(tmp_path / "out")}
+    assert rows["second"]["status"] == "broken"
+    image = read_image(tmp_path / "scans" / "first", 1)
+    mask = read_mask(tmp_path / "out" / rows["first"]["mask"], image)
+    assert int((mask.array_CS == 1).sum()) == int(rows["first"]["voxels_lesion"])
+
+
+def test_a_series_that_no_segmentation_can_refer_to_keeps_its_mask_as_nifti(
+    tmp_path: Path, command: Command
+) -> None:
+    def nameless(_: int, one: Dataset) -> None:
+        one.SOPClassUID = ""
+
+    write_series(tmp_path / "ct", change=nameless)
+    run = finished_run(tmp_path / "run", *SLICES, "data.size=[8,8]")
+    assert command(run, tmp_path / "ct", tmp_path / "out")[0] == 0
+    (row,) = rows_of(tmp_path / "out")
+    assert "no DICOM-SEG can refer to" in row["reason"]
+    image, mask = read_image(tmp_path / "ct", 1), read_mask(tmp_path / "out" / row["mask"])
+    assert mask.array_CS.shape == image.array_CS.shape
+    assert image.affine is not None
+    assert mask.affine is not None
+    np.testing.assert_allclose(mask.affine, image.affine, atol=1e-4)
+
+
+def test_heat_maps_are_drawn_for_pictures_and_captured_for_dicom(
+    tmp_path: Path, command: Command
+) -> None:
+    site = pictures_site(tmp_path / "site", train=1, test=0).parent
+    write_series(site / "ct")
+    run = finished_run(tmp_path / "run", *PICTURES)
+    code, told = command(run, site, tmp_path / "out", "--heat-maps")
+    assert code == 0, told
+    with Image.open(tmp_path / "out" / "0-0_heat.png") as drawn:
+        assert drawn.width > drawn.height
+    capture = dcmread(tmp_path / "out" / "ct_heat.dcm")
+    assert capture.Modality == "OT"
+    assert "not for diagnosis" in capture.ImageComments

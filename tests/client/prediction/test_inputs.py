@@ -6,6 +6,7 @@ import pytest
 
 from client.prediction.inputs import inputs_at
 from common.schema import SettingsError
+from tests.dicoms import stored_volume, write_enhanced, write_series
 
 
 def made(root: Path, *names: str) -> Path:
@@ -48,3 +49,21 @@ def test_nothing_to_predict_is_told(tmp_path: Path) -> None:
         inputs_at(made(tmp_path, "notes.txt"), tmp_path / "out")
     with pytest.raises(SettingsError, match="is the input folder"):
         inputs_at(made(tmp_path, "1.png"), tmp_path)
+
+
+def test_a_folder_of_one_series_is_one_image_and_radiographs_are_one_each(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct")
+    for name in ("a", "b"):
+        write_enhanced(made(tmp_path, f"mr/{name}") / f"mr/{name}", stored_volume(2), [1, 1])
+    found = inputs_at(tmp_path, tmp_path.parent / "out").inputs
+    assert [(one.name, one.stem) for one in found] == [
+        ("ct", "ct"),
+        ("mr/a", "mr/a"),
+        ("mr/b", "mr/b"),
+    ]
+
+
+def test_the_input_folder_itself_may_be_one_series(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct")
+    (one,) = inputs_at(tmp_path / "ct", tmp_path / "out").inputs
+    assert (one.path, one.stem) == (tmp_path / "ct", "ct")

@@ -60,7 +60,7 @@ def test_a_mask_of_a_file_is_read_on_the_images_grid(tmp_path: Path) -> None:
     nib.save(image, tmp_path / "scan.nii.gz")
     picture = read_image(tmp_path / "scan.nii.gz", 1)
     labels = (picture.array_CS[0] > 0).astype(np.uint8) * 4
-    write_map(tmp_path / "scan.nii.gz", labels, tmp_path / "deep" / "mask.nii.gz")
+    write_map(tmp_path / "scan.nii.gz", picture, labels, tmp_path / "deep" / "mask")
     mask = read_mask(tmp_path / "deep" / "mask.nii.gz")
     np.testing.assert_array_equal(mask.array_CS[0], labels)
     assert picture.affine is not None
@@ -75,5 +75,6 @@ def test_a_mask_of_a_picture_has_its_width_and_height(tmp_path: Path, largest: i
     Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)).save(tmp_path / "eye.png")
     labels = np.zeros((4, 3), np.min_scalar_type(largest))
     labels[1, 2] = largest
-    write_map(tmp_path / "eye.png", labels, tmp_path / "mask.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png").array_CS[0], labels)
+    picture = read_image(tmp_path / "eye.png", 1)
+    mask = write_map(tmp_path / "eye.png", picture, labels, tmp_path / "mask")
+    np.testing.assert_array_equal(read_mask(mask).array_CS[0], labels)
