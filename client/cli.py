@@ -20,6 +20,7 @@ from client import (
     cli_daemon,
     cli_enrolment,
     cli_explain,
+    cli_export,
     cli_predict,
     cli_studies,
     cli_trainer,
@@ -65,6 +66,7 @@ cli_trainer.mount(app)
 cli_watch.mount(app)
 cli_explain.mount(app)
 cli_predict.mount(app)
+cli_export.mount(app)
 
 SiteOption = Annotated[
     Path | None, typer.Option("--site", help="The site's settings; ./site.yaml if nothing is said.")
