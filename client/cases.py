@@ -68,14 +68,8 @@ def read_case(row: Row, data: DataConfig, task: TaskConfig) -> Case:
 
 
 def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> Case:
-    if row.mask is None:
-        raise BadFileError(
-            row.image, "has no mask", "name its mask in the manifest, or leave the image out"
-        )
     image = image_for(row.image, data)
-    mask = read_mask(row.mask, image)
-    _check_same_grid(row, image, mask)
-    target_1S = _class_indices(row.mask, mask.array_CS, task)
+    target_1S = classes_drawn(row, image, task)
     prepared, target, spacing_mm = prepare(data)(image.array_CS, target_1S, image.spacing_mm)
     assert target is not None
     return Case(
@@ -84,6 +78,21 @@ def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> 
         spacing_mm=spacing_mm,
         acquired=_acquired(image),
     )
+
+
+def classes_drawn(row: Row, image: Picture, task: SegmentationConfig) -> NDArray[np.int64]:
+    """Return the mask of an image as class indices [1, S] on the image's own voxels.
+
+    Raises:
+        BadFileError: there is none, or whatever it has against being used.
+    """
+    if row.mask is None:
+        raise BadFileError(
+            row.image, "has no mask", "name its mask in the manifest, or leave the image out"
+        )
+    mask = read_mask(row.mask, image)
+    _check_same_grid(row, image, mask)
+    return _class_indices(row.mask, mask.array_CS, task)
 
 
 def _class(row: Row, task: ClassificationConfig) -> int:

@@ -22,6 +22,7 @@ from client import (
     cli_explain,
     cli_export,
     cli_predict,
+    cli_review,
     cli_studies,
     cli_trainer,
     cli_watch,
@@ -67,6 +68,7 @@ cli_watch.mount(app)
 cli_explain.mount(app)
 cli_predict.mount(app)
 cli_export.mount(app)
+cli_review.mount(app)
 
 SiteOption = Annotated[
     Path | None, typer.Option("--site", help="The site's settings; ./site.yaml if nothing is said.")

@@ -86,7 +86,7 @@ def predict(
         device=device,
     )
     began = time.monotonic()
-    with _bar(Console(stderr=True)) as bar:
+    with bar_on(Console(stderr=True)) as bar:
         task = bar.add_task("images", total=len(found.inputs))
         rows = predicted(finished, found.inputs, settings, lambda _: bar.advance(task))
     _tell(_console(), rows, output, time.monotonic() - began, found.others, domain_note(finished))
@@ -95,7 +95,8 @@ def predict(
         raise typer.Exit(FAILED if broken == len(rows) else PARTIAL)
 
 
-def _bar(console: Console) -> Progress:
+def bar_on(console: Console) -> Progress:
+    """Return a bar of images on a terminal; nothing of it stays."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
 
