@@ -68,22 +68,31 @@ def read_case(row: Row, data: DataConfig, task: TaskConfig) -> Case:
 
 
 def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> Case:
+    image = image_for(row.image, data)
+    target_1S = classes_drawn(row, image, task)
+    prepared, target, spacing_mm = prepare(data)(image.array_CS, target_1S, image.spacing_mm)
+    assert target is not None
+    return Case(
+        images=samples_in(prepared, data),
+        targets=samples_in(target, data),
+        spacing_mm=spacing_mm,
+        acquired=_acquired(image),
+    )
+
+
+def classes_drawn(row: Row, image: Picture, task: SegmentationConfig) -> NDArray[np.int64]:
+    """Return the mask of an image as class indices [1, S] on the image's own voxels.
+
+    Raises:
+        BadFileError: there is none, or whatever it has against being used.
+    """
     if row.mask is None:
         raise BadFileError(
             row.image, "has no mask", "name its mask in the manifest, or leave the image out"
         )
-    image = _image(row.image, data)
     mask = read_mask(row.mask, image)
     check_same_grid(row, image, mask)
-    target_1S = _class_indices(row.mask, mask.array_CS, task)
-    prepared, target, spacing_mm = prepare(data)(image.array_CS, target_1S, image.spacing_mm)
-    assert target is not None
-    return Case(
-        images=_samples(prepared, data),
-        targets=_samples(target, data),
-        spacing_mm=spacing_mm,
-        acquired=_acquired(image),
-    )
+    return _class_indices(row.mask, mask.array_CS, task)
 
 
 def _class(row: Row, task: ClassificationConfig) -> int:
@@ -128,9 +137,9 @@ def _unknown_label(row: Row, label: str, known: Sequence[str]) -> BadFileError:
 
 def _labelled_case(row: Row, data: DataConfig, target: Tensor) -> Case:
     """Return the samples of an image, all with the one target: a scalar, or [labels]."""
-    image = _image(row.image, data)
+    image = image_for(row.image, data)
     prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
-    images = _samples(prepared, data)
+    images = samples_in(prepared, data)
     return Case(
         images=images,
         targets=target.expand(len(images), *target.shape).clone(),
@@ -139,7 +148,12 @@ def _labelled_case(row: Row, data: DataConfig, target: Tensor) -> Case:
     )
 
 
-def _image(path: Path, data: DataConfig) -> Picture:
+def image_for(path: Path, data: DataConfig) -> Picture:
+    """Return an image that the study can use, before anything is done to it.
+
+    Raises:
+        BadFileError: as read_image, or it has fewer axes than the study's samples.
+    """
     image = read_image(path, data.channels)
     if len(image.spacing_mm) < data.spatial_dims:
         raise BadFileError(
@@ -154,7 +168,7 @@ def _acquired(image: Picture) -> Acquired:
     return Acquired(spacing_mm=tuple(image.spacing_mm), size=tuple(image.array_CS.shape[1:]))
 
 
-def _samples(prepared_CS: Tensor, data: DataConfig) -> Tensor:
+def samples_in(prepared_CS: Tensor, data: DataConfig) -> Tensor:
     """Return [K, C, *size]: each axial slice of a volume in a 2-D study, else the one sample."""
     if prepared_CS.ndim - 1 > data.spatial_dims:
         return prepared_CS.movedim(-1, 0).contiguous()

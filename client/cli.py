@@ -20,9 +20,12 @@ from client import (
     cli_daemon,
     cli_enrolment,
     cli_explain,
+    cli_export,
     cli_intake,
     cli_pacs,
+    cli_predict,
     cli_preflight,
+    cli_review,
     cli_studies,
     cli_trainer,
     cli_watch,
@@ -69,6 +72,9 @@ cli_explain.mount(app)
 cli_preflight.mount(app)
 cli_intake.mount(app)
 cli_pacs.mount(app)
+cli_predict.mount(app)
+cli_export.mount(app)
+cli_review.mount(app)
 
 SiteOption = Annotated[
     Path | None, typer.Option("--site", help="The site's settings; ./site.yaml if nothing is said.")

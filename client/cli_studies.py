@@ -75,7 +75,7 @@ def reject(digest: HashArgument, site: SiteOption = DEFAULT_SITE) -> None:
 
 
 def _answer(digest: str, status: str, site: Path) -> None:
-    found = Approvals(state_folder(site)).answer(digest, status, _who(), datetime.now(UTC))
+    found = Approvals(state_folder(site)).answer(digest, status, who(), datetime.now(UTC))
     _say(f"{found.status}: {found.digest}")
 
 
@@ -101,7 +101,8 @@ def _when(study: dict[str, Any]) -> str:
     return f"first {study['first_seen']}, last {study['last_asked']}"
 
 
-def _who() -> str:
+def who() -> str:
+    """Return who sits at this machine."""
     sudo = os.environ.get("SUDO_USER")
     if sudo:
         return sudo

@@ -64,8 +64,7 @@ def explain(site: Site, study_hash: str, patient: str, methods: Sequence[str]) -
     place = _place_of(held_out, patient)
     image_1CS, target = held_out.images[place : place + 1], held_out.targets[place]
     of_class, answered = _answer(network, image_1CS, study)
-    untrained = build_model(study.model, seed(study.seed, "random weights")).eval()
-    _forget(untrained)
+    untrained = untrained_like(study)
     lesion_S = target[0] == of_class if study.task.dense else None
     asked = Asked(network, image_1CS, of_class)
     found = [explained(method, asked, untrained, lesion_S) for method in chosen]
@@ -78,13 +77,15 @@ def explain(site: Site, study_hash: str, patient: str, methods: Sequence[str]) -
     return Case(patient, name, found, path, page)
 
 
-def _forget(network: nn.Module) -> None:
-    """Draw all weights anew: what a study starts from may have learned elsewhere."""
+def untrained_like(study: Study) -> nn.Module:
+    """Return the study's network with random weights: what a study starts from may have learned."""
+    network = build_model(study.model, seed(study.seed, "random weights")).eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for parameter in network.parameters():
             if parameter.ndim > 1:
                 nn.init.kaiming_normal_(parameter)
+    return network
 
 
 def _kept(folder: Path, study_hash: str) -> Path:

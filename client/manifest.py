@@ -9,7 +9,7 @@ from pathlib import Path
 from client.readers.registry import ending, stem
 from common.tasks.config import EMPTY_CELLS
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _COLUMNS = ("image", "mask", "label", "patient", "split")
 SIDES = ("train", "test")
 """The values of a split column."""
@@ -112,7 +112,7 @@ def stated_sides(rows: Sequence[Row]) -> dict[str, str]:
 
 def _records(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Return line number and cells by column of every row that is not blank."""
-    separator = _SEPARATORS.get(ending(path))
+    separator = SEPARATORS.get(ending(path))
     if separator is None:
         raise ValueError(f"manifest {path} ends in {ending(path)!r}; save it as .csv or .tsv")
     if not path.is_file():

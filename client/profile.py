@@ -4,7 +4,8 @@ What the parts are is in common/profile.py. Shape suffixes: N images, C channels
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,7 @@ def _texture(images: Tensor) -> NDArray[np.float64]:
 def _row(samples: Samples, indices: list[int], features_NF: Tensor, study: Study) -> Row:
     images, targets = samples.images[indices], samples.targets[indices]
     strata = _strata(targets, study)
-    place = _cut(features_NF.double().mean(0).numpy())
+    place = place_of(features_NF)
     with_one = np.concatenate([[1.0], place])
     acquired = [samples.acquired[index] for index in indices]
     return {
@@ -192,13 +193,29 @@ def _features(
     device: torch.device,
     on_batch: Callable[[], None],
 ) -> Tensor:
-    """Return [N, FEATURE_NUMBERS] of the layer that has the fewest places, in coarse blocks.
+    model.eval()
+    found = []
+    with torch.inference_mode(), watched(model) as look:
+        for some in torch.split(images, BATCH):
+            model(some.to(device))
+            found.append(projected(look(), study))
+            on_batch()
+    return torch.cat(found)
 
-    Where a feature is tells scanners apart that its mean does not: a norm evens means out. The
-    layer is the bottleneck of a U-Net and the last map of a classifier. A network without maps
-    gives what its last linear layer reads.
+
+@contextmanager
+def watched(model: nn.Module) -> Iterator[Callable[[], Tensor]]:
+    """Give a function that returns the features [B, ...] of the model's newest pass, on the CPU.
+
+    Those of the layer that has the fewest places, in coarse blocks. Where a feature is tells
+    scanners apart that its mean does not: a norm evens means out. The layer is the bottleneck of a
+    U-Net and the last map of a classifier. A network without maps gives what its last linear layer
+    reads.
     """
     seen: dict[str, Tensor] = {}
+
+    def begin(_: nn.Module, __: tuple[Tensor, ...]) -> None:
+        seen.clear()
 
     def keep(name: str, of_input: bool) -> Any:  # noqa: ANN401 - a hook of PyTorch
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -212,19 +229,12 @@ def _features(
         for name, module in model.named_modules()
         if isinstance(module, (*maps, nn.Linear))
     ]
-    model.eval()
-    found = []
+    hooks.append(model.register_forward_pre_hook(begin))
     try:
-        with torch.inference_mode():
-            for some in torch.split(images, BATCH):
-                seen.clear()
-                model(some.to(device))
-                found.append(_projected(_pooled(list(seen.values())).float().cpu(), study))
-                on_batch()
+        yield lambda: _pooled(list(seen.values())).float().cpu()
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.cat(found)
 
 
 def _pooled(outputs: Sequence[Tensor]) -> Tensor:
@@ -238,7 +248,7 @@ def _pooled(outputs: Sequence[Tensor]) -> Tensor:
     return pooled
 
 
-def _projected(features_NF: Tensor, study: Study) -> Tensor:
+def projected(features_NF: Tensor, study: Study) -> Tensor:
     """Return [N, FEATURE_NUMBERS]: the features' direction, seen from a few others.
 
     The same few at every site. Of all length they see little, so it is scaled up: most images are
@@ -253,6 +263,11 @@ def _projected(features_NF: Tensor, study: Study) -> Tensor:
     scale = math.sqrt(wide / FEATURE_NUMBERS) / 2
     seen: Tensor = scale * F.normalize(known, dim=1) @ directions[:count]
     return seen
+
+
+def place_of(features_NF: Tensor) -> NDArray[np.float64]:
+    """Return [FEATURE_NUMBERS]: where a patient of these images is among the others."""
+    return _cut(features_NF.double().mean(0).numpy())
 
 
 def _cut(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ Shape suffixes: B samples, C channels, S spatial axes, X Y Z one by one, of whic
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from common.data_config import DataConfig
 from common.fourier import mixed
 from common.harmonise import matched, without_bias
+from common.resampling import ratios, resample
 from common.segments import segments
 
 Prepare = Callable[
@@ -52,23 +54,12 @@ def prepare(data: DataConfig) -> Prepare:
     def run(
         image_CS: NDArray[Any], mask_1S: NDArray[Any] | None, spacing_mm: Sequence[float]
     ) -> tuple[Tensor, Tensor | None, tuple[float, ...]]:
-        image = torch.as_tensor(image_CS, dtype=torch.float32)
         mask = None if mask_1S is None else torch.as_tensor(mask_1S, dtype=torch.int64)
-        spacing = tuple(float(mm) for mm in spacing_mm)
-        if data.spacing_mm is not None:
-            wanted = (*data.spacing_mm, *spacing[data.spatial_dims :])
-            shape = [
-                max(1, round(n * old / new))
-                for n, old, new in zip(image.shape[1:], spacing, wanted, strict=True)
-            ]
-            image, mask = _resample(image, mask, shape, _ratios(wanted, spacing))
-            spacing = wanted
-        image = without_bias(image) if data.remove_bias else image
-        image = _normalise(image, data.normalise)
+        image, mask, spacing = _normalised(data, torch.as_tensor(image_CS), mask, spacing_mm)
         size = [*data.size, *image.shape[1 + data.spatial_dims :]]
         if data.fit == "resize":
-            steps = _ratios(image.shape[1:], size)
-            image, mask = _resample(image, mask, size, steps)
+            steps = ratios(image.shape[1:], size)
+            image, mask = resample(image, mask, size, steps)
             spacing = tuple(mm * step for mm, step in zip(spacing, steps, strict=True))
         else:
             fit = ResizeWithPadOrCrop(size)
@@ -79,6 +70,90 @@ def prepare(data: DataConfig) -> Prepare:
         return image, mask, spacing
 
     return run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whereabouts:
+    """Where the voxels of an image that was prepared whole lie among the file's own.
+
+    Each has one number per axis of a sample; the slices of a volume keep their places.
+    """
+
+    own: tuple[int, ...]
+    """Voxels of the file."""
+    resampled: tuple[int, ...]
+    """Voxels after resampling to the study's spacing."""
+    steps: tuple[float, ...]
+    """Of a resampled voxel, in the file's voxels."""
+    size: tuple[int, ...]
+    """Voxels of the prepared image."""
+    resized: bool
+    """Whether it was resized to `size`; else it was padded."""
+
+
+def prepare_whole(
+    data: DataConfig, image_CS: NDArray[Any], spacing_mm: Sequence[float]
+) -> tuple[Tensor, Whereabouts]:
+    """Return the image as `prepare` makes it, but with nothing of it cropped away.
+
+    An image that `prepare` does not crop comes out the same. Of a larger one every voxel is there,
+    for a network that is moved over it.
+    """
+    dims = data.spatial_dims
+    image, _, spacing = _normalised(data, torch.as_tensor(image_CS), None, spacing_mm)
+    resampled = tuple(image.shape[1 : 1 + dims])
+    resized = data.fit == "resize"
+    size = data.size if resized else [max(*pair) for pair in zip(data.size, resampled, strict=True)]
+    whole = [*size, *image.shape[1 + dims :]]
+    if resized:
+        image, _ = resample(image, None, whole, ratios(image.shape[1:], whole))
+    else:
+        image = ResizeWithPadOrCrop(whole)(image).as_tensor()
+    if data.reference is not None:
+        image = _matched(image, data.reference)
+    return image, Whereabouts(
+        own=tuple(image_CS.shape[1 : 1 + dims]),
+        resampled=resampled,
+        steps=tuple(ratios(spacing[:dims], spacing_mm[:dims])),
+        size=tuple(size),
+        resized=resized,
+    )
+
+
+def back_to_own(values_KS: Tensor, where: Whereabouts) -> Tensor:
+    """Return values on a prepared image's voxels as values on the file's own, float32.
+
+    K: anything, such as classes. Interpolated linearly about the same centre, which is where
+    `prepare` put it; what padding added is taken away. Axes beyond the sample's stay as they are.
+    """
+    rest = list(values_KS.shape[1 + len(where.own) :])
+    if where.resized:
+        steps = [*ratios(where.size, where.resampled), *[1.0] * len(rest)]
+        values_KS, _ = resample(values_KS, None, [*where.resampled, *rest], steps)
+    else:
+        for axis, (kept, padded) in enumerate(zip(where.resampled, where.size, strict=True), 1):
+            # As MONAI pads: the smaller half first.
+            values_KS = values_KS.narrow(axis, (padded - kept) // 2, kept)
+    steps = [*(1 / step for step in where.steps), *[1.0] * len(rest)]
+    return resample(values_KS, None, [*where.own, *rest], steps)[0]
+
+
+def _normalised(
+    data: DataConfig, image_CS: Tensor, mask_1S: Tensor | None, spacing_mm: Sequence[float]
+) -> tuple[Tensor, Tensor | None, tuple[float, ...]]:
+    """Return both at the study's spacing, the image without bias and with its values made alike."""
+    image = image_CS.to(torch.float32)
+    spacing = tuple(float(mm) for mm in spacing_mm)
+    if data.spacing_mm is not None:
+        wanted = (*data.spacing_mm, *spacing[data.spatial_dims :])
+        shape = [
+            max(1, round(n * old / new))
+            for n, old, new in zip(image.shape[1:], spacing, wanted, strict=True)
+        ]
+        image, mask_1S = resample(image, mask_1S, shape, ratios(wanted, spacing))
+        spacing = wanted
+    image = without_bias(image) if data.remove_bias else image
+    return _normalise(image, data.normalise), mask_1S, spacing
 
 
 def augment(data: DataConfig, draws: torch.Generator) -> Augment:
@@ -112,39 +187,6 @@ def augment(data: DataConfig, draws: torch.Generator) -> Augment:
         return images, targets
 
     return run
-
-
-def _ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
-    return [a / b for a, b in zip(over, under, strict=True)]
-
-
-def _resample(
-    image_CS: Tensor, mask_1S: Tensor | None, shape: Sequence[int], steps: Sequence[float]
-) -> tuple[Tensor, Tensor | None]:
-    """Return both on a grid of `shape` about the same centre, `steps` old voxels apart."""
-    for axis, (n, step) in enumerate(zip(shape, steps, strict=True), start=1):
-        old = image_CS.shape[axis]
-        if n == old and step == 1.0:
-            continue
-        at = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2) * step + (old - 1) / 2
-        weights = _interpolation(at, old, step)
-        image_CS = torch.tensordot(image_CS, weights, dims=([axis], [1])).movedim(-1, axis)
-        if mask_1S is not None:
-            nearest = torch.floor(at + 0.5).long().clamp(0, old - 1)
-            mask_1S = mask_1S.index_select(axis, nearest)
-    return image_CS.contiguous(), mask_1S
-
-
-def _interpolation(at: Tensor, old: int, step: float) -> Tensor:
-    """Return weights [new, old] of linear interpolation, a triangle as wide as the larger voxel.
-
-    Positions beyond the outermost voxel's centre take that voxel.
-    """
-    width = max(1.0, step)
-    at = at.clamp(0, old - 1)
-    distance = (at[:, None] - torch.arange(old, dtype=torch.float64)).abs()
-    weights = (1 - distance / width).clamp(min=0)
-    return (weights / weights.sum(dim=1, keepdim=True)).float()
 
 
 def _normalise(image_CS: Tensor, how: str) -> Tensor:

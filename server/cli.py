@@ -8,13 +8,14 @@ wardround-server rotate --server                    the server's own
 wardround-server sites                              who belongs to it, and how long
 wardround-server start                              keep the centre running
 wardround-server run experiment=virtual_mri sites=all
+wardround-server export RUN --output DIR            its model for other programs, with a signed card
 wardround-server list | show | stop | resume | report | logs RUN
 """
 
 import typer
 
 from common.command import run_command
-from server import cli_studies, cli_turns
+from server import cli_export, cli_studies, cli_turns
 from server.federation import cli_verbs
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
 cli_verbs.mount(app)
 cli_studies.mount(app)
 cli_turns.mount(app)
+cli_export.mount(app)
 
 
 def main() -> None:

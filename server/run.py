@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from common import finished
 from common.bodies import MessageError
 from common.compression import moved_by
 from common.config import study_digest
@@ -51,7 +52,7 @@ from server.records import (
 from server.stepping import stepped
 from server.strategy import Strategy
 
-RESULT, MODEL, BEST = "result.json", "model.safetensors", "best.safetensors"
+RESULT, MODEL, BEST = finished.RESULT, finished.MODEL, "best.safetensors"
 
 
 class QuorumError(RuntimeError):

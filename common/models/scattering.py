@@ -87,7 +87,7 @@ class Scattering(nn.Module):
         wavelets = _standardised(torch.cat(moduli, 1).log1p().flatten(1))
         intensities = _standardised(F.adaptive_avg_pool2d(images, 2 * self.places).flatten(1))
         parts = torch.cat([wavelets, intensities], 1)
-        return (parts / math.sqrt(parts.shape[1])).reshape(len(images_BCHW), -1)
+        return (parts / math.sqrt(parts.shape[1])).reshape(images_BCHW.shape[0], -1)
 
 
 def gabor_filters(orientations: int, wavelength: float) -> Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.contract import Profile
+from common.domain import moments_of, normal_of
 from common.profile import (
     ACQUISITION,
     APPEARANCE,
@@ -21,7 +22,6 @@ from common.profile import (
     FEATURE_NUMBERS,
     FEATURES,
     INTENSITY,
-    MOMENTS,
     RANGES,
     STRATA,
 )
@@ -95,7 +95,7 @@ def frechet(a: Profile, b: Profile) -> float:
 
     Dowson and Landau, J. Multivariate Analysis 1982, Eq. 4; of means m, n and covariances A, B.
     """
-    (mean_a, cov_a), (mean_b, cov_b) = _normal(a), _normal(b)
+    (mean_a, cov_a), (mean_b, cov_b) = normal_of(a), normal_of(b)
     root = _matrix_root(cov_a)
     crossed = np.trace(_matrix_root(root @ cov_b @ root))
     spread = float(np.trace(cov_a) + np.trace(cov_b) - 2 * crossed)
@@ -110,7 +110,7 @@ def mmd(a: Profile, b: Profile) -> float:
 
     Gretton et al., JMLR 2012, Eq. 1: of this kernel it is how far apart the moments are.
     """
-    difference = _moments(a) - _moments(b)
+    difference = moments_of(a) - moments_of(b)
     # Symmetric, so noise is on so many different numbers, and halved off the diagonal.
     count = len(difference) * (len(difference) + 1) / 2
     return _root(float(np.sum(difference**2)) - 4 * count * (a.noise_std**2 + b.noise_std**2))
@@ -143,22 +143,6 @@ def _square(a: Profile, b: Profile, part: str) -> float:
 def _joint(profile: Profile) -> Vector:
     """Return [K, F]: a stratum's share times its mean."""
     return np.asarray(profile.parts[FEATURES], dtype=np.float64).reshape(-1, FEATURE_NUMBERS)
-
-
-def _moments(profile: Profile) -> Vector:
-    """Return [1 + F, 1 + F]: the means of 1, of the features, and of their products."""
-    moments = 2 * np.asarray(profile.parts[MOMENTS], dtype=np.float64)
-    square = moments.reshape(1 + FEATURE_NUMBERS, 1 + FEATURE_NUMBERS)
-    symmetric: Vector = (square + square.T) / 2
-    return symmetric
-
-
-def _normal(profile: Profile) -> tuple[Vector, Vector]:
-    """Return mean and covariance of the features; what noise made impossible is put right."""
-    moments = _moments(profile)
-    mean_F = moments[0, 1:]
-    values, vectors = np.linalg.eigh(moments[1:, 1:] - np.outer(mean_F, mean_F))
-    return mean_F, (vectors * np.maximum(values, 0.0)) @ vectors.T
 
 
 def _matrix_root(matrix_FF: Vector) -> Vector:

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 from common.contract import MAX_PATIENTS, Profile
+from common.domain import domain_of
 from common.profile import AMPLITUDES, APPEARANCE, BLOCK_LIMIT
 from common.study import Study
 from common.tasks.task import Metric
@@ -55,6 +56,7 @@ def told_by_profiles(
         "distance": distances_of(profiles, study),
         "floor": floors_of(told, study),
         "noise": {site: profile.noise_std for site, profile in sorted(profiles.items())},
+        "domain": domain_of(mixture_of(told)).told(),
         "prediction": {"measure": MEASURE, **scored(profiles, known, metric)},
     }
 

@@ -11,7 +11,14 @@ from torch import Tensor
 from common.data_config import DataConfig
 from common.harmonise import without_bias
 from common.seeding import generator
-from common.transforms import MAX_BRIGHTNESS, MAX_CONTRAST, augment, prepare
+from common.transforms import (
+    MAX_BRIGHTNESS,
+    MAX_CONTRAST,
+    augment,
+    back_to_own,
+    prepare,
+    prepare_whole,
+)
 
 SIDES = st.integers(1, 24)
 
@@ -344,3 +351,51 @@ def test_with_amplitudes_images_are_seen_in_other_styles_and_masks_are_not(how: 
     assert not torch.allclose(seen, augment(settings, generator(3))(images, masks)[0], atol=0.05)
     if how == "none":
         assert torch.equal(seen_masks, masks)
+
+
+@given(
+    x=SIDES,
+    y=SIDES,
+    new_x=SIDES,
+    new_y=SIDES,
+    fit=st.sampled_from(["pad_or_crop", "resize"]),
+    spacing_mm=st.sampled_from([None, [0.7, 1.9], [2.6, 1.6]]),
+)
+def test_an_image_prepared_whole_leads_back_to_its_own_grid(
+    x: int, y: int, new_x: int, new_y: int, fit: str, spacing_mm: list[float] | None
+) -> None:
+    data = config([new_x, new_y], fit=fit, spacing_mm=spacing_mm)
+    values = picture(2, x, y)
+    whole, where = prepare_whole(data, values, (1.3, 0.8))
+    prepared, _, _ = prepare(data)(values, None, (1.3, 0.8))
+    if whole.shape == prepared.shape:
+        assert torch.equal(whole, prepared)
+    assert all(n >= least for n, least in zip(whole.shape[1:], data.size, strict=True))
+    back = back_to_own(whole, where)
+    assert back.shape == values.shape
+    if spacing_mm is None and fit == "pad_or_crop":
+        normalised = (values - values.mean((1, 2), keepdims=True)).astype(np.float64)
+        deviation = values.std((1, 2), keepdims=True)
+        expected = np.where(deviation > 0, normalised / np.where(deviation > 0, deviation, 1), 0)
+        np.testing.assert_allclose(back.numpy(), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("fit", ["pad_or_crop", "resize"])
+def test_a_place_on_the_prepared_grid_leads_back_to_the_same_millimetre(fit: str) -> None:
+    data = config([40, 4], fit=fit, spacing_mm=[0.5, 1.0])
+    whole, where = prepare_whole(data, ramp(9), (1.0, 1.0))
+    # A straight line survives linear interpolation but at the ends, where it is held.
+    back = back_to_own(whole, where)[0, 1:-1, 0].numpy()
+    steps = np.diff(back)
+    np.testing.assert_allclose(steps, steps.mean(), rtol=0.02)
+    assert back[3] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_the_slices_of_a_volume_keep_their_places_on_the_way_back() -> None:
+    data = config([12, 12], dims=2, spacing_mm=[2.0, 2.0])
+    values = picture(1, 10, 8, 5)
+    whole, where = prepare_whole(data, values, (1.0, 1.0, 7.0))
+    back = back_to_own(whole, where)
+    assert back.shape == values.shape
+    one = back_to_own(whole[..., 3:4], where)
+    torch.testing.assert_close(one[..., 0], back[..., 3])

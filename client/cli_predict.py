@@ -1,0 +1,143 @@
+"""The verb predict of wardround-site: a finished study's model on a hospital's own images.
+
+wardround-site predict --model RUN --input scans --output answers
+"""
+
+import time
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from common.checks import one_of, positive
+from common.schema import SettingsError
+
+if TYPE_CHECKING:
+    from client.prediction.run import Row
+
+FAILED, PARTIAL = 1, 3
+LOG_WIDTH = 120
+TOLD = 20
+"""Broken files that are told; the table has them all."""
+
+
+def mount(app: typer.Typer) -> None:
+    """Give the verb to the command of a hospital."""
+    app.command("predict")(predict)
+
+
+def predict(
+    model: Annotated[
+        Path, typer.Option(metavar="RUN", help="A finished study's run folder, or its model.")
+    ],
+    inputs: Annotated[
+        Path, typer.Option("--input", metavar="PATH", help="An image, or a folder of images.")
+    ],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the answers go.")],
+    tta: Annotated[
+        str, typer.Option(help="Test-time augmentation: none, or flip (left-right, averaged).")
+    ] = "none",
+    entropy_maps: Annotated[
+        bool, typer.Option("--entropy-maps", help="Write how unsure the model is of each voxel.")
+    ] = False,
+    heat_maps: Annotated[
+        bool, typer.Option("--heat-maps", help="Draw where a classification's model looked.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    threads: Annotated[
+        int, typer.Option(help="CPU threads; more may be slower where others work too.")
+    ] = 1,
+) -> None:
+    """Predict images with a finished study's model; exit code 3 if some files were broken."""
+    # Imports torch, which the other verbs do without.
+    import torch
+
+    from client.prediction.inputs import inputs_at
+    from client.prediction.passes import MIRRORED
+    from client.prediction.run import Settings, domain_note
+    from client.prediction.run import predict as predicted
+    from common.finished import load_finished
+
+    one_of(MIRRORED, **{"--tta": tta})
+    positive(**{"--threads": threads})
+    torch.set_num_threads(threads)
+    found = inputs_at(inputs, output)
+    finished = load_finished(model)
+    if heat_maps and find_spec("captum") is None:
+        raise SettingsError(
+            "--heat-maps needs captum, which is not installed; pip install 'wardround[explain]'"
+        )
+    settings = Settings(
+        output=output,
+        augmentation=tta,
+        entropy_maps=entropy_maps,
+        heat_maps=heat_maps,
+        device=device,
+    )
+    began = time.monotonic()
+    with bar_on(Console(stderr=True)) as bar:
+        task = bar.add_task("images", total=len(found.inputs))
+        rows = predicted(finished, found.inputs, settings, lambda _: bar.advance(task))
+    _tell(_console(), rows, output, time.monotonic() - began, found.others, domain_note(finished))
+    broken = sum(row.answer is None for row in rows)
+    if broken:
+        raise typer.Exit(FAILED if broken == len(rows) else PARTIAL)
+
+
+def bar_on(console: Console) -> Progress:
+    """Return a bar of images on a terminal; nothing of it stays."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=LOG_WIDTH)
+
+
+def _tell(
+    console: Console,
+    rows: "Sequence[Row]",
+    output: Path,
+    seconds: float,
+    others: int,
+    note: str,
+) -> None:
+    answered = [row for row in rows if row.answer is not None]
+    table = Table(title="images")
+    for name in ("answered", "broken", "outside the domain", "mean entropy", "seconds"):
+        table.add_column(name, justify="right")
+    entropies = [row.answer.entropy for row in rows if row.answer is not None]
+    table.add_row(
+        str(len(answered)),
+        str(len(rows) - len(answered)),
+        "unknown" if note else str(sum(row.domain == "outside" for row in answered)),
+        f"{sum(entropies) / len(entropies):.3f}" if entropies else "-",
+        f"{seconds:.1f}",
+    )
+    console.print(table)
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    if note and answered:
+        say(f"which images are strange is unknown: {note}")
+    if others:
+        say(f"{others} files of other kinds were left alone")
+    broken = [row for row in rows if row.answer is None]
+    for row in broken[:TOLD]:
+        say(f"broken: {row.name} {row.reason}")
+    if len(broken) > TOLD:
+        say(f"and {len(broken) - TOLD} more; the table has them all")
+    say(f"table  {output / 'predictions.csv'}")

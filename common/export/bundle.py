@@ -1,0 +1,204 @@
+"""A MONAI bundle of a finished study: it is read and run by MONAI alone, without wardround.
+
+docs.monai.io, "MONAI Bundle Specification": configs/metadata.json, configs/inference.json, models,
+docs. The network is TorchScript, as MONAI has no class for ours.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from common.export.graphs import torchscript
+from common.files import write_atomic, write_json
+from common.finished import Finished
+from common.study import Study
+
+OVERLAP = 0.25
+SNIPPET = """\
+import sys
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+
+bundle, image, volume = sys.argv[1], sys.argv[2], sys.argv[3] == "volume"
+parser = ConfigParser()
+parser.read_config(f"{bundle}/configs/inference.json")
+parser["bundle_root"], parser["volumes"] = bundle, volume
+network = parser.get_parsed_content("network_def").eval()
+prepared = parser.get_parsed_content("preprocessing")({"image": image})["image"]
+with torch.no_grad():
+    logits = parser.get_parsed_content("inferer")(prepared[None], network)
+answer = parser.get_parsed_content("postprocessing")({"pred": logits[0]})["pred"]
+np.save(sys.argv[4], np.asarray(answer))
+"""
+"""Runs a bundle on one image; it stands in the bundle's own README."""
+
+
+def write_bundle(finished: Finished, mark: Mapping[str, str], folder: Path) -> None:
+    """Write the bundle into a folder.
+
+    Raises:
+        ExportError: the network cannot be traced.
+    """
+    model = torchscript(finished, mark)
+    write_atomic(folder / "models" / "model.ts", model)
+    write_json(folder / "configs" / "metadata.json", _metadata(finished, mark))
+    write_json(folder / "configs" / "inference.json", inference_of(finished.study))
+    write_atomic(folder / "docs" / "README.md", _readme(finished).encode())
+
+
+def not_prepared(study: Study) -> list[str]:
+    """Return what of the study's preparation MONAI does otherwise or not at all, in words."""
+    data = study.data
+    told = []
+    if data.remove_bias:
+        told.append("the removal of a coil's bias is wardround's own; the bundle leaves it out")
+    if data.normalise in ("rank", "matched"):
+        told.append(
+            f"data.normalise={data.normalise} is wardround's own; the bundle leaves values as they "
+            "are"
+        )
+    if data.spatial_dims == 2 and not study.task.dense:
+        told.append("of volumes, wardround answers by the mean over the slices; give it pictures")
+    if data.spacing_mm is not None:
+        told.append(
+            "MONAI interpolates a little differently where it changes the voxel size, so answers "
+            "differ slightly"
+        )
+    return told
+
+
+def inference_of(study: Study) -> dict[str, Any]:
+    """Return configs/inference.json: each part by itself, to be read with ConfigParser."""
+    dense = study.task.dense
+    return {
+        "imports": ["$import torch", "$import monai"],
+        "bundle_root": ".",
+        "device": "$torch.device('cpu')",
+        # Whether the images are volumes; a study of slices takes pictures too.
+        "volumes": study.data.spatial_dims == 3,
+        "network_def": "$torch.jit.load(@bundle_root + '/models/model.ts', map_location=@device)",
+        "preprocessing": {"_target_": "Compose", "transforms": _preparation(study)},
+        "inferer": _inferer(study) if dense else {"_target_": "SimpleInferer"},
+        "postprocessing": {"_target_": "Compose", "transforms": _answer(study)},
+    }
+
+
+def _preparation(study: Study) -> list[dict[str, Any]]:
+    data, key = study.data, "image"
+    steps: list[dict[str, Any]] = [
+        {"_target_": "LoadImaged", "keys": key, "ensure_channel_first": True},
+        {
+            "_target_": "Orientationd",
+            "keys": key,
+            "axcodes": "RAS",
+            "_disabled_": "$not @volumes",
+        },
+    ]
+    if data.spacing_mm is not None:
+        # A slice's third number stays the volume's own.
+        pixdim = [*data.spacing_mm, *([-1.0] * (3 - len(data.spacing_mm)))]
+        steps.append({"_target_": "Spacingd", "keys": key, "pixdim": pixdim})
+    if data.normalise == "zscore":
+        steps.append({"_target_": "NormalizeIntensityd", "keys": key, "channel_wise": True})
+    elif data.normalise == "minmax":
+        steps.append(
+            {"_target_": "ScaleIntensityd", "keys": key, "minv": 0.0, "maxv": 1.0}
+            | {"channel_wise": True}
+        )
+    flat = data.spatial_dims == 2
+    size: Any = f"$[{data.size[0]}, {data.size[1]}] + ([-1] if @volumes else [])"
+    size = size if flat else list(data.size)
+    if data.fit == "resize":
+        steps.append({"_target_": "Resized", "keys": key, "spatial_size": size})
+    else:
+        fit = "SpatialPadd" if study.task.dense else "ResizeWithPadOrCropd"
+        steps.append({"_target_": fit, "keys": key, "spatial_size": size})
+    return steps
+
+
+def _inferer(study: Study) -> dict[str, Any] | str:
+    windows = {"roi_size": list(study.data.size), "overlap": OVERLAP, "mode": "gaussian"}
+    if study.data.spatial_dims == 3:
+        return {"_target_": "SlidingWindowInferer", **windows}
+    told = ", ".join(f"{name}={value!r}" for name, value in windows.items())
+    slices = f"monai.inferers.SliceInferer(spatial_dim=2, {told})"
+    return f"${slices} if @volumes else monai.inferers.SlidingWindowInferer({told})"
+
+
+def _answer(study: Study) -> list[dict[str, Any]]:
+    if study.task.name == "multilabel":
+        return [{"_target_": "Activationsd", "keys": "pred", "sigmoid": True}]
+    steps: list[dict[str, Any]] = [{"_target_": "Activationsd", "keys": "pred", "softmax": True}]
+    if study.task.dense:
+        steps.append({"_target_": "AsDiscreted", "keys": "pred", "argmax": True})
+    return steps
+
+
+def _metadata(finished: Finished, mark: Mapping[str, str]) -> dict[str, Any]:
+    study, task = finished.study, finished.study.task
+    names = ["background", *task.classes] if task.dense else list(task.classes)
+    shape = list(study.data.size)
+    software = {name: version(name) for name in ("monai", "torch", "numpy")}
+    return {
+        "version": f"{finished.rounds or 0}.0.0",
+        "monai_version": software["monai"],
+        "pytorch_version": software["torch"].partition("+")[0],
+        "numpy_version": software["numpy"],
+        "optional_packages_version": {"nibabel": version("nibabel")},
+        "name": study.name,
+        "task": f"{task.name} of {', '.join(task.classes)}",
+        "description": "Trained by federated learning with wardround; see the model card beside "
+        "this bundle.",
+        "authors": "the participants of the study",
+        "copyright": "the participants of the study",
+        "intended_use": "research; not a medical device",
+        "wardround": dict(mark),
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    "type": "image",
+                    "format": "magnitude",
+                    "num_channels": study.data.channels,
+                    "spatial_shape": shape,
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": task.dense,
+                    "channel_def": {"0": "image"},
+                }
+            },
+            "outputs": {
+                "pred": {
+                    "type": "image" if task.dense else "probabilities",
+                    "format": task.name,
+                    "num_channels": task.out_channels,
+                    "spatial_shape": shape if task.dense else [],
+                    "dtype": "float32",
+                    "value_range": [0, 1],
+                    "is_patch_data": task.dense,
+                    "channel_def": {str(place): name for place, name in enumerate(names)},
+                }
+            },
+        },
+    }
+
+
+def _readme(finished: Finished) -> str:
+    study = finished.study
+    other = not_prepared(study)
+    notes = "\n".join(f"- {line}" for line in other) if other else "- nothing"
+    return (
+        f"# {study.name}\n\n"
+        f"{study.task.name} of {', '.join(study.task.classes)}, trained by federated learning "
+        f"(wardround, study {finished.digest}). For research; not a medical device.\n\n"
+        "## Run it\n\n"
+        "With torch, monai and nibabel, and without wardround. `volume` where the image is a "
+        "volume, `picture` where it is a PNG:\n\n"
+        "```\npython run.py BUNDLE scan.nii.gz volume answer.npy\n```\n\n"
+        f"```python\n{SNIPPET}```\n\n"
+        "## What is prepared otherwise than in the study\n\n"
+        f"{notes}\n\n"
+        "The mask is on the prepared grid. `wardround-site predict` writes it on the image's own.\n"
+    )

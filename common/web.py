@@ -1,0 +1,129 @@
+"""Pages for one person at this machine: on loopback alone, behind a token, with strict headers.
+
+The token stands in the URL that is printed once. The browser gets it back as a cookie and is sent
+on, so that it stays in no history; a program sends `Authorization: Bearer TOKEN`. Imports no torch.
+"""
+
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+
+import uvicorn
+from starlette.datastructures import URL, Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK = "127.0.0.1"
+TOKEN_BYTES = 32
+PARAMETER = "token"
+OWN_NAMES = frozenset({LOOPBACK, "localhost"})
+READING = frozenset({"GET", "HEAD"})
+SECURITY_HEADERS: Mapping[str, str] = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+        "object-src 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Nothing is loaded from elsewhere, no script or style stands in a page, nothing is kept."""
+
+
+def new_token() -> str:
+    """Return a token that nobody can guess: 256 bits, fit for a URL."""
+    return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def guarded(app: ASGIApp, token: str) -> ASGIApp:
+    """Return the app behind the token, with SECURITY_HEADERS on every answer.
+
+    Answers 401 without the token, compared in constant time; 421 to another host's name, by which
+    a page from elsewhere would reach this one (DNS rebinding); 403 to a change that another page
+    asks for. Only HTTP comes through.
+    """
+
+    async def guard(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        refused = _refused(scope, token)
+        await (refused or app)(scope, receive, _with_headers(send))
+
+    return guard
+
+
+def serve(app: ASGIApp, port: int, say: Callable[[str], None], path: str = "/") -> None:
+    """Serve the app behind a new token until Ctrl-C; `say` gets the one URL that opens it.
+
+    port: 0 takes a free one. path: where the URL leads.
+
+    Raises:
+        OSError: another program has the port.
+    """
+    token = new_token()
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((LOOPBACK, port))
+        except OSError as error:
+            raise OSError(
+                f"port {port} of {LOOPBACK} cannot be used ({error.strerror}); give another --port"
+            ) from error
+        # From here on a browser that is quicker than the server waits for it.
+        listener.listen()
+        say(f"http://{LOOPBACK}:{listener.getsockname()[1]}{path}?{PARAMETER}={token}")
+        config = uvicorn.Config(
+            guarded(app, token),
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _refused(scope: Scope, token: str) -> Response | None:
+    """Return the answer to a request that does not come through; None where it does."""
+    headers, url = Headers(scope=scope), URL(scope=scope)
+    if url.hostname not in OWN_NAMES:
+        return PlainTextResponse("this page answers to its own address alone", 421)
+    asked = dict(pair.partition("=")[::2] for pair in url.query.split("&"))
+    if _equal(asked.get(PARAMETER), token) and scope["method"] in READING:
+        return _entered(url, token)
+    bearer = headers.get("authorization", "").removeprefix("Bearer ")
+    # Cookies know no ports, so each of two pages on one machine has a name of its own.
+    cookie = cookie_parser(headers.get("cookie", "")).get(_cookie_name(url))
+    if not _equal(bearer, token) and not _equal(cookie, token):
+        return PlainTextResponse("open this page with the URL that was printed", 401)
+    origin = headers.get("origin")
+    if scope["method"] not in READING and origin not in (None, f"{url.scheme}://{url.netloc}"):
+        return PlainTextResponse("another page asks for a change here", 403)
+    return None
+
+
+def _equal(told: str | None, token: str) -> bool:
+    return told is not None and secrets.compare_digest(told.encode(), token.encode())
+
+
+def _entered(url: URL, token: str) -> Response:
+    answer = RedirectResponse(str(url.remove_query_params(PARAMETER)), 303)
+    answer.set_cookie(_cookie_name(url), token, httponly=True, samesite="lax")
+    return answer
+
+
+def _cookie_name(url: URL) -> str:
+    return f"wardround-{url.port or 80}"
+
+
+def _with_headers(send: Send) -> Send:
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(SECURITY_HEADERS)
+        await send(message)
+
+    return sent

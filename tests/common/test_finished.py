@@ -1,0 +1,96 @@
+"""A finished study is what its files say, or it is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from client.page import FOLDER
+from client.trainer import trainer_at
+from common.config import study_digest
+from common.finished import MODEL, RESULT, load_finished
+from common.schema import SettingsError
+from common.tensor_files import read_tensors, write_tensors
+from server.run import initial_network
+from tests.builders import PICTURES, SLICES, initial_weights, pictures_site, request_for, study_from
+from tests.finished import domain_at, finished_run
+
+NULLS = ("training.grad_clip_norm=null", "evaluation=shift", "data.spacing_mm=[2,2]")
+
+
+@pytest.mark.parametrize("overrides", [PICTURES, SLICES, (*SLICES, *NULLS)])
+def test_the_study_of_a_run_folder_is_the_one_that_was_run(
+    tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    found = load_finished(finished_run(tmp_path, *overrides))
+    assert found.study == study_from(*overrides)
+    assert (found.digest, found.rounds) == (study_digest(found.study), 2)
+    images = torch.zeros(1, 1, 16, 16)
+    expected = initial_network(found.study).eval()(images)
+    assert torch.equal(found.network(images), expected)
+    assert found.domain is None
+
+
+def test_a_run_that_tells_how_its_images_look_has_a_domain(tmp_path: Path) -> None:
+    told = domain_at(0.25)
+    found = load_finished(finished_run(tmp_path, *PICTURES, domain=told)).domain
+    assert found is not None
+    assert found.told() == told.told()
+
+
+def test_a_model_that_a_site_kept_is_a_finished_study_too(tmp_path: Path) -> None:
+    yaml = pictures_site(tmp_path / "a")
+    trainer = trainer_at(yaml)
+    request = request_for(*PICTURES, round_number=2, evaluate=True)
+    trainer.evaluate(request, initial_weights(*PICTURES))
+    (kept,) = (trainer.site.state_path / FOLDER).glob("*.safetensors")
+    found = load_finished(kept)
+    assert (found.study, found.result) == (study_from(*PICTURES), None)
+
+
+def test_settings_that_were_changed_afterwards_are_refused(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path, *PICTURES)
+    result = json.loads((folder / RESULT).read_text())
+    result["study"]["data"]["normalise"] = "minmax"
+    (folder / RESULT).write_text(json.dumps(result))
+    with pytest.raises(SettingsError, match="it was changed, or made by another version"):
+        load_finished(folder)
+
+
+def test_weights_of_another_study_are_refused(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path / "a", *PICTURES)
+    other = finished_run(tmp_path / "b", *PICTURES, "seed=5")
+    (folder / MODEL).write_bytes((other / MODEL).read_bytes())
+    with pytest.raises(SettingsError, match="put the files of one run together"):
+        load_finished(folder)
+
+
+def test_a_model_whose_layers_each_site_keeps_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"lacks 2 tensors .*each site keeps them"):
+        load_finished(finished_run(tmp_path, *PICTURES, "model.local=[head]"))
+
+
+def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path, *PICTURES)
+    state, about = read_tensors(folder / MODEL)
+    write_tensors(folder / MODEL, {n: t[..., :1].contiguous() for n, t in state.items()}, about)
+    with pytest.raises(SettingsError, match="does not fit the study's network cnn: size mismatch"):
+        load_finished(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x10\0\0\0\0\0\0\0{}"])
+def test_what_is_no_weights_is_told_in_one_sentence(tmp_path: Path, content: bytes) -> None:
+    folder = finished_run(tmp_path, *PICTURES)
+    (folder / MODEL).write_bytes(content)
+    with pytest.raises(SettingsError, match="cannot be read as weights"):
+        load_finished(folder)
+
+
+def test_a_folder_without_a_model_or_a_result_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"model\.safetensors is missing"):
+        load_finished(tmp_path)
+    folder = finished_run(tmp_path, *PICTURES)
+    (folder / RESULT).unlink()
+    with pytest.raises(SettingsError, match=r"holds weights but no result\.json"):
+        load_finished(folder)

@@ -1,0 +1,114 @@
+"""Whoever has not the printed URL gets nothing from a page of this machine."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from common.web import SECURITY_HEADERS, guarded, new_token
+
+TOKEN = "the-token"
+BASE = "http://127.0.0.1:8000"
+
+
+async def _secret(_: Request) -> PlainTextResponse:
+    return PlainTextResponse("secret")
+
+
+def _client(base: str = BASE) -> TestClient:
+    app = Starlette(routes=[Route("/case", _secret, methods=["GET", "POST"])])
+    return TestClient(guarded(app, TOKEN), base_url=base)
+
+
+@pytest.mark.parametrize("query", ["", "?token=", "?token=the-toke", "?token=the-token2", "?t=ü"])
+def test_without_the_token_there_is_only_401(query: str) -> None:
+    answer = _client().get(f"/case{query}")
+    assert (answer.status_code, "secret" in answer.text) == (401, False)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": "Bearer wrong"},
+        {"cookie": "wardround-8000=wrong"},
+        {"cookie": "wardround-9000=the-token"},
+        {"cookie": "garbage;;=;"},
+    ],
+)
+def test_a_wrong_cookie_or_header_is_no_token(headers: dict[str, str]) -> None:
+    assert _client().get("/case", headers=headers).status_code == 401
+
+
+def test_the_printed_url_gives_a_cookie_and_leaves_no_token_in_the_address() -> None:
+    client = _client()
+    answer = client.get("/case?a=1&token=the-token", follow_redirects=False)
+    assert answer.status_code == 303
+    assert answer.headers["location"] == f"{BASE}/case?a=1"
+    assert "httponly" in answer.headers["set-cookie"].lower()
+    assert client.get("/case").text == "secret"
+
+
+def test_a_program_sends_the_token_as_a_bearer() -> None:
+    assert _client().get("/case", headers={"authorization": f"Bearer {TOKEN}"}).text == "secret"
+
+
+@pytest.mark.parametrize("path", ["/case", "/case?token=the-token", "/nothing"])
+def test_every_answer_has_the_security_headers(path: str) -> None:
+    headers = _client().get(path).headers
+    assert {name: headers[name] for name in SECURITY_HEADERS} == dict(SECURITY_HEADERS)
+
+
+def test_another_name_of_this_machine_reaches_nothing() -> None:
+    client = _client("http://evil.example:8000")
+    answer = client.get("/case", headers={"authorization": f"Bearer {TOKEN}"})
+    assert (answer.status_code, "secret" in answer.text) == (421, False)
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [(None, 200), (BASE, 200), ("http://127.0.0.1:9000", 403), ("null", 403)]
+)
+def test_another_page_may_change_nothing(origin: str | None, status: int) -> None:
+    client = _client()
+    client.get("/case?token=the-token")
+    headers = {} if origin is None else {"origin": origin}
+    assert client.post("/case", headers=headers).status_code == status
+
+
+def test_two_tokens_differ() -> None:
+    assert new_token() != new_token()
+
+
+SERVER = """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from common.web import serve
+
+async def here(request):
+    return PlainTextResponse("here")
+
+serve(Starlette(routes=[Route("/", here)]), 0, lambda url: print(url, flush=True))
+"""
+
+
+@pytest.fixture
+def printed() -> Iterator[str]:
+    with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True) as it:
+        assert it.stdout is not None
+        yield it.stdout.readline().strip()
+        it.send_signal(signal.SIGINT)
+        it.wait(10)
+
+
+def test_the_printed_url_opens_the_page_of_a_real_process(printed: str) -> None:
+    with httpx.Client(follow_redirects=True, trust_env=False) as client:
+        assert client.get(printed.partition("?")[0]).status_code == 401
+        assert client.get(printed).text == "here"
