@@ -7,6 +7,7 @@ on, so that it stays in no history; a program sends `Authorization: Bearer TOKEN
 import secrets
 import socket
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import uvicorn
 from starlette.datastructures import URL, Headers, MutableHeaders
@@ -18,6 +19,9 @@ LOOPBACK = "127.0.0.1"
 TOKEN_BYTES = 32
 PARAMETER = "token"
 OWN_NAMES = frozenset({LOOPBACK, "localhost"})
+ENDING = "wardround.ending"
+END_WITHIN_S = 5
+"""What is not answered by then is cut."""
 READING = frozenset({"GET", "HEAD"})
 SECURITY_HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
@@ -76,15 +80,38 @@ def serve(app: ASGIApp, port: int, say: Callable[[str], None], path: str = "/") 
         # From here on a browser that is quicker than the server waits for it.
         listener.listen()
         say(f"http://{LOOPBACK}:{listener.getsockname()[1]}{path}?{PARAMETER}={token}")
-        config = uvicorn.Config(
-            guarded(app, token),
-            ws="none",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-        )
-        uvicorn.Server(config).run(sockets=[listener])
+        run(guarded(app, token), [listener])
+
+
+def run(app: ASGIApp, sockets: list[socket.socket], **settings: Any) -> None:  # noqa: ANN401 - uvicorn's
+    """Serve an app on sockets until SIGTERM or Ctrl-C; who follows something learns of the end.
+
+    settings: more of uvicorn's, as those of TLS.
+    """
+    server: uvicorn.Server
+
+    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[ENDING] = lambda: server.should_exit
+        await app(scope, receive, send)
+
+    config = uvicorn.Config(
+        told,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=END_WITHIN_S,
+        **settings,
+    )
+    server = uvicorn.Server(config)
+    server.run(sockets=sockets)
+
+
+def is_ending(scope: Scope) -> bool:
+    """Whether the server is to end: an answer that goes on and on ends then."""
+    ending: Callable[[], bool] = scope.get(ENDING, lambda: False)
+    return ending()
 
 
 def _refused(scope: Scope, token: str) -> Response | None:
@@ -123,7 +150,10 @@ def _cookie_name(url: URL) -> str:
 def _with_headers(send: Send) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            headers = MutableHeaders(scope=message)
+            for name, value in SECURITY_HEADERS.items():
+                # An answer may be stricter; a document with its styles inside has its own policy.
+                headers.setdefault(name, value)
         await send(message)
 
     return sent

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from server.events import EVENTS
+from server.events import EVENTS, words_of
 from server.federation.cli_verbs import HomeOption
 from server.federation.home import Home, home_folder, open_home
 from server.federation.registry import Registry
@@ -264,10 +264,8 @@ def _tell_run(run: StudyRun, as_json: bool) -> None:
 
 
 def _line(event: dict[str, Any]) -> str:
-    at = datetime.fromtimestamp(event.pop("time"), UTC).strftime("%Y-%m-%d %H:%M:%S")
-    name = event.pop("event")
-    told = "  ".join(f"{key}={value}" for key, value in event.items() if value is not None)
-    return f"{at}  {name:<16} {told}"
+    at = datetime.fromtimestamp(event["time"], UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{at}  {event['event']:<16} {words_of(event)}"
 
 
 def console_of() -> Console:
