@@ -6,7 +6,8 @@ on, so that it stays in no history; a program sends `Authorization: Bearer TOKEN
 
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
@@ -69,18 +70,28 @@ def serve(app: ASGIApp, port: int, say: Callable[[str], None], path: str = "/") 
         OSError: another program has the port.
     """
     token = new_token()
+    with listening(LOOPBACK, port) as listener:
+        say(f"http://{LOOPBACK}:{listener.getsockname()[1]}{path}?{PARAMETER}={token}")
+        run(guarded(app, token), [listener])
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Give a socket that listens: a browser that is quicker than the server waits for it.
+
+    Raises:
+        OSError: another program has the port, or the address is not this machine's.
+    """
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((LOOPBACK, port))
+            listener.bind((host, port))
         except OSError as error:
             raise OSError(
-                f"port {port} of {LOOPBACK} cannot be used ({error.strerror}); give another --port"
+                f"port {port} of {host} cannot be used ({error.strerror}); give another --port"
             ) from error
-        # From here on a browser that is quicker than the server waits for it.
         listener.listen()
-        say(f"http://{LOOPBACK}:{listener.getsockname()[1]}{path}?{PARAMETER}={token}")
-        run(guarded(app, token), [listener])
+        yield listener
 
 
 def run(app: ASGIApp, sockets: list[socket.socket], **settings: Any) -> None:  # noqa: ANN401 - uvicorn's
@@ -101,6 +112,8 @@ def run(app: ASGIApp, sockets: list[socket.socket], **settings: Any) -> None:  #
         log_level="warning",
         access_log=False,
         server_header=False,
+        # Who asks is who is connected; nothing stands before this and may say otherwise.
+        proxy_headers=False,
         timeout_graceful_shutdown=END_WITHIN_S,
         **settings,
     )

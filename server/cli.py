@@ -8,6 +8,8 @@ wardround-server rotate --server                    the server's own
 wardround-server sites                              who belongs to it, and how long
 wardround-server start                              keep the centre running
 wardround-server run experiment=virtual_mri sites=all
+wardround-server password NAME                      who may enter the page
+wardround-server page                               studies and sites in a browser, with a log-in
 wardround-server list | show | stop | resume | report | logs RUN
 """
 
@@ -16,6 +18,7 @@ import typer
 from common.command import run_command
 from server import cli_studies, cli_turns
 from server.federation import cli_verbs
+from server.page import cli_verbs as page_verbs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +30,7 @@ app = typer.Typer(
 cli_verbs.mount(app)
 cli_studies.mount(app)
 cli_turns.mount(app)
+page_verbs.mount(app)
 
 
 def main() -> None:

@@ -262,6 +262,7 @@ function showRun(run) {
   choices(byId("log-site"), run.sites.map((site) => site.site), "all");
   byId("report").hidden = !run.report;
   showShift(run.result);
+  showDeeds(run);
 }
 
 function span(of) { return of.low === null ? "" : `${number(of.low)} to ${number(of.high)}`; }
@@ -328,6 +329,7 @@ function followRun(id) {
   const quick = throttled(() => loadLog(`/api/runs/${address(id)}/log`), 200);
   for (const name of ["log-site", "log-text", "log-all"]) byId(name).addEventListener("input", quick);
   byId("chosen").addEventListener("change", drawCurves);
+  if (byId("stop")) offerDeeds(id);
   let drawn = -1;
   const source = new EventSource(`/api/runs/${address(id)}/events`);
   source.addEventListener("state", (message) => {
@@ -341,6 +343,86 @@ function followRun(id) {
   source.addEventListener("error", () => unreachable(new Error("the connection is lost; it is tried again")));
 }
 
+/* ---- what a person does, after a second thought ---- */
+
+async function change(path, body) {
+  const answer = await fetch(path, {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  const told = await answer.json();
+  if (!answer.ok) throw new Error(told.error);
+  return told;
+}
+
+function confirmed(title, text, word) {
+  const dialog = byId("confirm");
+  say(byId("confirm-title"), title);
+  say(byId("confirm-text"), text);
+  say(byId("confirm-yes"), word);
+  return new Promise((settle) => {
+    const end = (answer) => { dialog.close(); settle(answer); };
+    byId("confirm-yes").onclick = () => end(true);
+    byId("confirm-no").onclick = () => end(false);
+    dialog.oncancel = () => settle(false);
+    dialog.showModal();
+    byId("confirm-no").focus();
+  });
+}
+
+async function after(work) {
+  say(byId("wrong"), "");
+  try { await work(); } catch (error) { say(byId("wrong"), error.message); }
+}
+
+function offerDeeds(id) {
+  const deeds = {
+    stop: ["Stop this study?", "Its sites stop within a batch. What was spent of their epsilon stays spent; the last full round is kept, and Resume goes on from it."],
+    resume: ["Go on with this study?", "It goes on from its last full round. Sites spend epsilon again."],
+  };
+  for (const [deed, [title, text]] of Object.entries(deeds)) {
+    byId(deed).onclick = () => after(async () => {
+      const word = deed[0].toUpperCase() + deed.slice(1);
+      if (await confirmed(title, `${id}: ${text}`, word)) {
+        await change(`/api/runs/${address(id)}/${deed}`, { confirmed: id });
+        announce(`${word}: asked for`);
+      }
+    });
+  }
+}
+
+function showDeeds(run) {
+  if (!byId("stop")) return;
+  const over = ["completed", "partial", "failed", "stopped"].includes(run.state);
+  byId("stop").disabled = over || run.state === "stopping";
+  byId("resume").disabled = !["failed", "stopped"].includes(run.state);
+}
+
+async function listSites() {
+  const sites = await ask("/api/sites");
+  fill(byId("sites"), sites.map((site) => [
+    site.site, { text: site.status, kind: site.status === "admitted" ? "text" : "text why", small: site.reason },
+    site.days_left === null ? NONE : String(site.days_left),
+    { text: site.connected ? "connected" : "away", kind: site.connected ? "text" : "text why" },
+    site.run ? { text: site.run, kind: "text", href: `/runs/${address(site.run)}`, small: `round ${site.round}` } : { text: NONE, kind: "text" },
+    at(site.heard_at), at(site.moved_at),
+  ]));
+  byId("none").hidden = sites.length > 0;
+  say(byId("connection"), `As of ${at(Date.now() / 1000)}.`);
+}
+
+function offerStudy() {
+  byId("new").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const settings = byId("settings").value.split("\n").map((line) => line.trim()).filter(Boolean);
+    const sites = byId("for-sites").value.trim();
+    after(async () => {
+      if (!await confirmed("Start this study?", `${settings.join(" ")}, at sites: ${sites}`, "Start")) return;
+      const made = await change("/api/runs", {
+        settings: [...settings, `sites=${sites}`], join_timeout_s: 60 * Number(byId("minutes").value) });
+      location.assign(`/runs/${address(made.id)}`);
+    });
+  });
+}
+
 function every(work, milliseconds) {
   const again = async () => {
     try { await work(); } catch (error) { unreachable(error); }
@@ -352,6 +434,8 @@ function every(work, milliseconds) {
 const VIEWS = {
   runs: () => every(listRuns, LIST_EVERY_MS),
   run: () => followRun(document.body.dataset.run),
+  sites: () => every(listSites, LIST_EVERY_MS),
+  new: offerStudy,
 };
 const view = VIEWS[document.body.dataset.view];
 if (view) view();

@@ -30,6 +30,7 @@ from server.page.view import MOST_POINTS, curves_of, line_of, overview_of
 
 PIECE_BYTES = 4 * 2**20
 """Of a log that is read for one answer: an answer comes soon, and the next tells more."""
+TEMPLATES = Path(__file__).parent
 POLL_S, ALIVE_S = 1.0, 15.0
 REPORT_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; "
@@ -127,8 +128,8 @@ class RunPages:
 
 
 def run_pages(folder: Path) -> list[Route]:
-    """Return the routes of the runs of a folder."""
-    return RunPages(Runs(folder), Pages(Path(__file__).parent, coordinator=False)).routes()
+    """Return the routes of the runs of a folder, which nobody can change there."""
+    return RunPages(Runs(folder), Pages(TEMPLATES, coordinator=False)).routes()
 
 
 def _looked(run: Seen) -> dict[str, Any]:

@@ -24,6 +24,8 @@ class Seen:
     name: str
     """Its folder's name below the folder of runs; of several parts where it lies deeper."""
     follower: Follower
+    of_daemon: bool = False
+    """Whether the centre's daemon works on it, and begins it again whatever ended it."""
     _result: Any = None
     _read_at: int = -1
 
@@ -55,6 +57,7 @@ class Runs:
     """All runs below a folder."""
 
     folder: Path
+    of_daemon: bool = False
     _known: dict[str, Seen] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -73,7 +76,7 @@ class Runs:
         return self._known.get(name)
 
     def _seen(self, name: str) -> Seen:
-        return Seen(name, Follower(self.folder / name))
+        return Seen(name, Follower(self.folder / name), self.of_daemon)
 
     def _folders(self) -> list[Path]:
         patterns = ["/".join(["*"] * depth) for depth in range(1, MOST_DEPTH + 1)]

@@ -7,13 +7,14 @@ terminal use; docs/page.md lists the fields.
 import math
 from typing import Any
 
-from server.page.runs import REPORT, Seen
+from server.page.runs import REPORT, RESULT, Seen
 from server.page.series import Series
 from server.page.story import SiteStory, Story
 from server.report import apart, joining, tables
 from server.report.reading import estimate, estimates
+from server.studies import StudyRun, stop_asked
 
-INTERRUPTED = "interrupted"
+INTERRUPTED, STOPPING, WAITING = "interrupted", "stopping", "waiting for its process"
 MOST_POINTS = 200
 KNOWN_SCHEMA = 1
 
@@ -74,7 +75,16 @@ def state_of(run: Seen) -> str:
     The story tells what was done last; that a process is still at it, the lock tells.
     """
     story = run.follower.story
-    return story.phase if story.ended or run.worked_on() else INTERRUPTED
+    if not run.of_daemon:
+        return story.phase if story.ended or run.worked_on() else INTERRUPTED
+    if story.ended and (run.folder / RESULT).exists():
+        return story.phase
+    attempt = StudyRun(run.folder).attempt
+    if attempt is not None and attempt.gave_up:
+        return "failed"
+    if stop_asked(run.folder):
+        return STOPPING
+    return story.phase if run.worked_on() and not story.ended else WAITING
 
 
 def result_of(result: dict[str, Any]) -> dict[str, Any]:
