@@ -16,7 +16,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from client import cli_daemon, cli_enrolment, cli_explain, cli_studies, cli_trainer, cli_watch
+from client import (
+    cli_daemon,
+    cli_enrolment,
+    cli_explain,
+    cli_page,
+    cli_studies,
+    cli_trainer,
+    cli_watch,
+)
 from client.privacy.ledger import (
     Ledger,
     LedgerError,
@@ -56,6 +64,7 @@ cli_studies.mount(app)
 cli_trainer.mount(app)
 cli_watch.mount(app)
 cli_explain.mount(app)
+cli_page.mount(app)
 
 SiteOption = Annotated[
     Path | None, typer.Option("--site", help="The site's settings; ./site.yaml if nothing is said.")

@@ -125,7 +125,7 @@ function ticks(low, high, most) {
 function tickWords(tick) { return String(Number(tick.toPrecision(6))).replace("-", MINUS); }
 
 /* Draw lines {name: [[x, y], ...]}; many are faint, the mean and the chosen one are not. */
-function chart(host, lines, { label, mean = null, chosen = "" }) {
+function chart(host, lines, { label, mean = null, chosen = "", along = "rounds of training" }) {
   const names = Object.keys(lines).filter((name) => lines[name].length);
   const all = names.map((name) => lines[name]).concat(mean && mean.length ? [mean] : []);
   if (!all.length) { host.replaceChildren(make("p", { class: "note" }, "No values.")); return; }
@@ -137,7 +137,7 @@ function chart(host, lines, { label, mean = null, chosen = "" }) {
   if (low === high) { const room = Math.abs(low) * 0.1 || 0.5; low -= room; high += room; }
   const across = (x) => BOX.left + (x - left) / (right - left) * (BOX.width - BOX.left - BOX.right);
   const up = (y) => BOX.height - BOX.bottom - (y - low) / (high - low) * (BOX.height - BOX.top - BOX.bottom);
-  const about = `${label} over the rounds, ${names.length} lines, from ${number(low)} to ${number(high)}`;
+  const about = `${label} over ${along}, ${names.length} lines, from ${number(low)} to ${number(high)}`;
   const svg = drawn("svg", { viewBox: `0 0 ${BOX.width} ${BOX.height}`, role: "img", "aria-label": about });
   for (const tick of ticks(low, high, 5)) {
     svg.append(drawn("line", { class: "grid", x1: BOX.left, x2: BOX.width - BOX.right, y1: up(tick), y2: up(tick) }));
@@ -146,7 +146,7 @@ function chart(host, lines, { label, mean = null, chosen = "" }) {
   for (const tick of ticks(left, right, 6).filter(Number.isInteger)) {
     svg.append(drawn("text", { x: across(tick), y: BOX.height - 18, "text-anchor": "middle" }, String(tick)));
   }
-  svg.append(drawn("text", { x: BOX.width - BOX.right, y: BOX.height - 3, "text-anchor": "end" }, "rounds of training"));
+  svg.append(drawn("text", { x: BOX.width - BOX.right, y: BOX.height - 3, "text-anchor": "end" }, along));
   const path = (points) => points.length === 1
     ? `M${across(points[0][0]) - 3} ${up(points[0][1])}h6`
     : "M" + points.map(([x, y]) => `${across(x).toFixed(1)} ${up(y).toFixed(1)}`).join("L");
@@ -423,6 +423,83 @@ function offerStudy() {
   });
 }
 
+/* ---- one site ---- */
+
+const WORDS = { proposed: "waits for an answer", approved: "approved", rejected: "rejected" };
+
+function studyCard(study) {
+  const lines = Object.entries(study.words).filter(([name]) => name !== "name");
+  const card = make("article", { class: `card study ${study.status}` },
+    make("h3", {}, study.name || "a study that was not asked for yet"),
+    make("p", {}, make("strong", {}, WORDS[study.status] || study.status),
+      study.decided ? ` ${study.decided} by ${study.decided_by}` : "",
+      study.told.updates ? `; updates told: ${study.told.updates}, epsilon ${number(study.told.epsilon)}` : ""),
+    make("p", { class: "note" }, `digest ${study.digest}`),
+    make("dl", { class: "words" }, ...lines.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])));
+  const deeds = make("div", { class: "fields" });
+  for (const [deed, status, title] of [["approve", "approved", "Approve"], ["reject", "rejected", "Reject"]]) {
+    const button = make("button", deed === "reject" ? { class: "danger" } : {}, title);
+    button.disabled = study.status === status;
+    button.onclick = () => after(async () => {
+      const text = deed === "approve"
+        ? `${study.name} may then train on this site's patients. ${study.words.costs ? `This costs ${study.words.costs}.` : ""}`
+        : `${study.name} may then not run here, whatever the policy's list says.`;
+      if (!await confirmed(`${title} this study?`, `${text} Digest ${study.digest}.`, title)) return;
+      await change(`/api/studies/${study.digest}/${deed}`, { confirmed: study.digest });
+      await showSite();
+      announce(`${study.name}: ${status}`);
+    });
+    deeds.append(button);
+  }
+  card.append(deeds);
+  return card;
+}
+
+let studiesShown = "";
+
+async function showSite() {
+  const site = await ask("/api/site");
+  const mark = JSON.stringify(site.studies.map((study) => ({ ...study, last_asked: "" })));
+  if (mark !== studiesShown) {
+    studiesShown = mark;
+    byId("studies").replaceChildren(...site.studies.map(studyCard));
+  }
+  byId("none").hidden = site.studies.length > 0;
+  fill(byId("ledgers"), site.ledgers.map((of) => of.problem
+    ? [of.name, { text: NONE, small: of.problem, kind: "why" }, NONE, NONE, NONE, NONE]
+    : [of.name, String(of.patients), String(of.charges), of.unbounded ? "infinite" : number(of.epsilon), of.cap === null ? "none" : number(of.cap), number(of.delta)]));
+  const spent = Object.fromEntries(site.ledgers.filter((of) => of.curve).map((of) => [of.name, of.curve]));
+  chart(byId("spent"), spent, { label: "epsilon for life", along: "charges" });
+  showTold(site);
+  await loadLines();
+  say(byId("connection"), `As of ${at(Date.now() / 1000)}.`);
+}
+
+function showTold(site) {
+  const names = Object.fromEntries(site.studies.map((study) => [study.digest, study.name]));
+  const metrics = [...new Set(Object.values(site.curves).flatMap((of) => Object.keys(of)))].sort();
+  const host = byId("curves");
+  while (host.children.length > metrics.length) host.lastElementChild.remove();
+  metrics.forEach((metric, place) => {
+    if (!host.children[place]) host.append(make("section", {}, make("h3"), make("div", { class: "chart" })));
+    say(host.children[place].firstElementChild, metric);
+    const lines = Object.fromEntries(Object.entries(site.curves).filter(([, of]) => of[metric])
+      .map(([digest, of]) => [`${names[digest] || "study"} ${digest.slice(0, 8)}`, of[metric]]));
+    chart(host.children[place].lastElementChild, lines, { label: metric, along: "rounds" });
+  });
+}
+
+async function loadLines() {
+  const asked = new URLSearchParams({ of: byId("log-of").value, text: byId("log-text").value, last: "100" });
+  const lines = await ask(`/api/log?${asked}`);
+  fill(byId("log"), lines.reverse().map((line) => [{ text: line, kind: "text line" }]));
+}
+
+function followSite() {
+  for (const name of ["log-of", "log-text"]) byId(name).addEventListener("input", throttled(loadLines, 300));
+  every(showSite, LIST_EVERY_MS);
+}
+
 function every(work, milliseconds) {
   const again = async () => {
     try { await work(); } catch (error) { unreachable(error); }
@@ -436,6 +513,7 @@ const VIEWS = {
   run: () => followRun(document.body.dataset.run),
   sites: () => every(listSites, LIST_EVERY_MS),
   new: offerStudy,
+  site: followSite,
 };
 const view = VIEWS[document.body.dataset.view];
 if (view) view();

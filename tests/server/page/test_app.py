@@ -16,7 +16,8 @@ from server.events import EVENTS, event_log
 from server.run import RESULT
 from server.showing import write_report
 from tests.builders import numbers_app
-from tests.server.page.conftest import app_of, begun, served
+from tests.served import served
+from tests.server.page.conftest import app_of, begun
 from tests.server.report.conftest import make_result
 from tests.server.report.test_in_browser import with_shift
 from tests.server.test_run import PATIENTS, run

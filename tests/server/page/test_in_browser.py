@@ -10,7 +10,8 @@ from common.web import PARAMETER, guarded
 from server.events import event_log
 from tests.browser import IN_A_BROWSER, chromium, grave_findings, opened
 from tests.builders import numbers_app
-from tests.server.page.conftest import app_of, begun, served
+from tests.served import served
+from tests.server.page.conftest import app_of, begun
 from tests.server.test_run import PATIENTS, run
 
 pytestmark = IN_A_BROWSER
