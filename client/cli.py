@@ -23,6 +23,7 @@ from client import (
     cli_export,
     cli_intake,
     cli_pacs,
+    cli_page,
     cli_predict,
     cli_preflight,
     cli_review,
@@ -75,6 +76,7 @@ cli_pacs.mount(app)
 cli_predict.mount(app)
 cli_export.mount(app)
 cli_review.mount(app)
+cli_page.mount(app)
 
 SiteOption = Annotated[
     Path | None, typer.Option("--site", help="The site's settings; ./site.yaml if nothing is said.")

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from client.cli_predict import bar_on
-from client.cli_studies import who
+from client.cli_studies import person
 
 DEFAULT_SITE = Path("site.yaml")
 
@@ -62,7 +62,7 @@ def review(
         passes=passes,
         cases=cases,
         log=Log(own.state_path, finished.digest),
-        author=author or who(),
+        author=author or person(),
     )
     console = Console()
 

@@ -45,7 +45,7 @@ def studies(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Tell which studies were proposed to this site, in plain words, and what was answered."""
-    found = [_told(proposal, site) for proposal in Approvals(state_folder(site)).all()]
+    found = [told_study(proposal, site) for proposal in Approvals(state_folder(site)).all()]
     if as_json:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
@@ -75,11 +75,12 @@ def reject(digest: HashArgument, site: SiteOption = DEFAULT_SITE) -> None:
 
 
 def _answer(digest: str, status: str, site: Path) -> None:
-    found = Approvals(state_folder(site)).answer(digest, status, who(), datetime.now(UTC))
+    found = Approvals(state_folder(site)).answer(digest, status, person(), datetime.now(UTC))
     _say(f"{found.status}: {found.digest}")
 
 
-def _told(proposal: Proposal, site: Path) -> dict[str, Any]:
+def told_study(proposal: Proposal, site: Path) -> dict[str, Any]:
+    """Return a proposal with its words and with what the policy's list says of it."""
     # These import torch, which an answer does without.
     from client.site import load_site
     from client.study_words import printable, study_words
@@ -101,8 +102,8 @@ def _when(study: dict[str, Any]) -> str:
     return f"first {study['first_seen']}, last {study['last_asked']}"
 
 
-def who() -> str:
-    """Return who sits at this machine."""
+def person() -> str:
+    """Return who gives an answer, for the record."""
     sudo = os.environ.get("SUDO_USER")
     if sudo:
         return sudo

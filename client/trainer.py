@@ -23,6 +23,7 @@ from client.privacy.gate import Limits, leave
 from client.privacy.policy import check_study
 from client.progress import OnProgress, unheard
 from client.site import Site, load_site
+from client.told import note_told
 from client.work import (
     MEGABYTE,
     Work,
@@ -140,7 +141,7 @@ class Trainer:
             if account is not None:
                 reply = replace(reply, privacy=account.spent())
         limits = self._limits(work, request)
-        return leave(reply, kept.leaving, limits, self._policy)
+        return self._noted(work, leave(reply, kept.leaving, limits, self._policy))
 
     def evaluate(
         self, request: Request, weights: Arrays, on_progress: OnProgress = unheard
@@ -156,7 +157,11 @@ class Trainer:
         with self._account(work) as account:
             found = self._appraisal(work, account, request, on_progress).reply(weights)
         found = replace(found, seconds=time.monotonic() - began)
-        return leave(found, None, self._limits(work, request), self._policy)
+        return self._noted(work, leave(found, None, self._limits(work, request), self._policy))
+
+    def _noted(self, work: Work, answer: Released) -> Released:
+        note_told(self.site.state_path, work.digest, answer)
+        return answer
 
     def _appraisal(
         self, work: Work, account: Account | None, request: Request, on_progress: OnProgress

@@ -6,7 +6,9 @@ on, so that it stays in no history; a program sends `Authorization: Bearer TOKEN
 
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 from starlette.datastructures import URL, Headers, MutableHeaders
@@ -18,6 +20,9 @@ LOOPBACK = "127.0.0.1"
 TOKEN_BYTES = 32
 PARAMETER = "token"
 OWN_NAMES = frozenset({LOOPBACK, "localhost"})
+ENDING = "wardround.ending"
+END_WITHIN_S = 5
+"""What is not answered by then is cut."""
 READING = frozenset({"GET", "HEAD"})
 SECURITY_HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
@@ -65,26 +70,61 @@ def serve(app: ASGIApp, port: int, say: Callable[[str], None], path: str = "/") 
         OSError: another program has the port.
     """
     token = new_token()
+    with listening(LOOPBACK, port) as listener:
+        say(f"http://{LOOPBACK}:{listener.getsockname()[1]}{path}?{PARAMETER}={token}")
+        run(guarded(app, token), [listener])
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Give a socket that listens: a browser that is quicker than the server waits for it.
+
+    Raises:
+        OSError: another program has the port, or the address is not this machine's.
+    """
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((LOOPBACK, port))
+            listener.bind((host, port))
         except OSError as error:
             raise OSError(
-                f"port {port} of {LOOPBACK} cannot be used ({error.strerror}); give another --port"
+                f"port {port} of {host} cannot be used ({error.strerror}); give another --port"
             ) from error
-        # From here on a browser that is quicker than the server waits for it.
         listener.listen()
-        say(f"http://{LOOPBACK}:{listener.getsockname()[1]}{path}?{PARAMETER}={token}")
-        config = uvicorn.Config(
-            guarded(app, token),
-            ws="none",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-        )
-        uvicorn.Server(config).run(sockets=[listener])
+        yield listener
+
+
+def run(app: ASGIApp, sockets: list[socket.socket], **settings: Any) -> None:  # noqa: ANN401 - uvicorn's
+    """Serve an app on sockets until SIGTERM or Ctrl-C; who follows something learns of the end.
+
+    settings: more of uvicorn's, as those of TLS.
+    """
+    server: uvicorn.Server
+
+    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[ENDING] = lambda: server.should_exit
+        await app(scope, receive, send)
+
+    config = uvicorn.Config(
+        told,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # Who asks is who is connected; nothing stands before this and may say otherwise.
+        proxy_headers=False,
+        timeout_graceful_shutdown=END_WITHIN_S,
+        **settings,
+    )
+    server = uvicorn.Server(config)
+    server.run(sockets=sockets)
+
+
+def is_ending(scope: Scope) -> bool:
+    """Whether the server is to end: an answer that goes on and on ends then."""
+    ending: Callable[[], bool] = scope.get(ENDING, lambda: False)
+    return ending()
 
 
 def _refused(scope: Scope, token: str) -> Response | None:
@@ -123,7 +163,10 @@ def _cookie_name(url: URL) -> str:
 def _with_headers(send: Send) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            headers = MutableHeaders(scope=message)
+            for name, value in SECURITY_HEADERS.items():
+                # An answer may be stricter; a document with its styles inside has its own policy.
+                headers.setdefault(name, value)
         await send(message)
 
     return sent

@@ -57,6 +57,13 @@ def estimates_of(answers: Mapping[str, EvaluateReply]) -> Estimates:
     return {site: answer.estimates for site, answer in answers.items()}
 
 
+def tell_measured(run: Run, trained: int, estimates: Estimates) -> None:
+    """Tell the headline metric at every site, of the model after so many rounds."""
+    name = run.study.task.headline
+    told = {site: of[name].value for site, of in sorted(estimates.items()) if name in of}
+    run.tell("measured", round=trained, metric=name, values=told)
+
+
 def profiled(
     run: Run,
     sites: Sequence[str],

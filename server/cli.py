@@ -9,6 +9,8 @@ wardround-server sites                              who belongs to it, and how l
 wardround-server start                              keep the centre running
 wardround-server run experiment=virtual_mri sites=all
 wardround-server export RUN --output DIR            its model for other programs, with a signed card
+wardround-server password NAME                      who may enter the page
+wardround-server page                               studies and sites in a browser, with a log-in
 wardround-server list | show | stop | resume | report | logs RUN
 """
 
@@ -17,6 +19,7 @@ import typer
 from common.command import run_command
 from server import cli_export, cli_studies, cli_turns
 from server.federation import cli_verbs
+from server.page import cli_verbs as page_verbs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +32,7 @@ cli_verbs.mount(app)
 cli_studies.mount(app)
 cli_turns.mount(app)
 cli_export.mount(app)
+page_verbs.mount(app)
 
 
 def main() -> None:

@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from server.events import EVENTS
+from server.beginning import begin_study
+from server.events import EVENTS, words_of
 from server.federation.cli_verbs import HomeOption
-from server.federation.home import Home, home_folder, open_home
-from server.federation.registry import Registry
-from server.studies import RESULT, StudyRun, ask, ask_to_stop, go_on, run_named, runs_in
+from server.federation.home import home_folder, open_home
+from server.studies import RESULT, StudyRun, ask_to_stop, go_on, run_named, runs_in
 
 EXIT_CODES = {"completed": 0, "failed": 1, "partial": 3, "stopped": 4}
 POLL_S = 0.3
@@ -72,20 +72,10 @@ def run(
 ) -> None:
     """Run a study with the agreed sites. Exit code: 0 done, 1 failed, 3 partial, 4 stopped."""
     place = open_home(home_folder(home))
-    overrides, sites = _settings(place, settings)
-    # Composed here, so that what does not fit together is told before any site is asked.
-    from common.config import load_study, sent, study_digest
-    from common.models.registry import told_start
-    from server.run import check_sites, initial_network, shared_state
-
-    travels = sent(overrides)
-    study = load_study(travels)
-    check_sites(study, sites)
-    shared_state(study, initial_network(study))
-    weights = told_start(study.model)
-    asked = ask(place.path, study.name, study_digest(study), travels, sites, join_timeout)
+    begun = begin_study(place, settings, join_timeout)
+    asked, weights = begun.run, begun.weights
     if not as_json:
-        say(f"study {study.name}, digest {asked.asked.digest}")
+        say(f"study {asked.asked.study}, digest {asked.asked.digest}")
         if weights is not None:
             say(f"starts from {weights}")
         say(f"sites approve it with  wardround-site approve {asked.asked.digest[:16]}")
@@ -179,24 +169,6 @@ def logs(
         time.sleep(POLL_S)
 
 
-def _settings(home: Home, settings: list[str]) -> tuple[list[str], list[str]]:
-    """Tell the study's overrides from its sites."""
-    named = [s.removeprefix("sites=") for s in settings if s.startswith("sites=")]
-    overrides = [s for s in settings if not s.startswith("sites=")]
-    known = [site.name for site in Registry(home).sites() if site.revoked is None]
-    if not named:
-        raise ValueError(f"no sites are named; give sites=NAME,NAME of: {', '.join(known) or '-'}")
-    sites = sorted({s.strip() for s in named[-1].strip("[]").split(",") if s.strip()})
-    sites = known if sites == ["all"] else sites
-    strangers = sorted(set(sites) - set(known))
-    if strangers or not sites:
-        raise ValueError(
-            f"sites={','.join(strangers) or named[-1]} is not admitted; admitted are: "
-            f"{', '.join(known) or 'none (wardround-server admit)'}"
-        )
-    return overrides, sites
-
-
 def watch(run: StudyRun, quiet: bool) -> tuple[str, str]:
     """Show what happens until the study ends; return its status, and why."""
     from server.progress import Progress
@@ -263,10 +235,8 @@ def _tell_run(run: StudyRun, as_json: bool) -> None:
 
 
 def _line(event: dict[str, Any]) -> str:
-    at = datetime.fromtimestamp(event.pop("time"), UTC).strftime("%Y-%m-%d %H:%M:%S")
-    name = event.pop("event")
-    told = "  ".join(f"{key}={value}" for key, value in event.items() if value is not None)
-    return f"{at}  {name:<16} {told}"
+    at = datetime.fromtimestamp(event["time"], UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{at}  {event['event']:<16} {words_of(event)}"
 
 
 def console_of() -> Console:

@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 EVENTS = "events.jsonl"
 
@@ -21,3 +22,16 @@ def event_log(folder: Path) -> Tell:
             file.write(line + "\n")
 
     return tell
+
+
+def words_of(event: Mapping[str, Any]) -> str:
+    """Return what an event tells besides its time and its name, as one line for a person."""
+    known = {k: v for k, v in event.items() if k not in ("time", "event") and v is not None}
+    return "  ".join(f"{key}={_shown(value)}" for key, value in known.items())
+
+
+def _shown(value: object) -> object:
+    # What a round tells of each site is for programs.
+    if isinstance(value, dict) and any(isinstance(of, dict) for of in value.values()):
+        return f"{len(value)} sites"
+    return value

@@ -146,7 +146,7 @@ class Progress:
         self._say(f"waiting for {name} since {event['seconds']} s")
 
     def _on_round_done(self, event: dict[str, Any]) -> None:
-        known = ("time", "event", "round", "seconds")
+        known = ("time", "event", "round", "seconds", "sites", "missing", "epsilon")
         values = [
             f"{name} {value:.3f} before it"
             for name, value in event.items()

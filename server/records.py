@@ -144,6 +144,31 @@ def privacy_of(progress: Progress) -> dict[str, Any]:
     return {site: asdict(spent) for site, spent in sorted(progress.spent.items())}
 
 
+def spent_by(progress: Progress) -> dict[str, float]:
+    """Return the epsilon that each site told last; empty without differential privacy."""
+    return {site: spent.epsilon for site, spent in sorted(progress.spent.items())}
+
+
+def told_of_round(progress: Progress) -> dict[str, Any]:
+    """Return what the log of events tells of the last full round: a few numbers a site."""
+    record = progress.rounds[-1]
+    return {
+        "round": record.round,
+        "seconds": record.seconds,
+        "sites": {
+            site: {
+                "seconds": part.seconds,
+                "bytes_sent": part.bytes_sent,
+                "bytes_received": part.bytes_received,
+                "train_loss": part.train_loss,
+            }
+            for site, part in record.sites.items()
+        },
+        "missing": record.missing,
+        "epsilon": spent_by(progress),
+    }
+
+
 def summary(estimates: Estimates, metrics: Mapping[str, Metric]) -> dict[str, Any]:
     """Return mean and worst over the sites, and every site's estimates."""
     values = {

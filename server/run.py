@@ -32,7 +32,14 @@ from common.subgroups import groups_of
 from common.tasks.registry import build_task
 from common.tensor_files import write_tensors
 from server.aggregation import named_means, refusal_of
-from server.asking import Run, estimates_of, evaluations, profiled, profiles_of
+from server.asking import (
+    Run,
+    estimates_of,
+    evaluations,
+    profiled,
+    profiles_of,
+    tell_measured,
+)
 from server.calls import Missing, StopError
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from server.evaluation.checked import impossible, subgroups_asked
@@ -48,6 +55,8 @@ from server.records import (
     SiteRound,
     outcome_of,
     result_of,
+    spent_by,
+    told_of_round,
 )
 from server.stepping import stepped
 from server.strategy import Strategy
@@ -85,8 +94,7 @@ def run_study(
         while kept.rounds_done < study.rounds:
             kept, headline = _round(run, kept)
             save_checkpoint(folder, kept)
-            record = kept.progress.rounds[-1]
-            tell("round done", round=record.round, seconds=record.seconds, **headline)
+            tell("round done", **told_of_round(kept.progress), **headline)
         outcome = _finished(run, kept)
     except QuorumError as error:
         kept = load_checkpoint(folder, digest) or kept
@@ -186,6 +194,7 @@ def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | No
     if evaluate:
         others = [s for s in kept.progress.roster if s not in cohort]
         before |= estimates_of(evaluations(run, others, number, kept.model, missing))
+        tell_measured(run, number - 1, before)
     model, moments = run.strategy.step(kept.model, combined, kept.moments)
     step = None
     if run.study.codec_down is not None:
@@ -331,6 +340,7 @@ def _finished(run: Run, kept: Checkpoint) -> Outcome:
     run.tell("final evaluation", sites=sites)
     model = run.strategy.final(kept.model, kept.summed, run.study.rounds)
     final = estimates_of(evaluations(run, sites, run.study.rounds, model, lost))
+    tell_measured(run, run.study.rounds, final)
     progress = _best(run, kept.progress, model, run.study.rounds, final)
     # The rounds are over: from here on the checkpoint's model is the final one.
     save_checkpoint(run.folder, replace(kept, model=model, progress=progress))
@@ -374,4 +384,5 @@ def _write(run: Run, kept: Checkpoint, outcome: Outcome) -> None:
         more = told_by_profiles(outcome.profiles, values, run.study, metrics[name])
         result["shift"] = {**shift, **more, **over_time(kept.progress.profiles, run.study)}
     write_json(run.folder / RESULT, result)
-    run.tell("end", status=outcome.status, reason=outcome.reason)
+    epsilon = spent_by(kept.progress)
+    run.tell("end", status=outcome.status, reason=outcome.reason, epsilon=epsilon)

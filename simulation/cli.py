@@ -15,6 +15,8 @@
                                                     audit.canaries=200, audit.delta=1e-5
     wardround-sim experiment=virtual_mri --profile  where the time of a round goes at the largest
                                                     hospital
+    wardround-sim page runs/ --port 8090            the runs of a folder in a browser, live or
+                                                    finished, on this machine alone
     wardround-sim models                            the networks that a study may name; --json
     wardround-sim experiment=shift_study data.root=../shared/data run.dir=runs/shift
                                                     many methods on many data sets, in one table
@@ -63,8 +65,12 @@ def main() -> None:
         sys.exit(_guarded(_models, sys.argv[2:]))
     if verb == "resume":
         sys.exit(_guarded(_resume, sys.argv[2:]))
-    if verb in ("run", *VERBS):
+    if verb in ("run", "page", *VERBS):
         del sys.argv[1]
+    if verb == "page":
+        from simulation.page import run_page
+
+        run_page()
     if "--profile" in sys.argv:
         sys.argv.remove("--profile")
         sys.exit(_hydra_run(partial(_profile, verb)))

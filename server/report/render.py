@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from common import pictures
+from common.pages import FOLDER as LOOK
 from common.pictures import Example
 from server.evaluation.prediction import MEASURE
 from server.report import apart, joining, plots, tables, words
@@ -82,7 +83,7 @@ def _environment() -> Environment:
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([Path(__file__).parent, LOOK]),
         trim_blocks=True,
         lstrip_blocks=True,
     )

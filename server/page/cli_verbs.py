@@ -1,0 +1,116 @@
+"""The verbs page and password of wardround-server: the centre in a browser, and who may see it."""
+
+import logging
+import os
+import ssl
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography import x509
+from rich.console import Console
+
+from common.certificates import read_certificate
+from common.credentials import Credentials, watch_certificate
+from common.daemon_log import daemon_log
+from common.supervision import OWNER_ALONE
+from common.web import OWN_NAMES, listening, run
+from server.federation.cli_verbs import HomeOption
+from server.federation.home import Home, home_folder, open_home
+from server.page.centre import centre_app, centre_pages
+from server.page.door import PageDoor
+from server.page.passwords import PasswordError, people, remove_person, set_password
+
+RENEWED_EVERY_S = 30.0
+LOG = "page.jsonl"
+
+
+def mount(app: typer.Typer) -> None:
+    """Give the verbs to the command of the centre."""
+    app.command("page")(page)
+    app.command("password")(password)
+
+
+def page(
+    listen: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="TCP port there.")] = 8444,
+    certificate: Annotated[
+        Path | None, typer.Option(help="PEM file that browsers trust; else the federation's own.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file of its private key, 0600.")] = None,
+    home: HomeOption = None,
+) -> None:
+    """Show the studies and the sites in a browser, by TLS and with a log-in, until Ctrl-C."""
+    place = open_home(home_folder(home))
+    if not people(place.path):
+        raise PasswordError("nobody may enter yet; run  wardround-server password NAME  first")
+    if (certificate is None) != (key is None):
+        raise ValueError("--certificate and --key belong together; give both or none")
+    own = place.server
+    if certificate is not None and key is not None:
+        own = Credentials(key=key, certificate=certificate)
+    os.umask(OWNER_ALONE)
+    _serve(place, own, listen, port, daemon_log("page", place.path / "logs" / LOG))
+
+
+def password(
+    name: Annotated[str, typer.Argument(help="Who, as anna.")],
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Let this person enter no more.")
+    ] = False,
+    home: HomeOption = None,
+) -> None:
+    """Set a person's password for the page: asked for twice, or one line of a pipe."""
+    place = open_home(home_folder(home))
+    if remove:
+        remove_person(place, name)
+        _say(f"{name} may not enter the page any more; restart it to end what is open")
+        return
+    if sys.stdin.isatty():
+        word = typer.prompt("password", hide_input=True, confirmation_prompt="again")
+    else:
+        word = sys.stdin.readline().rstrip("\n")
+    set_password(place, name, word)
+    _say(f"{name} may enter:  wardround-server page")
+
+
+def _serve(home: Home, own: Credentials, listen: str, port: int, log: logging.Logger) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    own.load_into(context)
+    names = _names_of(read_certificate(own.certificate))
+    pages = centre_pages(home)
+    door = PageDoor(centre_app(home, pages, log), home.path, [*names, *OWN_NAMES], pages, log)
+    with listening(listen, port) as listener:
+        ended = threading.Event()
+        keeper = threading.Thread(target=_keep, args=(context, own, log, ended), daemon=True)
+        keeper.start()
+        log.info("the page is at https://%s:%d/", names[0], listener.getsockname()[1])
+        run(door, [listener], ssl_context_factory=lambda config, default: context)
+        ended.set()
+
+
+def _keep(
+    context: ssl.SSLContext, own: Credentials, log: logging.Logger, ended: threading.Event
+) -> None:
+    """Take up a renewed certificate; connections that are open stay as they are."""
+    renewed = watch_certificate(context, own)
+    while not ended.wait(RENEWED_EVERY_S):
+        try:
+            if renewed():
+                log.info("the page's certificate was renewed")
+        except (OSError, ValueError) as error:
+            log.warning("the page's certificate cannot be read: %s", error)
+
+
+def _names_of(certificate: x509.Certificate) -> list[str]:
+    """Return the names and addresses that a certificate is for."""
+    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    names = found.get_values_for_type(x509.DNSName)
+    return [*names, *map(str, found.get_values_for_type(x509.IPAddress))]
+
+
+def _say(text: str) -> None:
+    Console().print(text, highlight=False, markup=False, soft_wrap=True)

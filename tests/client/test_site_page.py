@@ -1,0 +1,124 @@
+"""A site's own page: what its ledger, its approvals and its logs say, and an answer to a study."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from client.approval import Approvals
+from client.log import LOG
+from client.privacy.ledger import ledgers_in
+from client.privacy.ledger_export import default_delta
+from client.site import load_site
+from client.site_page import SitePages, log_lines
+from client.trainer import trainer_at
+from common.config import study_digest
+from common.daemon_log import daemon_log
+from common.web import PARAMETER, guarded
+from tests.browser import IN_A_BROWSER, chromium, grave_findings, opened
+from tests.builders import (
+    PICTURES,
+    PRIVATE,
+    initial_weights,
+    pictures_site,
+    request_for,
+    study_from,
+)
+from tests.served import served
+
+STUDY = (*PICTURES, *PRIVATE)
+DIGEST = study_digest(study_from(*STUDY))
+OTHER = (*PICTURES, "rounds=5", "name=another")
+TOKEN = "the-token"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site that trained one round of a study; another one waits for an answer."""
+    path = pictures_site(tmp_path_factory.mktemp("site") / "a", train=4, test=3)
+    trainer = trainer_at(path)
+    trainer.train(request_for(*STUDY, evaluate=True), initial_weights(*STUDY))
+    approvals, now = Approvals(trainer.site.state_path), datetime.now(UTC)
+    approvals.propose(DIGEST, "smoke", STUDY, now)
+    approvals.propose(study_digest(study_from(*OTHER)), "another", OTHER, now)
+    return path
+
+
+def test_the_page_tells_what_the_ledger_and_the_approvals_say(site: Path) -> None:
+    told = TestClient(SitePages(site).app()).get("/api/site").json()
+    studies = {study["digest"]: study for study in told["studies"]}
+    assert set(studies) == {DIGEST, study_digest(study_from(*OTHER))}
+    assert studies[DIGEST]["told"]["updates"] == 1
+    (kept,) = ledgers_in(load_site(site).ledgers_path)
+    (ledger,) = told["ledgers"]
+    chain = kept.chain()
+    delta = default_delta(chain)
+    assert (ledger["patients"], ledger["delta"]) == (len(chain.patients), delta)
+    assert ledger["charges"] == len(chain.charges)
+    assert ledger["studies"] == {DIGEST: kept.epsilon(delta, DIGEST)}
+    assert ledger["curve"][-1] == [len(chain.charges), ledger["epsilon"]]
+    assert ledger["epsilon"] >= ledger["studies"][DIGEST]
+    assert set(told["curves"]) == {DIGEST}
+
+
+def test_an_answer_is_written_down_under_a_name_after_a_confirmation(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "anna")
+    client, approvals = TestClient(SitePages(site).app()), Approvals(load_site(site).state_path)
+    path = f"/api/studies/{DIGEST}/reject"
+    for wrong in ({}, {"confirmed": "ab"}, [], {"confirmed": DIGEST[:16]}):
+        assert client.post(path, json=wrong).status_code == 409
+    assert approvals.status(DIGEST) == "proposed"
+    assert client.post(path, json={"confirmed": DIGEST}).json()["status"] == "rejected"
+    assert approvals.status(DIGEST) == "rejected"
+    told = client.get("/api/site").json()["studies"]
+    assert [s["decided_by"] for s in told if s["digest"] == DIGEST] == ["anna"]
+    assert client.post(f"/api/studies/{DIGEST}/drop", json={}).status_code == 404
+
+
+def test_the_logs_are_told_line_by_line(site: Path) -> None:
+    log = daemon_log("page-test", load_site(site).state_path / "logs" / "site.jsonl")
+    log.info("connected")
+    log.warning("away")
+    found = load_site(site)
+    (line,) = log_lines(found, True, "away", 10)
+    assert line.endswith("WARNING page-test: away")
+    with (site.parent / LOG).open("a") as file:
+        file.write("one\ntwo\n")
+    assert log_lines(found, False, "", 2) == ["one", "two"]
+    client = TestClient(SitePages(site).app())
+    assert client.get("/api/log?of=studies&text=TWO").json() == ["two"]
+
+
+@contextmanager
+def page_of(site: Path) -> Iterator[str]:
+    with served(guarded(SitePages(site).app(), TOKEN)) as address:
+        yield f"{address}/?{PARAMETER}={TOKEN}"
+
+
+@IN_A_BROWSER
+def test_a_data_officer_rejects_a_study_and_approves_it(site: Path) -> None:
+    approvals = Approvals(load_site(site).state_path)
+    other = study_digest(study_from(*OTHER))
+    with page_of(site) as url, chromium() as browser:
+        page, wrong = opened(browser, url)
+        card = page.locator("article", has_text=other)
+        card.get_by_role("button", name="Reject").click()
+        assert grave_findings(page) == []
+        page.keyboard.press("Escape")
+        assert approvals.status(other) == "proposed"
+        card.get_by_role("button", name="Reject").click()
+        page.get_by_role("dialog").get_by_role("button", name="Reject").click()
+        page.locator("article.rejected", has_text=other).wait_for()
+        assert approvals.status(other) == "rejected"
+        card.get_by_role("button", name="Approve").click()
+        page.get_by_role("dialog").get_by_role("button", name="Approve").click()
+        page.locator("article.approved", has_text=other).wait_for()
+        assert approvals.status(other) == "approved"
+        page.locator("#ledgers tbody tr").wait_for()
+        assert grave_findings(page) == []
+        assert wrong == []
