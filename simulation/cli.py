@@ -16,6 +16,7 @@
     wardround-sim experiment=virtual_mri --profile  where the time of a round goes at the largest
                                                     hospital
     wardround-sim models                            the networks that a study may name; --json
+    wardround-sim tasks                             the tasks that a study may name; --json
     wardround-sim experiment=shift_study data.root=../shared/data run.dir=runs/shift
                                                     many methods on many data sets, in one table
 
@@ -61,6 +62,8 @@ def main() -> None:
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     if verb == "models":
         sys.exit(_guarded(_models, sys.argv[2:]))
+    if verb == "tasks":
+        sys.exit(_guarded(_tasks, sys.argv[2:]))
     if verb == "resume":
         sys.exit(_guarded(_resume, sys.argv[2:]))
     if verb in ("run", *VERBS):
@@ -130,6 +133,13 @@ def _models(*arguments: str) -> int:
     from simulation.catalogue import show_models
 
     show_models(arguments, _console())
+    return EXIT_CODES["completed"]
+
+
+def _tasks(*arguments: str) -> int:
+    from simulation.catalogue import show_tasks
+
+    show_tasks(arguments, _console())
     return EXIT_CODES["completed"]
 
 
