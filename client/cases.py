@@ -15,9 +15,12 @@ from torch import Tensor
 from client.manifest import Row
 from client.readers import BadFileError, Picture, read_image, read_mask
 from common.data_config import DataConfig
+from common.forward import degraded, references
+from common.seeding import generator, seed
 from common.tasks.classification import ClassificationConfig
 from common.tasks.config import TaskConfig
 from common.tasks.multilabel import SEPARATOR, MultilabelConfig
+from common.tasks.restoration import RestorationConfig
 from common.tasks.segmentation import SegmentationConfig
 from common.transforms import prepare
 
@@ -43,7 +46,7 @@ class Case:
     """[K, C, *size], float32."""
     targets: Tensor
     """[K, 1, *size] int64 for segmentation, [K] int64 for classification, [K, labels] 0 or 1 int64
-    for several labels."""
+    for several labels, [K, 1 + references, *size] float32 for restoration."""
     spacing_mm: tuple[float, ...]
     """After resampling; of a slice three numbers, the distance of the slices last."""
     acquired: Acquired
@@ -62,6 +65,8 @@ def read_case(row: Row, data: DataConfig, task: TaskConfig) -> Case:
         return _labelled_case(row, data, torch.tensor(_class(row, task)))
     if isinstance(task, MultilabelConfig):
         return _labelled_case(row, data, torch.tensor(_labels(row, task)))
+    if isinstance(task, RestorationConfig):
+        return _degraded_case(row, data, task)
     raise ValueError(
         f"task.name={task.name!r} has no way to read its targets; use a task of the registry"
     )
@@ -133,6 +138,21 @@ def _labelled_case(row: Row, data: DataConfig, target: Tensor) -> Case:
     return Case(
         images=images,
         targets=target.expand(len(images), *target.shape).clone(),
+        spacing_mm=spacing_mm,
+        acquired=_acquired(image),
+    )
+
+
+def _degraded_case(row: Row, data: DataConfig, task: RestorationConfig) -> Case:
+    """Return images degraded by the chance of patient and image, the same in every study."""
+    image = _image(row.image, data)
+    prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
+    clean = _samples(prepared, data)
+    draws = generator(seed(0, "degraded", row.patient, row.image.name))
+    arrived = degraded(clean, task.forward, draws)
+    return Case(
+        images=arrived,
+        targets=torch.cat([clean, *references(arrived, task.forward)], dim=1),
         spacing_mm=spacing_mm,
         acquired=_acquired(image),
     )

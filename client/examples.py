@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,6 +26,16 @@ def example_of(
     image_CS, target = samples.images[place], samples.targets[place]
     # A scan's second axis runs up (to the front of the patient), a page's runs down.
     flip = len(samples.spacing_mm[place]) == 3
+    if task.grey:
+        # Side by side: what came, what the model makes of it, what it was made from.
+        shown = torch.cat([image_CS[:1], probabilities, target[:1]], dim=1)[0]
+        return Example(
+            site=site,
+            caption="as it came, restored, true",
+            image_XY=_plane(shown, shown, flip),
+            truth_XY=None,
+            prediction_XY=None,
+        )
     if not task.dense:
         return Example(
             site=site,

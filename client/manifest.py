@@ -35,9 +35,9 @@ class Row:
 def read_manifest(path: Path) -> list[Row]:
     """Return the rows of a CSV or TSV file, in its order.
 
-    The header names `image`, `patient`, and `mask` or `label` or both; `split` (train or test) and
-    any covariates where there are some. Paths are relative to the manifest's folder, or absolute.
-    Whether the files exist is seen when they are read.
+    The header names `image` and `patient`, `mask` or `label` or both where the images have them,
+    `split` (train or test) and any covariates where there are some. Paths are relative to the
+    manifest's folder, or absolute. Whether the files exist is seen when they are read.
 
     Raises:
         ValueError: no such file, another ending, not UTF-8, a missing or repeated column, an empty
@@ -137,12 +137,9 @@ def _records(path: Path) -> list[tuple[int, dict[str, str]]]:
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
     there = ", ".join(repr(name) for name in header) or "none"
-    for wanted in (("image",), ("patient",), ("mask", "label")):
-        if not set(wanted) & set(header):
-            raise ValueError(
-                f"manifest {path} has no column {' or '.join(repr(name) for name in wanted)}; "
-                f"its columns are: {there}"
-            )
+    for wanted in ("image", "patient"):
+        if wanted not in header:
+            raise ValueError(f"manifest {path} has no column {wanted!r}; its columns are: {there}")
     repeated = {name for name in header if header.count(name) > 1}
     if repeated:
         raise ValueError(

@@ -224,6 +224,12 @@ class Study:
                 f"data.segment={list(self.data.segment)} cuts images into parts, and "
                 f"task.name={self.task.name} has a label for the whole image; set it to null"
             )
+        self.task.check_data(self.data)
+        if self.model.residual and not self.task.grey:
+            raise ValueError(
+                f"model.residual=true adds the image to the answer, and task.name={self.task.name} "
+                "asks for no image; leave it null"
+            )
         self._check_proximal("strategy.proximal_mu", self.strategy.proximal_mu)
         if self.evaluation is not None:
             self._check_proximal("evaluation.personal_mu", self.evaluation.personal_mu)

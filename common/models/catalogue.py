@@ -8,7 +8,7 @@ from typing import Any
 from common.models.config import ModelConfig
 from common.models.registry import model_config_type, sketch
 
-VOXELS = ("segmentation",)
+VOXELS = ("segmentation", "restoration")
 IMAGE = ("classification", "multilabel")
 SIDE = 64
 """Of the images for which parameters are counted, where their number depends on it."""

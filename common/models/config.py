@@ -70,6 +70,9 @@ class ModelConfig:
     ICLR 2021), which with group norm bears the noise of privacy better. null: they are not."""
     dropout: float = 0.0
     """Probability that a unit is dropped in training."""
+    residual: bool | None = None
+    """With a task whose answers are grey values: whether the network learns what is to be added to
+    its image (Zhang et al., DnCNN, TIP 2017), and not the whole answer. null: the whole."""
     start: StartConfig | None = None
     """Weights to start from; null: random ones."""
     trained: list[str] | None = None

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from common.config import load_study
-from common.tasks.losses import OF_IMAGES, OF_LABELS, OF_VOXELS
-from common.tasks.registry import build_task
+from omegaconf import DictConfig, OmegaConf
+
+from common.config import CONFIG_FOLDER
+from common.schema import typed
+from common.tasks.losses import OF_GREY, OF_IMAGES, OF_LABELS, OF_VOXELS
+from common.tasks.registry import Task, build_task, task_config_type
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ CARDS: Mapping[str, Card] = MappingProxyType(
         "segmentation": Card(OF_VOXELS, "One class a voxel: where is it?"),
         "classification": Card(OF_IMAGES, "One class an image: which of them is it?"),
         "multilabel": Card(OF_LABELS, "Any of several findings an image: which are there?"),
+        "restoration": Card(OF_GREY, "A grey value a voxel: what would a better image show?"),
     }
 )
 """Every task of the registry."""
@@ -42,11 +46,16 @@ def catalogue() -> list[dict[str, Any]]:
             "name": name,
             "losses": list(card.losses),
             "metrics": {
-                metric: about.meaning
-                for metric, about in build_task(load_study([f"task={name}"]).task).metrics.items()
+                metric: about.meaning for metric, about in _usual_task(name).metrics.items()
             },
             "dp": card.dp,
             "told": card.told,
         }
         for name, card in CARDS.items()
     ]
+
+
+def _usual_task(name: str) -> Task:
+    tree = OmegaConf.load(CONFIG_FOLDER / "task" / f"{name}.yaml")
+    assert isinstance(tree, DictConfig)
+    return build_task(typed(tree, task_config_type(name), "task"))

@@ -7,6 +7,7 @@ from common.registry import Entry, build, config_type
 from common.tasks.classification import ClassificationConfig, build_classification
 from common.tasks.config import TaskConfig
 from common.tasks.multilabel import MultilabelConfig, build_multilabel
+from common.tasks.restoration import RestorationConfig, build_restoration
 from common.tasks.segmentation import SegmentationConfig, build_segmentation
 from common.tasks.task import Metric, Sums, Task
 
@@ -18,6 +19,7 @@ TASKS: Mapping[str, Entry[TaskConfig, Task]] = MappingProxyType(
         "segmentation": Entry(SegmentationConfig, build_segmentation),
         "classification": Entry(ClassificationConfig, build_classification),
         "multilabel": Entry(MultilabelConfig, build_multilabel),
+        "restoration": Entry(RestorationConfig, build_restoration),
     }
 )
 """Every task that a study may ask for."""

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -13,6 +14,7 @@ from common.data_config import DataConfig
 from common.tasks.classification import ClassificationConfig
 from common.tasks.config import TaskConfig
 from common.tasks.multilabel import MultilabelConfig
+from common.tasks.restoration import RestorationConfig
 from common.tasks.segmentation import SegmentationConfig
 
 VESSELS = SegmentationConfig(
@@ -176,3 +178,19 @@ def test_where_there_may_be_several_labels_an_empty_cell_is_refused(
     row = Row(image=picture(tmp_path / "a.png"), patient="p")
     with pytest.raises(BadFileError, match="has no label"):
         read_case(row, FLAT, CHEST)
+
+
+def test_a_degraded_image_hangs_on_patient_and_image_alone_and_needs_no_mask(
+    tmp_path: Path,
+) -> None:
+    task = RestorationConfig(name="restoration")
+    grey = DataConfig(size=[8, 7], normalise="minmax")
+    row = Row(image=volume(tmp_path / "a.nii"), patient="p")
+    first, again = read_case(row, grey, task), read_case(row, grey, task)
+    assert first.images.shape == (5, 1, 8, 7)
+    assert first.targets.shape == (5, 2, 8, 7)
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.targets[:, 1:], first.images.clamp(0, 1))
+    other = read_case(replace(row, patient="q"), grey, task)
+    assert torch.equal(other.targets[:, :1], first.targets[:, :1])
+    assert not torch.equal(other.images, first.images)

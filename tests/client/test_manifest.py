@@ -67,13 +67,17 @@ def test_a_row_needs_a_mask_or_a_label_where_both_are_columns(tmp_path: Path) ->
         read_manifest(manifest(tmp_path, head + "a.png,,,p\n"))
 
 
+def test_images_of_a_site_without_labels_are_listed_by_image_and_patient(tmp_path: Path) -> None:
+    (row,) = read_manifest(manifest(tmp_path, "image,patient\na.png,p\n"))
+    assert (row.mask, row.label, row.patient) == (None, None, "p")
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("", "no column 'image'; its columns are: none"),
         ("img,mask,patient\n", "no column 'image'; its columns are: 'img', 'mask', 'patient'"),
         ("image,mask\n", "no column 'patient'"),
-        ("image,patient\n", "no column 'mask' or 'label'"),
         ("image;mask;patient\na;b;c\n", "its columns are: 'image;mask;patient'"),
         ("image,mask,mask,patient\n", "more than one column 'mask'"),
         ("image,mask,patient\n", "no rows"),

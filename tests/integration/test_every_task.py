@@ -1,0 +1,85 @@
+"""One federated, private round of every task beyond classes of voxels and images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from server.progress import Progress
+from simulation.run import composed, simulate
+
+SITES = ("north", "south")
+PRIVATE = ("privacy.mechanism=dp_sgd", "privacy.noise_multiplier=1.0", "training.batch_size=3")
+
+
+def listed(folder: Path, columns: dict[str, Any], patients: int = 6) -> Path:
+    """Write pictures of two sites, and a manifest with these columns: (site, patient) -> cell."""
+    draws = np.random.default_rng(0)
+    lines = [",".join(["path", "site", *columns])]
+    for site in SITES:
+        for patient in range(patients):
+            pixels = draws.integers(0, 90, (16, 16), dtype=np.uint8)
+            pixels[4:12, 4:12] += 20 * patient
+            Image.fromarray(pixels).save(folder / f"{site}{patient}.png")
+            cells = [str(cell(site, patient)) for cell in columns.values()]
+            lines.append(",".join([f"{site}{patient}.png", site, *cells]))
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def run(folder: Path, data: Path, *overrides: str, label: str = "null") -> dict[str, Any]:
+    settings = [
+        "data=pictures",
+        "data.size=[16,16]",
+        "data.augment=none",
+        "simulation=real",
+        "simulation.engine=inprocess",
+        f"data.root={data}",
+        "+simulation.partition.by=column",
+        "+simulation.partition.columns=[site]",
+        "+simulation.partition.mask_column=null",
+        f"+simulation.partition.label_column={label}",
+        "+simulation.partition.min_patients_per_site=1",
+        "rounds=1",
+        "data.held_out=0.5",
+        *overrides,
+    ]
+    return simulate(composed(folder, settings), Progress(Console(quiet=True)))
+
+
+SMALL_UNET = ("model=unet128", "model.channels=[4,6]", "model.norm_groups=2")
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        "{name: undersampled}",
+        "{name: low_dose, photons: 30, acceleration: null, centre: null}",
+        "{name: downsampled, factor: 2, acceleration: null, centre: null}",
+    ],
+)
+def test_a_private_round_of_restoration_is_measured_beside_the_usual_ways_back(
+    forward: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    result = run(
+        tmp_path / "run",
+        listed(data, {}),
+        "task=restoration",
+        f"task.forward={forward}",
+        "data.normalise=minmax",
+        "model.residual=true",
+        *SMALL_UNET,
+        *PRIVATE,
+    )
+    assert result["status"] == "completed", result["reason"]
+    assert set(result["privacy"]) == set(SITES)
+    for site in SITES:
+        told = result["final"]["sites"][site]
+        assert all(about["low"] <= about["value"] <= about["high"] for about in told.values())
+        # It begins with the image as it came, which the network of one round has hardly left.
+        assert abs(told["psnr_gain"]["value"]) < 20
