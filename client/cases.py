@@ -3,6 +3,7 @@
 Shape suffixes: K samples of the file, C channels, S spatial axes, N all samples.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from common.tasks.config import TaskConfig
 from common.tasks.multilabel import SEPARATOR, MultilabelConfig
 from common.tasks.restoration import RestorationConfig
 from common.tasks.segmentation import SegmentationConfig
+from common.tasks.survival import SurvivalConfig
 from common.transforms import prepare
 
 _TOLERANCE = 0.5
@@ -46,7 +48,8 @@ class Case:
     """[K, C, *size], float32."""
     targets: Tensor
     """[K, 1, *size] int64 for segmentation, [K] int64 for classification, [K, labels] 0 or 1 int64
-    for several labels, [K, 1 + references, *size] float32 for restoration."""
+    for several labels, [K, 1 + references, *size] float32 for restoration, [K, 3] float32
+    for survival."""
     spacing_mm: tuple[float, ...]
     """After resampling; of a slice three numbers, the distance of the slices last."""
     acquired: Acquired
@@ -65,6 +68,8 @@ def read_case(row: Row, data: DataConfig, task: TaskConfig) -> Case:
         return _labelled_case(row, data, torch.tensor(_class(row, task)))
     if isinstance(task, MultilabelConfig):
         return _labelled_case(row, data, torch.tensor(_labels(row, task)))
+    if isinstance(task, SurvivalConfig):
+        return _labelled_case(row, data, torch.tensor(_happened(row, task)))
     if isinstance(task, RestorationConfig):
         return _degraded_case(row, data, task)
     raise ValueError(
@@ -112,6 +117,35 @@ def _labels(row: Row, task: MultilabelConfig) -> list[int]:
         if label not in task.classes:
             raise _unknown_label(row, label, [*task.classes, task.no_label])
     return [int(label in named) for label in task.classes]
+
+
+def _happened(row: Row, task: SurvivalConfig) -> list[float]:
+    """Return time, event and the true risk, nan where nobody knows it."""
+    time = _number_in(row, task.time_column)
+    event = _number_in(row, task.event_column)
+    if time < 0 or event not in (0.0, 1.0):
+        raise BadFileError(
+            row.image,
+            f"has {task.time_column}={time:g} and {task.event_column}={event:g}",
+            "write a time of 0 or more, and 1 where the event happened then, else 0",
+        )
+    truth = math.nan if task.truth_column is None else _number_in(row, task.truth_column)
+    return [time, event, truth]
+
+
+def _number_in(row: Row, column: str) -> float:
+    cell = row.covariates.get(column, "")
+    try:
+        number = float(cell)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadFileError(
+            row.image,
+            f"has {cell!r} in the column {column!r}, and the study needs a number",
+            "fill the cell, or leave the image out",
+        )
+    return number
 
 
 def _label(row: Row) -> str:

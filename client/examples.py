@@ -9,6 +9,7 @@ from torch import Tensor
 from client.cohort import Samples
 from common.pictures import Example
 from common.tasks.config import TaskConfig
+from common.tasks.survival import SurvivalConfig
 
 
 def most_foreground(targets: Tensor) -> int:
@@ -55,6 +56,11 @@ def example_of(
 
 def _said(target: Tensor, probabilities: Tensor, task: TaskConfig) -> str:
     """Return what is true of an image and what the model says, in words."""
+    if isinstance(task, SurvivalConfig):
+        time, event, _ = target.tolist()
+        risk = 1 - float((1 - probabilities).prod())
+        truth = f"the event at {time:.1f}" if event else f"none until {time:.1f}"
+        return f"truth {truth}, model {risk:.2f} before {task.cuts[-1]:g}"
     if target.ndim == 0:
         said = f"{task.classes[int(probabilities.argmax())]} ({float(probabilities.max()):.2f})"
         return f"truth {task.classes[int(target)]}, model {said}"

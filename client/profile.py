@@ -175,6 +175,9 @@ def _strata(targets: Tensor, study: Study) -> NDArray[np.float64]:
     if targets.ndim == 1:
         counts = np.bincount(targets.numpy(), minlength=strata)
         return np.asarray(counts / counts.sum(), dtype=np.float64)
+    if not study.task.dense and targets.is_floating_point():
+        events = float((targets[:, 1] > 0).double().mean())
+        return np.array([1 - events, events])
     if not study.task.dense:
         labels = torch.cat([targets, 1 - targets.amax(1, keepdim=True)], 1).double()
         each: NDArray[np.float64] = (labels / labels.sum(1, keepdim=True)).mean(0).numpy()

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from common.checks import in_range, positive
 from common.files import read_json, write_json
 from common.seeding import seed as derive_seed
+from simulation.outlook import Outlook, followed_up
 from simulation.overlay import overlay
 from simulation.phantom import CaseMix, make_anatomy
 from simulation.scanner import ScannerConfig, acquire
@@ -46,6 +47,8 @@ class Hospital:
     the share is 0 or 1."""
     case_mix: CaseMix = field(default_factory=CaseMix)
     """Which patients it sees."""
+    outlook: Outlook | None = None
+    """What comes of them; None: nobody is followed up."""
 
     def __post_init__(self) -> None:
         positive(patients=self.patients)
@@ -97,8 +100,9 @@ def write_hospital(folder: Path, hospital: Hospital, seed: int) -> Path:
     """Write the hospital's images/, masks/ and manifest.csv; return the manifest's path.
 
     The manifest's columns are image, mask (paths relative to it), patient, split, age, sequence
-    and field_t. Equal settings and seed give equal bytes. A patient's anatomy depends on the seed,
-    the hospital's name and its case mix only: another scanner sees the same patients.
+    and field_t; with an outlook time, event and log_hazard (simulation/outlook.py). Equal settings
+    and seed give equal bytes. A patient's anatomy depends on the seed, the hospital's name and its
+    case mix only: another scanner sees the same patients.
     One process at a time may write a folder.
 
     Raises ValueError if the folder holds something else, or was made with other settings.
@@ -110,7 +114,9 @@ def write_hospital(folder: Path, hospital: Hospital, seed: int) -> Path:
         rows = [_write_patient(partial, hospital, seed, i) for i in range(hospital.patients)]
         _write_manifest(partial / MANIFEST, rows)
 
-    return _make_once(folder, {"hospital": asdict(hospital), "seed": seed}, fill)
+    # Without what it has not, so that a folder of an older version is still known.
+    about = {name: value for name, value in asdict(hospital).items() if value is not None}
+    return _make_once(folder, {"hospital": about, "seed": seed}, fill)
 
 
 def overlay_site(rows: Sequence[ImageRow], scanner: ScannerConfig, folder: Path, seed: int) -> Path:
@@ -165,6 +171,7 @@ def _write_patient(folder: Path, hospital: Hospital, seed: int, index: int) -> d
         "age": f"{anatomy.age_years:.1f}",
         "sequence": hospital.scanner.sequence,
         "field_t": str(hospital.scanner.field_t),
+        **followed_up(anatomy, hospital.outlook, _generator(seed, patient, "outlook")),
     }
 
 

@@ -9,7 +9,7 @@ from common.models.config import ModelConfig
 from common.models.registry import model_config_type, sketch
 
 VOXELS = ("segmentation", "restoration")
-IMAGE = ("classification", "multilabel")
+IMAGE = ("classification", "multilabel", "survival")
 SIDE = 64
 """Of the images for which parameters are counted, where their number depends on it."""
 

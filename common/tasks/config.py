@@ -16,7 +16,8 @@ class LossConfig:
 
     name: str
     """dice_ce, dice, cross_entropy, focal, tversky, focal_tversky or generalised_dice; of them
-    cross_entropy and focal for answers an image. l1, l2 or l1_ssim for grey values."""
+    cross_entropy and focal for answers an image. l1, l2 or l1_ssim for grey values,
+    hazard for times."""
     class_weights: list[float] | None = None
     """Of dice_ce, cross_entropy and focal: a factor for each class, of a segmentation the
     background's first, of several labels for the images that have one; null: 1."""

@@ -138,6 +138,21 @@ def l1_ssim(config: LossConfig, channels: int) -> Loss:
     return loss
 
 
+def hazard(config: LossConfig, intervals: int) -> Loss:
+    """Return -log of the likelihood of what happened, of logits_BK and happened_BK2.
+
+    happened: whether an image's patient was free of the event in an interval, and whether it
+    happened in it. Singer and Willett, 1993; Gensheimer and Narasimhan, PeerJ 2019, Eq. 2.
+    """
+    del config, intervals
+
+    def loss(logits: Tensor, happened: Tensor) -> Tensor:
+        free, at = happened.unbind(2)
+        return (free * F.softplus(logits) + at * F.softplus(-logits)).sum(1).mean()
+
+    return loss
+
+
 def similarity(grey_BCXY: Tensor, target_BCXY: Tensor) -> Tensor:
     """Return SSIM of each image [B], for values of 0 to 1 (Wang et al., TIP 2004, Eq. 13)."""
     window = [SSIM_SIDE, SSIM_SIDE]
@@ -170,6 +185,8 @@ OF_GREY: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType(
     {"l1": l1, "l2": l2, "l1_ssim": l1_ssim}
 )
 """What a restoration may learn by; the first is the usual one."""
+OF_TIMES: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType({"hazard": hazard})
+"""What a survival task may learn by."""
 OF_IMAGES: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType(
     {"cross_entropy": cross_entropy, "focal": focal}
 )

@@ -9,6 +9,7 @@ from common.tasks.config import TaskConfig
 from common.tasks.multilabel import MultilabelConfig, build_multilabel
 from common.tasks.restoration import RestorationConfig, build_restoration
 from common.tasks.segmentation import SegmentationConfig, build_segmentation
+from common.tasks.survival import SurvivalConfig, build_survival
 from common.tasks.task import Metric, Sums, Task
 
 __all__ = ["TASKS", "Metric", "Sums", "Task", "build_task", "task_config_type"]
@@ -20,6 +21,7 @@ TASKS: Mapping[str, Entry[TaskConfig, Task]] = MappingProxyType(
         "classification": Entry(ClassificationConfig, build_classification),
         "multilabel": Entry(MultilabelConfig, build_multilabel),
         "restoration": Entry(RestorationConfig, build_restoration),
+        "survival": Entry(SurvivalConfig, build_survival),
     }
 )
 """Every task that a study may ask for."""

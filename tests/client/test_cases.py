@@ -16,6 +16,7 @@ from common.tasks.config import TaskConfig
 from common.tasks.multilabel import MultilabelConfig
 from common.tasks.restoration import RestorationConfig
 from common.tasks.segmentation import SegmentationConfig
+from common.tasks.survival import SurvivalConfig
 
 VESSELS = SegmentationConfig(
     name="segmentation", classes=["vessel"], label_values=[255], out_channels=2
@@ -194,3 +195,18 @@ def test_a_degraded_image_hangs_on_patient_and_image_alone_and_needs_no_mask(
     other = read_case(replace(row, patient="q"), grey, task)
     assert torch.equal(other.targets[:, :1], first.targets[:, :1])
     assert not torch.equal(other.images, first.images)
+
+
+def test_times_are_read_from_the_columns_and_a_cell_that_is_no_number_is_named(
+    tmp_path: Path,
+) -> None:
+    task = SurvivalConfig(name="survival", truth_column="risk")
+    cells = {"time": "2.5", "event": "1", "risk": "-0.5"}
+    row = Row(image=volume(tmp_path / "a.nii"), patient="p", covariates=cells)
+    case = read_case(row, FLAT, task)
+    assert torch.equal(case.targets, torch.tensor([[2.5, 1.0, -0.5]]).expand(5, 3))
+    for cell, told in (("", "''"), ("late", "'late'"), ("inf", "'inf'")):
+        with pytest.raises(BadFileError, match=f"{told} in the column 'time'"):
+            read_case(replace(row, covariates={**cells, "time": cell}), FLAT, task)
+    with pytest.raises(BadFileError, match="event=2"):
+        read_case(replace(row, covariates={**cells, "event": "2"}), FLAT, task)

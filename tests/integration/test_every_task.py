@@ -83,3 +83,23 @@ def test_a_private_round_of_restoration_is_measured_beside_the_usual_ways_back(
         assert all(about["low"] <= about["value"] <= about["high"] for about in told.values())
         # It begins with the image as it came, which the network of one round has hardly left.
         assert abs(told["psnr_gain"]["value"]) < 20
+
+
+SMALL_CNN = ("model=cnn", "model.channels=[4,6]", "model.norm_groups=2")
+
+
+def followed(data: Path) -> Path:
+    """Return pictures whose patients have the event the earlier the brighter they are."""
+    data.mkdir()
+    columns = {"time": lambda _, k: 5 - 0.7 * k, "event": lambda _, k: int(k > 0)}
+    return listed(data, columns)
+
+
+def test_a_private_round_of_survival_ranks_the_patients_of_each_site(tmp_path: Path) -> None:
+    data = followed(tmp_path / "data")
+    shift = ("evaluation=shift", "evaluation.own_model=false")
+    result = run(tmp_path / "run", data, "task=survival", *SMALL_CNN, *PRIVATE, *shift)
+    assert result["status"] == "completed", result["reason"]
+    assert set(result["privacy"]) == set(SITES)
+    for site in SITES:
+        assert 0 <= result["final"]["sites"][site]["c_index"]["value"] <= 1

@@ -14,6 +14,7 @@ from common.tasks.multilabel import MultilabelConfig
 from common.tasks.registry import TASKS, Task, build_task, task_config_type
 from common.tasks.restoration import RestorationConfig
 from common.tasks.segmentation import SegmentationConfig
+from common.tasks.survival import SurvivalConfig, in_intervals
 
 FOLDER = Path(str(configs.__file__)).parent / "task"
 EXAMPLES = [
@@ -25,6 +26,7 @@ EXAMPLES = [
     ClassificationConfig(name="classification", classes=["a", "b", "c"], out_channels=3),
     MultilabelConfig(name="multilabel", classes=["a", "b", "c"], out_channels=3),
     RestorationConfig(name="restoration"),
+    SurvivalConfig(name="survival", truth_column="risk"),
 ]
 ALL = pytest.mark.parametrize("config", EXAMPLES, ids=lambda c: f"{c.name}-{len(c.classes)}")
 
@@ -37,6 +39,10 @@ def batch_for(task: Task, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     if task.config.grey:
         # What is true, and the one reference of the task's usual forward model.
         return logits, torch.rand(count, 2, *spatial, generator=generator)
+    if task.config.name == "survival":
+        times = 5 * torch.rand(count, 1, generator=generator)
+        events = (torch.arange(count)[:, None] % 2).float()
+        return logits, torch.cat([times, events, times], dim=1)
     if task.config.name == "multilabel":
         return logits, torch.randint(2, (count, classes), generator=generator)
     shape = (count, 1, *spatial) if spatial else (count,)
@@ -65,6 +71,9 @@ def test_loss_falls_where_the_logits_point_to_the_target(config: object) -> None
     logits, target = batch_for(task, 3)
     if task.config.grey:
         pointing = target[:, :1]
+    elif isinstance(task.config, SurvivalConfig):
+        _, happened = in_intervals(target, torch.tensor(task.config.cuts))
+        pointing = 40.0 * happened - 20.0
     elif task.config.name == "multilabel":
         pointing = 40.0 * target - 20.0
     else:
@@ -81,7 +90,7 @@ def test_probabilities_are_float32_and_of_one_class_alone_sum_to_one(config: obj
     assert probabilities.dtype == torch.float32
     assert probabilities.shape == logits.shape
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
-    if task.config.name != "multilabel" and not task.config.grey:
+    if task.config.name not in ("multilabel", "survival") and not task.config.grey:
         torch.testing.assert_close(probabilities.sum(1), torch.ones_like(probabilities[:, 0]))
 
 
