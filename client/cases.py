@@ -5,7 +5,7 @@ Shape suffixes: K samples of the file, C channels, S spatial axes, N all samples
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.manifest import Row
+from client.manifest import SEQUENCE, Row
 from client.readers import BadFileError, Picture, read_image, read_mask
 from common.data_config import DataConfig
 from common.forward import degraded, references
@@ -82,8 +82,8 @@ def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> 
         raise BadFileError(
             row.image, "has no mask", "name its mask in the manifest, or leave the image out"
         )
-    image, mask = _image(row.image, data), read_mask(row.mask)
-    _check_same_grid(row, image, mask)
+    image, mask = _image(row, data), read_mask(row.mask)
+    _check_same_grid(row.mask, mask, next(iter(images_of(row, data).values())), image)
     target_1S = _class_indices(row.mask, mask.array_CS, task)
     prepared, target, spacing_mm = prepare(data)(image.array_CS, target_1S, image.spacing_mm)
     assert target is not None
@@ -166,7 +166,7 @@ def _unknown_label(row: Row, label: str, known: Sequence[str]) -> BadFileError:
 
 def _labelled_case(row: Row, data: DataConfig, target: Tensor) -> Case:
     """Return the samples of an image, all with the one target: a scalar, or [labels]."""
-    image = _image(row.image, data)
+    image = _image(row, data)
     prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
     images = _samples(prepared, data)
     return Case(
@@ -179,7 +179,7 @@ def _labelled_case(row: Row, data: DataConfig, target: Tensor) -> Case:
 
 def _degraded_case(row: Row, data: DataConfig, task: RestorationConfig) -> Case:
     """Return images degraded by the chance of patient and image, the same in every study."""
-    image = _image(row.image, data)
+    image = _image(row, data)
     prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
     clean = _samples(prepared, data)
     draws = generator(seed(0, "degraded", row.patient, row.image.name))
@@ -192,8 +192,40 @@ def _degraded_case(row: Row, data: DataConfig, task: RestorationConfig) -> Case:
     )
 
 
-def _image(path: Path, data: DataConfig) -> Picture:
-    image = read_image(path, data.channels)
+def images_of(row: Row, data: DataConfig) -> dict[str, Path]:
+    """Return the files that the channels come from, by sequence; a plain image has no name.
+
+    Raises:
+        BadFileError: the row has none of the sequences that the study names.
+    """
+    if data.sequences is None:
+        return {"": row.image}
+    found = {name: row.sequences[name] for name in data.sequences if name in row.sequences}
+    if not found:
+        raise BadFileError(
+            row.image,
+            f"has none of the sequences {', '.join(data.sequences)}",
+            f"name one or more in columns such as {SEQUENCE}{data.sequences[0]}, or leave it out",
+        )
+    return found
+
+
+def _image(row: Row, data: DataConfig) -> Picture:
+    """Return the image; of several sequences each is a channel, and one that is missing is 0."""
+    files = images_of(row, data)
+    if data.sequences is None:
+        return _picture(row.image, data.channels, data)
+    read = {name: _picture(path, 1, data) for name, path in files.items()}
+    first = next(iter(read.values()))
+    for name, picture in read.items():
+        _check_same_grid(files[name], picture, next(iter(files.values())), first)
+    none = np.zeros_like(first.array_CS)
+    channels = [read[name].array_CS if name in read else none for name in data.sequences]
+    return replace(first, array_CS=np.concatenate(channels))
+
+
+def _picture(path: Path, channels: int, data: DataConfig) -> Picture:
+    image = read_image(path, channels)
     if len(image.spacing_mm) < data.spatial_dims:
         raise BadFileError(
             path,
@@ -214,26 +246,26 @@ def _samples(prepared_CS: Tensor, data: DataConfig) -> Tensor:
     return prepared_CS[None]
 
 
-def _check_same_grid(row: Row, image: Picture, mask: Picture) -> None:
-    assert row.mask is not None
-    ours, theirs = image.array_CS.shape[1:], mask.array_CS.shape[1:]
+def _check_same_grid(path: Path, other: Picture, image_path: Path, image: Picture) -> None:
+    """Raise BadFileError unless a mask, or another sequence, lies on the grid of the image."""
+    ours, theirs = image.array_CS.shape[1:], other.array_CS.shape[1:]
     if ours != theirs:
         raise BadFileError(
-            row.mask,
-            f"has the shape {theirs}, its image {row.image} has {ours}",
-            "draw or resample the mask on the grid of its image",
+            path,
+            f"has the shape {theirs}, its image {image_path} has {ours}",
+            "draw or resample it on the grid of its image",
         )
-    if image.affine is None or mask.affine is None:
+    if image.affine is None or other.affine is None:
         return
     ends = [(0, n - 1) for n in ours]
     corners = np.stack([grid.ravel() for grid in np.meshgrid(*ends)])
-    apart_mm = (image.affine - mask.affine) @ np.vstack([corners, np.ones(corners.shape[1])])
+    apart_mm = (image.affine - other.affine) @ np.vstack([corners, np.ones(corners.shape[1])])
     largest_mm = float(np.linalg.norm(apart_mm[:3], axis=0).max())
     if largest_mm > _TOLERANCE * min(image.spacing_mm):
         raise BadFileError(
-            row.mask,
-            f"lies up to {largest_mm:.3g} mm away from its image {row.image} (other affine)",
-            "resample the mask to its image, or correct the header that is wrong",
+            path,
+            f"lies up to {largest_mm:.3g} mm away from its image {image_path} (other affine)",
+            "resample it to its image, or correct the header that is wrong",
         )
 
 

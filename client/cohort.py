@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from client.cases import Acquired, Case, read_case
+from client.cases import Acquired, Case, images_of, read_case
 from client.manifest import Row, stated_sides
 from client.readers import BadFileError
 from common.data_config import DataConfig
@@ -139,7 +139,7 @@ def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: i
         held_out=of(held_out),
         choosing=of(choosing),
         bad_files=tuple(bad_files),
-        fingerprint=_fingerprint(file for row, _ in cases for file in _files(row, task)),
+        fingerprint=_fingerprint(file for row, _ in cases for file in _files(row, data, task)),
     )
 
 
@@ -223,10 +223,9 @@ def _samples(cases: Sequence[tuple[Row, Case]], data: DataConfig, task: TaskConf
     )
 
 
-def _files(row: Row, task: TaskConfig) -> list[Path]:
-    if isinstance(task, SegmentationConfig) and row.mask is not None:
-        return [row.image, row.mask]
-    return [row.image]
+def _files(row: Row, data: DataConfig, task: TaskConfig) -> list[Path]:
+    mask = [row.mask] if isinstance(task, SegmentationConfig) and row.mask is not None else []
+    return [*images_of(row, data).values(), *mask]
 
 
 def _fingerprint(files: Iterable[Path]) -> str:

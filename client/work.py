@@ -252,8 +252,8 @@ def _stamp(rows: Sequence[Row]) -> str:
     known = hashlib.sha256()
     for row in rows:
         known.update(repr(row).encode())
-        for file in (row.image, row.mask):
-            if file is not None and file.exists():
+        for file in row.files:
+            if file.exists():
                 about = file.stat()
                 known.update(f"{about.st_mtime_ns} {about.st_size}".encode())
     return known.hexdigest()

@@ -13,7 +13,14 @@ class DataConfig:
     spatial_dims: int = 2
     """2: each picture, or each slice of a volume, is a sample; 3: each volume is a sample."""
     channels: int = 1
-    """1 grey, 3 colour. Colour files are made grey when 1 is asked."""
+    """1 grey, 3 colour, or one a sequence. Colour files are made grey when 1 is asked."""
+    sequences: list[str] | None = None
+    """Names of image sequences that are the channels, in this order: of each the manifest has the
+    file in a column image_NAME. A patient, or a whole site, without some takes part: what is
+    missing is 0, the mean of an image. null: the column image alone."""
+    sequence_dropout: float | None = None
+    """Chance that a training step sees a sequence as missing, image by image, never all of them
+    (ModDrop, Neverova et al., PAMI 2016); null: none."""
     size: list[int] = field(default_factory=lambda: [64, 64])
     """Voxels of a sample, one number per spatial dimension."""
     spacing_mm: list[float] | None = None
@@ -49,7 +56,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         one_of((2, 3), **{"data.spatial_dims": self.spatial_dims})
-        one_of((1, 3), **{"data.channels": self.channels})
+        self._check_sequences()
         one_of(("pad_or_crop", "resize"), **{"data.fit": self.fit})
         one_of(("zscore", "minmax", "rank", "matched"), **{"data.normalise": self.normalise})
         self._check_reference()
@@ -72,6 +79,23 @@ class DataConfig:
                 )
         if self.amplitudes is not None:
             check_amplitudes(self.amplitudes, self.size)
+
+    def _check_sequences(self) -> None:
+        names = self.sequences
+        if names is None:
+            one_of((1, 3), **{"data.channels": self.channels})
+            if self.sequence_dropout is not None:
+                raise ValueError(
+                    f"data.sequence_dropout={self.sequence_dropout:g} drops sequences, and "
+                    "data.sequences names none; leave it null"
+                )
+            return
+        if not names or len(set(names)) != len(names) or self.channels != len(names):
+            raise ValueError(
+                f"data.sequences={list(names)} and data.channels={self.channels} do not fit; name "
+                "each sequence once, and give as many channels"
+            )
+        in_range(0.0, 0.95, **{"data.sequence_dropout": self.sequence_dropout or 0.0})
 
     def _check_segment(self) -> None:
         if any(n > whole for n, whole in zip(self.segment or [], self.size, strict=False)):

@@ -1,5 +1,6 @@
 """The settings of a simulation: which hospitals there are, on what they run. None travels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from simulation.scanner import ScannerConfig
 from simulation.scenario_config import ScenarioConfig
 from simulation.table_config import TableConfig
 
-_MADE = ("scanner", "case_mix", "outlook")
+_MADE = ("scanner", "case_mix", "outlook", "sequences")
 SCANNERS = CONFIG_FOLDER / "simulation" / "scanner"
 
 
@@ -38,7 +39,8 @@ class SimulationConfig:
     source: str = "virtual"
     """virtual: phantoms seen through scanners; real: a data set dealt to hospitals."""
     hospitals: dict[str, Any] = field(default_factory=dict)
-    """With source=virtual: hospitals by name (scanner, patients, held_out, case_mix, outlook)."""
+    """With source=virtual: hospitals by name (scanner, patients, held_out, case_mix, outlook,
+    sequences)."""
     partition: dict[str, Any] = field(default_factory=dict)
     """With source=real: how the data set is dealt (simulation/partition.py)."""
     overlay: list[str] = field(default_factory=list)
@@ -96,13 +98,19 @@ class SimulationConfig:
                 scanner=named_scanner(about["scanner"]),
                 case_mix=mix,
                 outlook=outlook,
+                sequences=_sequences(about),
                 **rest,
             )
         except (KeyError, TypeError) as error:
             raise SettingsError(
-                f"{node}: {error}; a hospital takes scanner, patients, held_out, case_mix and "
-                "outlook"
+                f"{node}: {error}; a hospital takes scanner, patients, held_out, case_mix, outlook "
+                "and sequences"
             ) from error
+
+
+def _sequences(about: Mapping[str, Any]) -> dict[str, ScannerConfig] | None:
+    asked = about.get("sequences")
+    return None if asked is None else {n: named_scanner(scanner) for n, scanner in asked.items()}
 
 
 def named_scanner(name: str) -> ScannerConfig:

@@ -210,3 +210,28 @@ def test_times_are_read_from_the_columns_and_a_cell_that_is_no_number_is_named(
             read_case(replace(row, covariates={**cells, "time": cell}), FLAT, task)
     with pytest.raises(BadFileError, match="event=2"):
         read_case(replace(row, covariates={**cells, "event": "2"}), FLAT, task)
+
+
+THREE = DataConfig(size=[8, 6], channels=3, sequences=["t1", "t2", "flair"])
+
+
+def test_sequences_are_channels_in_the_order_of_the_study_and_a_missing_one_is_zero(
+    tmp_path: Path,
+) -> None:
+    files = {"flair": volume(tmp_path / "a.nii"), "t1": volume(tmp_path / "b.nii.gz")}
+    row = Row(image=files["flair"], mask=volume(tmp_path / "m.nii", True), patient="p")
+    case = read_case(replace(row, sequences=files), THREE, PARTS)
+    alone = [read_case(replace(row, image=files[name]), FLAT, PARTS) for name in ("t1", "flair")]
+    assert case.images.shape == (5, 3, 8, 6)
+    assert torch.equal(case.images[:, 0], alone[0].images[:, 0])
+    assert not case.images[:, 1].any()
+    assert torch.equal(case.images[:, 2], alone[1].images[:, 0])
+
+
+def test_a_row_without_any_sequence_and_one_on_another_grid_are_named(tmp_path: Path) -> None:
+    row = Row(image=volume(tmp_path / "a.nii"), mask=volume(tmp_path / "m.nii", True), patient="p")
+    with pytest.raises(BadFileError, match="has none of the sequences t1, t2, flair"):
+        read_case(row, THREE, PARTS)
+    apart = {"t1": row.image, "t2": volume(tmp_path / "moved.nii", shift_mm=9.0)}
+    with pytest.raises(BadFileError, match=r"moved\.nii.* lies up to 9 mm away"):
+        read_case(replace(row, sequences=apart), THREE, PARTS)

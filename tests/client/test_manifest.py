@@ -155,3 +155,11 @@ def test_rows_state_all_sides_or_none() -> None:
     assert stated_sides([Row(image=Path("c"), patient="r")]) == {}
     with pytest.raises(ValueError, match="1 of 2 rows have no split"):
         stated_sides([train, Row(image=Path("c"), patient="r")])
+
+
+def test_columns_of_sequences_are_files_and_no_covariates(tmp_path: Path) -> None:
+    text = "image,patient,label,image_t1,image_t2,age\na.png,p,sick,b.png,,51\n"
+    (row,) = read_manifest(manifest(tmp_path, text))
+    assert row.sequences == {"t1": tmp_path / "b.png"}
+    assert row.covariates == {"age": "51"}
+    assert row.files == [tmp_path / "a.png", tmp_path / "b.png"]

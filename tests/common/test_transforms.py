@@ -344,3 +344,16 @@ def test_with_amplitudes_images_are_seen_in_other_styles_and_masks_are_not(how: 
     assert not torch.allclose(seen, augment(settings, generator(3))(images, masks)[0], atol=0.05)
     if how == "none":
         assert torch.equal(seen_masks, masks)
+
+
+def test_sequences_are_dropped_by_their_chance_and_never_all_of_them() -> None:
+    data = DataConfig(channels=2, sequences=["t1", "t2"], sequence_dropout=0.5, size=[4, 4])
+    images = torch.ones(4000, 2, 4, 4)
+    seen, _ = augment(data, generator(0))(images, torch.zeros(4000))
+    there = seen.flatten(2).amax(2)
+    assert torch.equal(seen, there[:, :, None, None].expand_as(seen))
+    assert bool(there.any(dim=1).all())
+    # One of two alone: half of the images; both dropped counts as both kept.
+    assert float((there.sum(1) == 1).float().mean()) == pytest.approx(0.5, abs=0.04)
+    again, _ = augment(data, generator(0))(images, torch.zeros(4000))
+    assert torch.equal(seen, again)

@@ -103,3 +103,25 @@ def test_a_private_round_of_survival_ranks_the_patients_of_each_site(tmp_path: P
     assert set(result["privacy"]) == set(SITES)
     for site in SITES:
         assert 0 <= result["final"]["sites"][site]["c_index"]["value"] <= 1
+
+
+def test_a_site_that_lacks_a_sequence_takes_part(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    own = {"image_t1": lambda site, k: f"{site}{k}.png", "label": lambda _, k: "ab"[k % 2]}
+    # The second sequence is another patient's picture: here a file is a file.
+    more = {"image_t2": lambda site, k: f"{site}{5 - k}.png" if site == "north" else ""}
+    result = run(
+        tmp_path / "run",
+        listed(data, {**own, **more}),
+        "task=classification",
+        "task.classes=[a,b]",
+        "data.sequences=[t1,t2]",
+        "data.channels=2",
+        "data.sequence_dropout=0.3",
+        *SMALL_CNN,
+        *PRIVATE,
+        label="label",
+    )
+    assert result["status"] == "completed", result["reason"]
+    assert set(result["privacy"]) == set(SITES)
