@@ -15,8 +15,10 @@ from torch import Tensor
 
 from client.manifest import SEQUENCE, Row
 from client.readers import BadFileError, Picture, read_image, read_mask
+from common.covariates import Covariates, encoded
 from common.data_config import DataConfig
 from common.forward import degraded, references
+from common.models.late_fusion import with_covariates
 from common.seeding import generator, seed
 from common.tasks.classification import ClassificationConfig
 from common.tasks.config import TaskConfig
@@ -119,6 +121,18 @@ def _labels(row: Row, task: MultilabelConfig) -> list[int]:
     return [int(label in named) for label in task.classes]
 
 
+def _covariates(row: Row, asked: Covariates) -> list[float]:
+    try:
+        return encoded(row.covariates, asked)
+    except ValueError as error:
+        raise BadFileError(
+            row.image,
+            f"has {error}",
+            "correct the cell, or empty it: the patient then takes part as one of whom it is "
+            "unknown",
+        ) from error
+
+
 def _happened(row: Row, task: SurvivalConfig) -> list[float]:
     """Return time, event and the true risk, nan where nobody knows it."""
     time = _number_in(row, task.time_column)
@@ -169,6 +183,8 @@ def _labelled_case(row: Row, data: DataConfig, target: Tensor) -> Case:
     image = _image(row, data)
     prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
     images = _samples(prepared, data)
+    if data.covariates is not None:
+        images = with_covariates(images, _covariates(row, data.covariates))
     return Case(
         images=images,
         targets=target.expand(len(images), *target.shape).clone(),

@@ -40,7 +40,7 @@ class Samples:
     """One side of a cohort, sorted by patient and file; N may be 0."""
 
     images: Tensor
-    """[N, C, *size], float32."""
+    """[N, C, *size], float32; with covariates one more channel holds them."""
     targets: Tensor
     """[N, 1, *size] int64 class indices for segmentation, [N] int64 for classification, [N, labels]
     0 or 1 int64 for several labels."""
@@ -204,7 +204,7 @@ def _check_no_twin(row: Row, owner: dict[bytes, str]) -> None:
 
 
 def _samples(cases: Sequence[tuple[Row, Case]], data: DataConfig, task: TaskConfig) -> Samples:
-    none = torch.zeros(0, data.channels, *data.size)
+    none = torch.zeros(0, data.planes, *data.size)
     no_targets = none[:, :1] if task.dense else torch.zeros(0)
     # One entry a sample: the slices of a file share its row, its case and its number.
     entries = [

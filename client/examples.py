@@ -8,6 +8,7 @@ from torch import Tensor
 
 from client.cohort import Samples
 from common.pictures import Example
+from common.study import Study
 from common.tasks.config import TaskConfig
 from common.tasks.survival import SurvivalConfig
 
@@ -18,13 +19,14 @@ def most_foreground(targets: Tensor) -> int:
 
 
 def example_of(
-    site: str, samples: Samples, place: int, probabilities: Tensor, task: TaskConfig
+    site: str, samples: Samples, place: int, probabilities: Tensor, study: Study
 ) -> Example:
     """Return one sample as a picture; of a volume the slice with the most foreground.
 
     probabilities: [K, ...] of that sample.
     """
-    image_CS, target = samples.images[place], samples.targets[place]
+    task = study.task
+    image_CS, target = samples.images[place][: study.data.channels], samples.targets[place]
     # A scan's second axis runs up (to the front of the patient), a page's runs down.
     flip = len(samples.spacing_mm[place]) == 3
     if task.grey:

@@ -98,7 +98,7 @@ def looks_of(sides: Sequence[Samples], study: Study) -> dict[str, NDArray[np.flo
     found = {}
     for samples in sides:
         for patient, indices in samples.patient_indices().items():
-            images = samples.images[indices]
+            images = samples.images[indices][:, : study.data.channels]
             parts = (_intensity(images, study), _appearance(images, study), _texture(images))
             found[patient] = np.concatenate(parts)
     return found
@@ -121,6 +121,7 @@ def _texture(images: Tensor) -> NDArray[np.float64]:
 
 def _row(samples: Samples, indices: list[int], features_NF: Tensor, study: Study) -> Row:
     images, targets = samples.images[indices], samples.targets[indices]
+    images = images[:, : study.data.channels]
     strata = _strata(targets, study)
     place = _cut(features_NF.double().mean(0).numpy())
     with_one = np.concatenate([[1.0], place])

@@ -285,7 +285,7 @@ def _cohort(manifest: Path, overrides: tuple[str, ...]) -> Cohort:
 def _memory(overrides: tuple[str, ...], device: torch.device) -> Memory:
     study = composed(overrides)
     model = _network(study).to(device)
-    shape = (study.data.channels, *(study.data.segment or study.data.size))
+    shape = (study.data.planes, *(study.data.segment or study.data.size))
     try:
         prove(model, shape, device)
     except (UnknownLayerError, WrongGradientError) as error:

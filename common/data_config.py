@@ -1,8 +1,11 @@
 """The settings of a study's data: how files become tensors."""
 
+import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from common.checks import in_range, one_of, positive
+from common.covariates import check_covariates
 from common.frequencies import check_amplitudes
 
 
@@ -14,6 +17,10 @@ class DataConfig:
     """2: each picture, or each slice of a volume, is a sample; 3: each volume is a sample."""
     channels: int = 1
     """1 grey, 3 colour, or one a sequence. Colour files are made grey when 1 is asked."""
+    covariates: dict[str, list[Any]] | None = None
+    """By column of the manifests, what else of a patient the network is told: two numbers, the ends
+    of its range, or the words that may stand there. Who lacks one takes part: the network learns
+    what "unknown" means. null: images alone."""
     sequences: list[str] | None = None
     """Names of image sequences that are the channels, in this order: of each the manifest has the
     file in a column image_NAME. A patient, or a whole site, without some takes part: what is
@@ -54,9 +61,16 @@ class DataConfig:
     on_bad_file: str = "stop"
     """stop: a bad file ends the site's part before training; skip: go on without it, and count."""
 
+    @property
+    def planes(self) -> int:
+        """Channels of a sample: those of its image, and one that holds covariates."""
+        return self.channels + (self.covariates is not None)
+
     def __post_init__(self) -> None:
         one_of((2, 3), **{"data.spatial_dims": self.spatial_dims})
         self._check_sequences()
+        if self.covariates is not None:
+            check_covariates(self.covariates, math.prod(self.size))
         one_of(("pad_or_crop", "resize"), **{"data.fit": self.fit})
         one_of(("zscore", "minmax", "rank", "matched"), **{"data.normalise": self.normalise})
         self._check_reference()

@@ -114,7 +114,12 @@ def augment(data: DataConfig, draws: torch.Generator) -> Augment:
             images, targets = segments(images, targets, data.segment, around, draws)
         return images, targets
 
-    return run
+    def beside_covariates(images_BCS: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        # They are no picture: nothing moves or scales them.
+        images, targets = run(images_BCS[:, : data.channels], targets)
+        return torch.cat([images, images_BCS[:, data.channels :]], dim=1), targets
+
+    return run if data.covariates is None else beside_covariates
 
 
 def _ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:

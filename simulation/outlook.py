@@ -9,6 +9,7 @@ from simulation.phantom import Anatomy
 from simulation.tissues import Tissue
 
 MM3_A_ML = 1000.0
+USUAL_AGE = 50.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,8 @@ class Outlook:
     """Of a patient with `usual_ml` of lesions."""
     log_hazard_a_ml: float = 0.5
     """How much the logarithm of the hazard grows with each ml of lesions; 0: not at all."""
+    log_hazard_a_decade: float = 0.0
+    """How much it grows with each ten years of age above 50; 0: not at all."""
     usual_ml: float = 4.0
     """Volume of lesions at which the hazard is hazard_a_year."""
     lost_a_year: float = 0.05
@@ -48,7 +51,9 @@ def followed_up(
     """
     if outlook is None:
         return {}
+    decades = (anatomy.age_years - USUAL_AGE) / 10
     log_hazard = outlook.log_hazard_a_ml * (lesions_ml(anatomy) - outlook.usual_ml)
+    log_hazard += outlook.log_hazard_a_decade * decades
     event_at = rng.exponential() / (outlook.hazard_a_year * np.exp(log_hazard))
     lost_at = rng.exponential() / max(outlook.lost_a_year, 1e-9)
     last = min(lost_at, outlook.follow_up_years)

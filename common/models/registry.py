@@ -6,6 +6,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from common.covariates import width_of
 from common.models.anfr import ANFRConfig, build_anfr
 from common.models.attention_unet import AttentionUNetConfig, build_attention_unet
 from common.models.classifiers import (
@@ -28,6 +29,7 @@ from common.models.dynunet import (
     build_residual_unet,
 )
 from common.models.efficientnet import EfficientNetB0Config, build_efficientnet_b0
+from common.models.late_fusion import LateFusion
 from common.models.layers import head_keys, local_names
 from common.models.nested_unet import NestedUNetConfig, build_nested_unet
 from common.models.plain_unet import PlainUNetConfig, build_plain_unet
@@ -117,6 +119,8 @@ def _whole(network: nn.Module, config: ModelConfig) -> nn.Module:
             if name in head_keys(network):
                 tensor.zero_()
         network.register_forward_hook(_with_image)
+    if config.covariates is not None:
+        return LateFusion(network, width_of(config.covariates), config.out_channels)
     return network
 
 

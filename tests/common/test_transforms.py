@@ -357,3 +357,12 @@ def test_sequences_are_dropped_by_their_chance_and_never_all_of_them() -> None:
     assert float((there.sum(1) == 1).float().mean()) == pytest.approx(0.5, abs=0.04)
     again, _ = augment(data, generator(0))(images, torch.zeros(4000))
     assert torch.equal(seen, again)
+
+
+def test_covariates_are_no_picture_and_stay_as_they_are() -> None:
+    data = DataConfig(size=[8, 8], augment="full", covariates={"age": [0, 1]})
+    images = torch.rand(5, 2, 8, 8, generator=generator(0))
+    seen, _ = augment(data, generator(1))(images, torch.zeros(5))
+    assert torch.equal(seen[:, 1], images[:, 1])
+    plain, _ = augment(replace(data, covariates=None), generator(1))(images[:, :1], torch.zeros(5))
+    assert torch.equal(seen[:, :1], plain)

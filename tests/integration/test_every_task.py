@@ -8,10 +8,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from common.config import load_study
+from common.schema import SettingsError
 from server.progress import Progress
 from simulation.run import composed, simulate
 
 SITES = ("north", "south")
+SHIFT = ("evaluation=shift", "evaluation.own_model=false")
 PRIVATE = ("privacy.mechanism=dp_sgd", "privacy.noise_multiplier=1.0", "training.batch_size=3")
 
 
@@ -97,8 +100,7 @@ def followed(data: Path) -> Path:
 
 def test_a_private_round_of_survival_ranks_the_patients_of_each_site(tmp_path: Path) -> None:
     data = followed(tmp_path / "data")
-    shift = ("evaluation=shift", "evaluation.own_model=false")
-    result = run(tmp_path / "run", data, "task=survival", *SMALL_CNN, *PRIVATE, *shift)
+    result = run(tmp_path / "run", data, "task=survival", *SMALL_CNN, *PRIVATE, *SHIFT)
     assert result["status"] == "completed", result["reason"]
     assert set(result["privacy"]) == set(SITES)
     for site in SITES:
@@ -125,3 +127,43 @@ def test_a_site_that_lacks_a_sequence_takes_part(tmp_path: Path) -> None:
     )
     assert result["status"] == "completed", result["reason"]
     assert set(result["privacy"]) == set(SITES)
+
+
+@pytest.mark.parametrize("task", ["classification", "survival"])
+def test_a_site_and_a_patient_without_covariates_take_part(task: str, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    columns = {
+        "label": lambda _, k: ("normal", "pneumonia")[k % 2],
+        "time": lambda _, k: 5 - 0.7 * k,
+        "event": lambda _, k: int(k > 0),
+        # All of south, and one patient of north, are unknown.
+        "age": lambda site, k: 40 + k if site == "north" and k else "",
+        "sex": lambda site, k: "FM"[k % 2] if site == "north" else "",
+    }
+    result = run(
+        tmp_path / "run",
+        listed(data, columns),
+        f"task={task}",
+        "data.covariates={age: [18, 95], sex: [F, M]}",
+        "data.augment=flip",
+        *SMALL_CNN,
+        *PRIVATE,
+        *(SHIFT if task == "classification" else ()),
+        label="label",
+    )
+    assert result["status"] == "completed", result["reason"]
+    assert set(result["privacy"]) == set(SITES)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("task=segmentation model=unet", "has an answer a voxel"),
+        ("model.covariates=null", "is not data.covariates"),
+    ],
+)
+def test_covariates_that_cannot_be_used_are_refused(setting: str, told: str) -> None:
+    asked = "data.covariates={age: [18, 95]}"
+    with pytest.raises(SettingsError, match=told):
+        load_study(["model=cnn", "task=classification", asked, *setting.split()])
