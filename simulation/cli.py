@@ -16,6 +16,7 @@
     wardround-sim experiment=virtual_mri --profile  where the time of a round goes at the largest
                                                     hospital
     wardround-sim models                            the networks that a study may name; --json
+    wardround-sim uncertainty runs/ID               how far a finished run's answers may be believed
     wardround-sim tasks                             the tasks that a study may name; --json
     wardround-sim experiment=shift_study data.root=../shared/data run.dir=runs/shift
                                                     many methods on many data sets, in one table
@@ -64,6 +65,8 @@ def main() -> None:
         sys.exit(_guarded(_models, sys.argv[2:]))
     if verb == "tasks":
         sys.exit(_guarded(_tasks, sys.argv[2:]))
+    if verb == "uncertainty":
+        sys.exit(_guarded(_uncertainty, sys.argv[2:]))
     if verb == "resume":
         sys.exit(_guarded(_resume, sys.argv[2:]))
     if verb in ("run", *VERBS):
@@ -143,9 +146,23 @@ def _tasks(*arguments: str) -> int:
     return EXIT_CODES["completed"]
 
 
-def _resume(*arguments: str) -> int:
+def _uncertainty(*arguments: str) -> int:
+    folder = _one_folder("uncertainty", arguments)
+    _stop_at_once("")
+    from simulation.uncertainty import show_uncertainty
+
+    show_uncertainty(folder, _console())
+    return EXIT_CODES["completed"]
+
+
+def _one_folder(verb: str, arguments: tuple[str, ...]) -> Path:
     if len(arguments) != 1:
-        raise SettingsError(f"resume takes one folder, not {len(arguments)}: resume runs/ID")
+        raise SettingsError(f"{verb} takes one folder, not {len(arguments)}: {verb} runs/ID")
+    return Path(arguments[0])
+
+
+def _resume(*arguments: str) -> int:
+    _one_folder("resume", arguments)
     _stop_at_once(f"; go on with  wardround-sim resume {Path(arguments[0])}")
     from simulation.run import reopened
     from simulation.show import carry_out
