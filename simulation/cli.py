@@ -16,6 +16,8 @@
     wardround-sim experiment=virtual_mri --profile  where the time of a round goes at the largest
                                                     hospital
     wardround-sim models                            the networks that a study may name; --json
+    wardround-sim compress runs/ID model.channels=[8,16]
+                                                    its model in int8, and as a smaller student
     wardround-sim uncertainty runs/ID               how far a finished run's answers may be believed
     wardround-sim tasks                             the tasks that a study may name; --json
     wardround-sim experiment=shift_study data.root=../shared/data run.dir=runs/shift
@@ -65,6 +67,8 @@ def main() -> None:
         sys.exit(_guarded(_models, sys.argv[2:]))
     if verb == "tasks":
         sys.exit(_guarded(_tasks, sys.argv[2:]))
+    if verb == "compress":
+        sys.exit(_guarded(_compress, sys.argv[2:]))
     if verb == "uncertainty":
         sys.exit(_guarded(_uncertainty, sys.argv[2:]))
     if verb == "resume":
@@ -152,6 +156,15 @@ def _uncertainty(*arguments: str) -> int:
     from simulation.uncertainty import show_uncertainty
 
     show_uncertainty(folder, _console())
+    return EXIT_CODES["completed"]
+
+
+def _compress(*arguments: str) -> int:
+    folder, student = _one_folder("compress", arguments[:1]), list(arguments[1:])
+    _stop_at_once("")
+    from simulation.compress import compress
+
+    compress(folder, student, _console())
     return EXIT_CODES["completed"]
 
 
