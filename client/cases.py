@@ -23,6 +23,7 @@ from common.seeding import generator, seed
 from common.tasks.classification import ClassificationConfig
 from common.tasks.config import TaskConfig
 from common.tasks.multilabel import SEPARATOR, MultilabelConfig
+from common.tasks.pretraining import PretrainingConfig, hidden, turned
 from common.tasks.restoration import RestorationConfig
 from common.tasks.segmentation import SegmentationConfig
 from common.tasks.survival import SurvivalConfig
@@ -51,7 +52,7 @@ class Case:
     targets: Tensor
     """[K, 1, *size] int64 for segmentation, [K] int64 for classification, [K, labels] 0 or 1 int64
     for several labels, [K, 1 + references, *size] float32 for restoration, [K, 3] float32
-    for survival."""
+    for survival, [K, 2, *size] float32 or [K] int64 for pre-training."""
     spacing_mm: tuple[float, ...]
     """After resampling; of a slice three numbers, the distance of the slices last."""
     acquired: Acquired
@@ -70,6 +71,8 @@ def read_case(row: Row, data: DataConfig, task: TaskConfig) -> Case:
         return _labelled_case(row, data, torch.tensor(_class(row, task)))
     if isinstance(task, MultilabelConfig):
         return _labelled_case(row, data, torch.tensor(_labels(row, task)))
+    if isinstance(task, PretrainingConfig):
+        return _unlabelled_case(row, data, task)
     if isinstance(task, SurvivalConfig):
         return _labelled_case(row, data, torch.tensor(_happened(row, task)))
     if isinstance(task, RestorationConfig):
@@ -195,17 +198,28 @@ def _labelled_case(row: Row, data: DataConfig, target: Tensor) -> Case:
 
 def _degraded_case(row: Row, data: DataConfig, task: RestorationConfig) -> Case:
     """Return images degraded by the chance of patient and image, the same in every study."""
-    image = _image(row, data)
-    prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
-    clean = _samples(prepared, data)
+    clean, spacing_mm, acquired = _clean(row, data)
     draws = generator(seed(0, "degraded", row.patient, row.image.name))
     arrived = degraded(clean, task.forward, draws)
-    return Case(
-        images=arrived,
-        targets=torch.cat([clean, *references(arrived, task.forward)], dim=1),
-        spacing_mm=spacing_mm,
-        acquired=_acquired(image),
-    )
+    targets = torch.cat([clean, *references(arrived, task.forward)], dim=1)
+    return Case(images=arrived, targets=targets, spacing_mm=spacing_mm, acquired=acquired)
+
+
+def _unlabelled_case(row: Row, data: DataConfig, task: PretrainingConfig) -> Case:
+    """Return images with parts hidden, or turned, by the chance of patient and image."""
+    clean, spacing_mm, acquired = _clean(row, data)
+    draws = generator(seed(0, "unlabelled", row.patient, row.image.name))
+    if task.grey:
+        images, targets = hidden(clean, task, draws)
+    else:
+        images, targets = turned(clean, torch.zeros(len(clean), dtype=torch.int64), draws)
+    return Case(images=images, targets=targets, spacing_mm=spacing_mm, acquired=acquired)
+
+
+def _clean(row: Row, data: DataConfig) -> tuple[Tensor, tuple[float, ...], Acquired]:
+    image = _image(row, data)
+    prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
+    return _samples(prepared, data), spacing_mm, _acquired(image)
 
 
 def images_of(row: Row, data: DataConfig) -> dict[str, Path]:

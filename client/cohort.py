@@ -93,7 +93,7 @@ def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: i
     """Return the cohort of a manifest's rows. Neither it nor the split depends on their order.
 
     Where rows state a split it holds; else the split is drawn from the seed (draw_held_out). Who
-    chooses is drawn from those who would train (draw_choosing).
+    chooses is drawn from those who would train (draw_choosing), and of the others train_share.
 
     Raises:
         BadCohortError: a file is bad and data.on_bad_file is stop (all of them are listed), or no
@@ -130,12 +130,15 @@ def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: i
         else draw_held_out(patients, data.held_out, seed)
     )
     choosing = draw_choosing(patients - held_out, task.choosing_share, seed)
+    training = patients - held_out - choosing
+    if data.train_share is not None:
+        training &= draw_held_out(training, data.train_share, seed_of(seed, "train_share"))
 
     def of(chosen: Set[str]) -> Samples:
         return _samples([case for case in cases if case[0].patient in chosen], data, task)
 
     return Cohort(
-        train=of(patients - held_out - choosing),
+        train=of(training),
         held_out=of(held_out),
         choosing=of(choosing),
         bad_files=tuple(bad_files),

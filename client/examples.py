@@ -64,8 +64,10 @@ def _said(target: Tensor, probabilities: Tensor, task: TaskConfig) -> str:
         truth = f"the event at {time:.1f}" if event else f"none until {time:.1f}"
         return f"truth {truth}, model {risk:.2f} before {task.cuts[-1]:g}"
     if target.ndim == 0:
-        said = f"{task.classes[int(probabilities.argmax())]} ({float(probabilities.max()):.2f})"
-        return f"truth {task.classes[int(target)]}, model {said}"
+        # The turns of a pre-training have no names.
+        names = task.classes or [f"{90 * k} degrees" for k in range(task.out_channels)]
+        said = f"{names[int(probabilities.argmax())]} ({float(probabilities.max()):.2f})"
+        return f"truth {names[int(target)]}, model {said}"
     having = zip(task.classes, target.tolist(), probabilities.tolist(), strict=True)
     told = [(f"{label} ({p:.2f})", truth, p >= 0.5) for label, truth, p in having]
     truth = ", ".join(label.partition(" ")[0] for label, there, _ in told if there)

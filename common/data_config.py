@@ -58,6 +58,9 @@ class DataConfig:
     (shift.amplitudes). null: images are seen as they are."""
     held_out: float = 0.2
     """Share of a site's patients kept for testing, where the manifest has no split column."""
+    train_share: float | None = None
+    """Share of a site's training patients who train, drawn by the seed; the others wait, as those
+    whom nobody has labelled. null: all."""
     on_bad_file: str = "stop"
     """stop: a bad file ends the site's part before training; skip: go on without it, and count."""
 
@@ -77,6 +80,8 @@ class DataConfig:
         one_of(("none", "flip", "full"), **{"data.augment": self.augment})
         one_of(("stop", "skip"), **{"data.on_bad_file": self.on_bad_file})
         in_range(0.0, 1.0, **{"data.held_out": self.held_out})
+        if self.train_share is not None:
+            in_range(0.001, 1.0, **{"data.train_share": self.train_share})
         positive(**{f"data.size[{axis}]": n for axis, n in enumerate(self.size)})
         positive(**{f"data.spacing_mm[{a}]": mm for a, mm in enumerate(self.spacing_mm or [])})
         positive(**{f"data.segment[{axis}]": n for axis, n in enumerate(self.segment or [])})

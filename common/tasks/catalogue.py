@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.config import CONFIG_FOLDER
 from common.schema import typed
-from common.tasks.losses import OF_GREY, OF_IMAGES, OF_LABELS, OF_TIMES, OF_VOXELS
+from common.tasks.losses import OF_GREY, OF_HIDDEN, OF_IMAGES, OF_LABELS, OF_TIMES, OF_VOXELS
 from common.tasks.registry import Task, build_task, task_config_type
 
 
@@ -31,6 +31,7 @@ CARDS: Mapping[str, Card] = MappingProxyType(
         "classification": Card(OF_IMAGES, "One class an image: which of them is it?"),
         "multilabel": Card(OF_LABELS, "Any of several findings an image: which are there?"),
         "restoration": Card(OF_GREY, "A grey value a voxel: what would a better image show?"),
+        "pretraining": Card(OF_HIDDEN, "No label at all: what is hidden, or how was it turned?"),
         "survival": Card(OF_TIMES, "A hazard an interval of time: when does it happen?"),
     }
 )

@@ -138,6 +138,30 @@ def l1_ssim(config: LossConfig, channels: int) -> Loss:
     return loss
 
 
+def hidden_l2(config: LossConfig, channels: int) -> Loss:
+    """Return the mean squared error of what is hidden: of each image, then of the batch.
+
+    target: [B, 2, ...], the image and 1 where it is hidden.
+    """
+    del config, channels
+    return _of_hidden(torch.square)
+
+
+def hidden_l1(config: LossConfig, channels: int) -> Loss:
+    """Return the mean absolute error of what is hidden (Xie et al., CVPR 2022, Eq. 1)."""
+    del config, channels
+    return _of_hidden(torch.abs)
+
+
+def _of_hidden(cost: Callable[[Tensor], Tensor]) -> Loss:
+    def loss(grey: Tensor, target: Tensor) -> Tensor:
+        image, places = target[:, :1].flatten(1), target[:, 1:].flatten(1)
+        each = (cost(grey.flatten(1) - image) * places).sum(1) / places.sum(1).clamp(min=1.0)
+        return each.mean()
+
+    return loss
+
+
 def hazard(config: LossConfig, intervals: int) -> Loss:
     """Return -log of the likelihood of what happened, of logits_BK and happened_BK2.
 
@@ -185,6 +209,10 @@ OF_GREY: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType(
     {"l1": l1, "l2": l2, "l1_ssim": l1_ssim}
 )
 """What a restoration may learn by; the first is the usual one."""
+OF_HIDDEN: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType(
+    {"l2": hidden_l2, "l1": hidden_l1}
+)
+"""What a pre-training by hidden patches may learn by; the first is the usual one."""
 OF_TIMES: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType({"hazard": hazard})
 """What a survival task may learn by."""
 OF_IMAGES: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType(

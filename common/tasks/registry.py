@@ -7,6 +7,7 @@ from common.registry import Entry, build, config_type
 from common.tasks.classification import ClassificationConfig, build_classification
 from common.tasks.config import TaskConfig
 from common.tasks.multilabel import MultilabelConfig, build_multilabel
+from common.tasks.pretraining import PretrainingConfig, build_pretraining
 from common.tasks.restoration import RestorationConfig, build_restoration
 from common.tasks.segmentation import SegmentationConfig, build_segmentation
 from common.tasks.survival import SurvivalConfig, build_survival
@@ -21,6 +22,7 @@ TASKS: Mapping[str, Entry[TaskConfig, Task]] = MappingProxyType(
         "classification": Entry(ClassificationConfig, build_classification),
         "multilabel": Entry(MultilabelConfig, build_multilabel),
         "restoration": Entry(RestorationConfig, build_restoration),
+        "pretraining": Entry(PretrainingConfig, build_pretraining),
         "survival": Entry(SurvivalConfig, build_survival),
     }
 )

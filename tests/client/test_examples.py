@@ -60,3 +60,18 @@ def test_a_restored_image_stands_between_what_came_and_what_is_true() -> None:
     assert example.image_XY.shape == (12, 4)
     assert example.image_XY[::4, 0].tolist() == [0.0, 0.5, 0.75]
     assert example.truth_XY is None
+
+
+def test_a_turned_image_is_told_in_degrees() -> None:
+    turns = study_from(
+        "model=cnn",
+        "task=pretraining",
+        "task.method=rotated",
+        "task.out_channels=4",
+        "task.hidden_share=null",
+        "task.patch=null",
+        "task.headline=auroc",
+    )
+    chances = torch.tensor([0.1, 0.6, 0.2, 0.1])
+    example = example_of("s", one(torch.tensor(2)), 0, chances, turns)
+    assert example.caption == "truth 180 degrees, model 90 degrees (0.60)"

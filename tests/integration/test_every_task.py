@@ -1,16 +1,22 @@
 """One federated, private round of every task beyond classes of voxels and images."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import load_file
 
 from common.config import load_study
+from common.models.layers import head_keys
+from common.models.start import FOLDER
 from common.schema import SettingsError
 from server.progress import Progress
+from server.run import initial_network
 from simulation.run import composed, simulate
 
 SITES = ("north", "south")
@@ -56,16 +62,8 @@ def run(folder: Path, data: Path, *overrides: str, label: str = "null") -> dict[
 SMALL_UNET = ("model=unet128", "model.channels=[4,6]", "model.norm_groups=2")
 
 
-@pytest.mark.parametrize(
-    "forward",
-    [
-        "{name: undersampled}",
-        "{name: low_dose, photons: 30, acceleration: null, centre: null}",
-        "{name: downsampled, factor: 2, acceleration: null, centre: null}",
-    ],
-)
 def test_a_private_round_of_restoration_is_measured_beside_the_usual_ways_back(
-    forward: str, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     data = tmp_path / "data"
     data.mkdir()
@@ -73,7 +71,7 @@ def test_a_private_round_of_restoration_is_measured_beside_the_usual_ways_back(
         tmp_path / "run",
         listed(data, {}),
         "task=restoration",
-        f"task.forward={forward}",
+        "task.forward={name: low_dose, photons: 30, acceleration: null, centre: null}",
         "data.normalise=minmax",
         "model.residual=true",
         *SMALL_UNET,
@@ -167,3 +165,51 @@ def test_covariates_that_cannot_be_used_are_refused(setting: str, told: str) -> 
     asked = "data.covariates={age: [18, 95]}"
     with pytest.raises(SettingsError, match=told):
         load_study(["model=cnn", "task=classification", asked, *setting.split()])
+
+
+ROTATED = (
+    "task.method=rotated",
+    "task.out_channels=4",
+    "task.hidden_share=null",
+    "task.patch=null",
+    "task.headline=balanced_accuracy",
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("task.patch=4", *SMALL_UNET), ("task=segmentation", *SMALL_UNET)),
+        ((*ROTATED, *SMALL_CNN), ("task=classification", *SMALL_CNN)),
+    ],
+    ids=["masked", "rotated"],
+)
+def test_sites_without_labels_pretrain_privately_and_a_study_begins_with_it(
+    first: tuple[str, ...],
+    second: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "data").mkdir()
+    data = listed(tmp_path / "data", {})
+    result = run(tmp_path / "run", data, "task=pretraining", *first, *PRIVATE)
+    assert result["status"] == "completed", result["reason"]
+    assert set(result["privacy"]) == set(SITES)
+    monkeypatch.setenv(FOLDER, str(tmp_path / "weights"))
+    (tmp_path / "weights").mkdir()
+    file = tmp_path / "weights" / "begun.safetensors"
+    file.write_bytes((tmp_path / "run" / "model.safetensors").read_bytes())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    start = f"model.start={{file: {file.name}, sha256: {digest}}}"
+    network = initial_network(load_study([*second, "data.size=[16,16]", start]))
+    head, begun = head_keys(network), load_file(file)
+    state = network.state_dict()
+    taken = [name for name in begun if name in state and torch.equal(state[name], begun[name])]
+    assert set(state) - head <= set(taken)
+
+
+def test_a_site_without_labels_is_told_so_where_labels_are_asked(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    result = run(tmp_path / "run", listed(tmp_path / "data", {}), *SMALL_UNET)
+    assert result["status"] == "failed"
+    assert "data: files of this site cannot be used" in result["reason"]
