@@ -15,13 +15,13 @@ from client.training import (
     PlainGradient,
     build_optimizer,
     learning_rate,
+    random_part,
     set_learning_rate,
     train_round,
 )
 from common.seeding import generator, seed
 from common.study import PrivacyConfig, Study, TrainingConfig
 from common.tasks.registry import build_task
-from common.transforms import augment
 
 
 def train_alone(
@@ -52,10 +52,11 @@ def train_alone(
         draws = generator(seed(study.seed, number, label, "draws"))
         count = len(samples.patients)
         source = PlainGradient(model, alone.training, count, draws, factors_of(samples, study))
-        random_part = augment(study.data, generator(seed(study.seed, number, label, "augment")))
+        draws = generator(seed(study.seed, number, label, "augment"))
+        changed = random_part(study, task, draws)
         with torch.random.fork_rng():
             torch.manual_seed(seed(study.seed, number, label, "dropout"))
-            train_round(source, optimizer, samples, task, alone, random_part, device, on_step)
+            train_round(source, optimizer, samples, task, alone, changed, device, on_step)
 
 
 def _as_long(study: Study) -> TrainingConfig:

@@ -3,8 +3,9 @@
 Shape suffixes: K samples of the file, C channels, S spatial axes, N all samples.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.manifest import Row
+from client.manifest import SEQUENCE, Row
 from client.readers import BadFileError, Picture, read_image, read_mask
+from common.covariates import Covariates, encoded
 from common.data_config import DataConfig
+from common.forward import degraded, references
+from common.models.late_fusion import with_covariates
+from common.seeding import generator, seed
 from common.tasks.classification import ClassificationConfig
 from common.tasks.config import TaskConfig
 from common.tasks.multilabel import SEPARATOR, MultilabelConfig
+from common.tasks.pretraining import PretrainingConfig, hidden, turned
+from common.tasks.restoration import RestorationConfig
 from common.tasks.segmentation import SegmentationConfig
+from common.tasks.survival import SurvivalConfig
 from common.transforms import prepare
 
 _TOLERANCE = 0.5
@@ -43,7 +51,8 @@ class Case:
     """[K, C, *size], float32."""
     targets: Tensor
     """[K, 1, *size] int64 for segmentation, [K] int64 for classification, [K, labels] 0 or 1 int64
-    for several labels."""
+    for several labels, [K, 1 + references, *size] float32 for restoration, [K, 3] float32
+    for survival, [K, 2, *size] float32 or [K] int64 for pre-training."""
     spacing_mm: tuple[float, ...]
     """After resampling; of a slice three numbers, the distance of the slices last."""
     acquired: Acquired
@@ -62,14 +71,20 @@ def read_case(row: Row, data: DataConfig, task: TaskConfig) -> Case:
         return _labelled_case(row, data, torch.tensor(_class(row, task)))
     if isinstance(task, MultilabelConfig):
         return _labelled_case(row, data, torch.tensor(_labels(row, task)))
+    if isinstance(task, PretrainingConfig):
+        return _unlabelled_case(row, data, task)
+    if isinstance(task, SurvivalConfig):
+        return _labelled_case(row, data, torch.tensor(_happened(row, task)))
+    if isinstance(task, RestorationConfig):
+        return _degraded_case(row, data, task)
     raise ValueError(
         f"task.name={task.name!r} has no way to read its targets; use a task of the registry"
     )
 
 
 def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> Case:
-    image = image_for(row.image, data)
-    target_1S = classes_drawn(row, image, task)
+    image = _image(row, data)
+    target_1S = classes_drawn(row, next(iter(images_of(row, data).values())), image, task)
     prepared, target, spacing_mm = prepare(data)(image.array_CS, target_1S, image.spacing_mm)
     assert target is not None
     return Case(
@@ -80,8 +95,12 @@ def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> 
     )
 
 
-def classes_drawn(row: Row, image: Picture, task: SegmentationConfig) -> NDArray[np.int64]:
+def classes_drawn(
+    row: Row, path: Path, image: Picture, task: SegmentationConfig
+) -> NDArray[np.int64]:
     """Return the mask of an image as class indices [1, S] on the image's own voxels.
+
+    path: of the image, or of its first sequence.
 
     Raises:
         BadFileError: there is none, or whatever it has against being used.
@@ -91,7 +110,7 @@ def classes_drawn(row: Row, image: Picture, task: SegmentationConfig) -> NDArray
             row.image, "has no mask", "name its mask in the manifest, or leave the image out"
         )
     mask = read_mask(row.mask, image)
-    check_same_grid(row, image, mask)
+    check_same_grid(row.mask, mask, path, image)
     return _class_indices(row.mask, mask.array_CS, task)
 
 
@@ -119,6 +138,47 @@ def _labels(row: Row, task: MultilabelConfig) -> list[int]:
     return [int(label in named) for label in task.classes]
 
 
+def _covariates(row: Row, asked: Covariates) -> list[float]:
+    try:
+        return encoded(row.covariates, asked)
+    except ValueError as error:
+        raise BadFileError(
+            row.image,
+            f"has {error}",
+            "correct the cell, or empty it: the patient then takes part as one of whom it is "
+            "unknown",
+        ) from error
+
+
+def _happened(row: Row, task: SurvivalConfig) -> list[float]:
+    """Return time, event and the true risk, nan where nobody knows it."""
+    time = _number_in(row, task.time_column)
+    event = _number_in(row, task.event_column)
+    if time < 0 or event not in (0.0, 1.0):
+        raise BadFileError(
+            row.image,
+            f"has {task.time_column}={time:g} and {task.event_column}={event:g}",
+            "write a time of 0 or more, and 1 where the event happened then, else 0",
+        )
+    truth = math.nan if task.truth_column is None else _number_in(row, task.truth_column)
+    return [time, event, truth]
+
+
+def _number_in(row: Row, column: str) -> float:
+    cell = row.covariates.get(column, "")
+    try:
+        number = float(cell)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadFileError(
+            row.image,
+            f"has {cell!r} in the column {column!r}, and the study needs a number",
+            "fill the cell, or leave the image out",
+        )
+    return number
+
+
 def _label(row: Row) -> str:
     if row.label is None:
         raise BadFileError(
@@ -137,9 +197,11 @@ def _unknown_label(row: Row, label: str, known: Sequence[str]) -> BadFileError:
 
 def _labelled_case(row: Row, data: DataConfig, target: Tensor) -> Case:
     """Return the samples of an image, all with the one target: a scalar, or [labels]."""
-    image = image_for(row.image, data)
+    image = _image(row, data)
     prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
     images = samples_in(prepared, data)
+    if data.covariates is not None:
+        images = with_covariates(images, _covariates(row, data.covariates))
     return Case(
         images=images,
         targets=target.expand(len(images), *target.shape).clone(),
@@ -148,13 +210,75 @@ def _labelled_case(row: Row, data: DataConfig, target: Tensor) -> Case:
     )
 
 
+def _degraded_case(row: Row, data: DataConfig, task: RestorationConfig) -> Case:
+    """Return images degraded by the chance of patient and image, the same in every study."""
+    clean, spacing_mm, acquired = _clean(row, data)
+    draws = generator(seed(0, "degraded", row.patient, row.image.name))
+    arrived = degraded(clean, task.forward, draws)
+    targets = torch.cat([clean, *references(arrived, task.forward)], dim=1)
+    return Case(images=arrived, targets=targets, spacing_mm=spacing_mm, acquired=acquired)
+
+
+def _unlabelled_case(row: Row, data: DataConfig, task: PretrainingConfig) -> Case:
+    """Return images with parts hidden, or turned, by the chance of patient and image."""
+    clean, spacing_mm, acquired = _clean(row, data)
+    draws = generator(seed(0, "unlabelled", row.patient, row.image.name))
+    if task.grey:
+        images, targets = hidden(clean, task, draws)
+    else:
+        images, targets = turned(clean, torch.zeros(len(clean), dtype=torch.int64), draws)
+    return Case(images=images, targets=targets, spacing_mm=spacing_mm, acquired=acquired)
+
+
+def _clean(row: Row, data: DataConfig) -> tuple[Tensor, tuple[float, ...], Acquired]:
+    image = _image(row, data)
+    prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
+    return samples_in(prepared, data), spacing_mm, _acquired(image)
+
+
+def images_of(row: Row, data: DataConfig) -> dict[str, Path]:
+    """Return the files that the channels come from, by sequence; a plain image has no name.
+
+    Raises:
+        BadFileError: the row has none of the sequences that the study names.
+    """
+    if data.sequences is None:
+        return {"": row.image}
+    found = {name: row.sequences[name] for name in data.sequences if name in row.sequences}
+    if not found:
+        raise BadFileError(
+            row.image,
+            f"has none of the sequences {', '.join(data.sequences)}",
+            f"name one or more in columns such as {SEQUENCE}{data.sequences[0]}, or leave it out",
+        )
+    return found
+
+
+def _image(row: Row, data: DataConfig) -> Picture:
+    """Return the image; of several sequences each is a channel, and one that is missing is 0."""
+    files = images_of(row, data)
+    if data.sequences is None:
+        return _picture(row.image, data.channels, data)
+    read = {name: _picture(path, 1, data) for name, path in files.items()}
+    first = next(iter(read.values()))
+    for name, picture in read.items():
+        check_same_grid(files[name], picture, next(iter(files.values())), first)
+    none = np.zeros_like(first.array_CS)
+    channels = [read[name].array_CS if name in read else none for name in data.sequences]
+    return replace(first, array_CS=np.concatenate(channels))
+
+
 def image_for(path: Path, data: DataConfig) -> Picture:
     """Return an image that the study can use, before anything is done to it.
 
     Raises:
         BadFileError: as read_image, or it has fewer axes than the study's samples.
     """
-    image = read_image(path, data.channels)
+    return _picture(path, data.channels, data)
+
+
+def _picture(path: Path, channels: int, data: DataConfig) -> Picture:
+    image = read_image(path, channels)
     if len(image.spacing_mm) < data.spatial_dims:
         raise BadFileError(
             path,
@@ -175,27 +299,26 @@ def samples_in(prepared_CS: Tensor, data: DataConfig) -> Tensor:
     return prepared_CS[None]
 
 
-def check_same_grid(row: Row, image: Picture, mask: Picture) -> None:
-    """Raise BadFileError unless image and mask have one shape and lie at one place."""
-    assert row.mask is not None
-    ours, theirs = image.array_CS.shape[1:], mask.array_CS.shape[1:]
+def check_same_grid(path: Path, other: Picture, image_path: Path, image: Picture) -> None:
+    """Raise BadFileError unless a mask, or another sequence, lies on the grid of the image."""
+    ours, theirs = image.array_CS.shape[1:], other.array_CS.shape[1:]
     if ours != theirs:
         raise BadFileError(
-            row.mask,
-            f"has the shape {theirs}, its image {row.image} has {ours}",
-            "draw or resample the mask on the grid of its image",
+            path,
+            f"has the shape {theirs}, its image {image_path} has {ours}",
+            "draw or resample it on the grid of its image",
         )
-    if image.affine is None or mask.affine is None:
+    if image.affine is None or other.affine is None:
         return
     ends = [(0, n - 1) for n in ours]
     corners = np.stack([grid.ravel() for grid in np.meshgrid(*ends)])
-    apart_mm = (image.affine - mask.affine) @ np.vstack([corners, np.ones(corners.shape[1])])
+    apart_mm = (image.affine - other.affine) @ np.vstack([corners, np.ones(corners.shape[1])])
     largest_mm = float(np.linalg.norm(apart_mm[:3], axis=0).max())
     if largest_mm > _TOLERANCE * min(image.spacing_mm):
         raise BadFileError(
-            row.mask,
-            f"lies up to {largest_mm:.3g} mm away from its image {row.image} (other affine)",
-            "resample the mask to its image, or correct the header that is wrong",
+            path,
+            f"lies up to {largest_mm:.3g} mm away from its image {image_path} (other affine)",
+            "resample it to its image, or correct the header that is wrong",
         )
 
 

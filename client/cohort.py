@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from client.cases import Acquired, Case, read_case
+from client.cases import Acquired, Case, images_of, read_case
 from client.content import digest_of
 from client.manifest import Row, stated_sides
 from client.readers import BadFileError
@@ -41,7 +41,7 @@ class Samples:
     """One side of a cohort, sorted by patient and file; N may be 0."""
 
     images: Tensor
-    """[N, C, *size], float32."""
+    """[N, C, *size], float32; with covariates one more channel holds them."""
     targets: Tensor
     """[N, 1, *size] int64 class indices for segmentation, [N] int64 for classification, [N, labels]
     0 or 1 int64 for several labels."""
@@ -94,7 +94,7 @@ def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: i
     """Return the cohort of a manifest's rows. Neither it nor the split depends on their order.
 
     Where rows state a split it holds; else the split is drawn from the seed (draw_held_out). Who
-    chooses is drawn from those who would train (draw_choosing).
+    chooses is drawn from those who would train (draw_choosing), and of the others train_share.
 
     Raises:
         BadCohortError: a file is bad and data.on_bad_file is stop (all of them are listed), or no
@@ -131,16 +131,19 @@ def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: i
         else draw_held_out(patients, data.held_out, seed)
     )
     choosing = draw_choosing(patients - held_out, task.choosing_share, seed)
+    training = patients - held_out - choosing
+    if data.train_share is not None:
+        training &= draw_held_out(training, data.train_share, seed_of(seed, "train_share"))
 
     def of(chosen: Set[str]) -> Samples:
         return _samples([case for case in cases if case[0].patient in chosen], data, task)
 
     return Cohort(
-        train=of(patients - held_out - choosing),
+        train=of(training),
         held_out=of(held_out),
         choosing=of(choosing),
         bad_files=tuple(bad_files),
-        fingerprint=_fingerprint(file for row, _ in cases for file in _files(row, task)),
+        fingerprint=_fingerprint(file for row, _ in cases for file in _files(row, data, task)),
     )
 
 
@@ -204,7 +207,7 @@ def _check_no_twin(row: Row, owner: dict[str, str]) -> None:
 
 
 def _samples(cases: Sequence[tuple[Row, Case]], data: DataConfig, task: TaskConfig) -> Samples:
-    none = torch.zeros(0, data.channels, *data.size)
+    none = torch.zeros(0, data.planes, *data.size)
     no_targets = none[:, :1] if task.dense else torch.zeros(0)
     # One entry a sample: the slices of a file share its row, its case and its number.
     entries = [
@@ -223,10 +226,9 @@ def _samples(cases: Sequence[tuple[Row, Case]], data: DataConfig, task: TaskConf
     )
 
 
-def _files(row: Row, task: TaskConfig) -> list[Path]:
-    if isinstance(task, SegmentationConfig) and row.mask is not None:
-        return [row.image, row.mask]
-    return [row.image]
+def _files(row: Row, data: DataConfig, task: TaskConfig) -> list[Path]:
+    mask = [row.mask] if isinstance(task, SegmentationConfig) and row.mask is not None else []
+    return [*images_of(row, data).values(), *mask]
 
 
 def _fingerprint(files: Iterable[Path]) -> str:

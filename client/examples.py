@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from client.cohort import Samples
 from common.pictures import Example
+from common.study import Study
 from common.tasks.config import TaskConfig
+from common.tasks.survival import SurvivalConfig
 
 
 def most_foreground(targets: Tensor) -> int:
@@ -16,15 +19,26 @@ def most_foreground(targets: Tensor) -> int:
 
 
 def example_of(
-    site: str, samples: Samples, place: int, probabilities: Tensor, task: TaskConfig
+    site: str, samples: Samples, place: int, probabilities: Tensor, study: Study
 ) -> Example:
     """Return one sample as a picture; of a volume the slice with the most foreground.
 
     probabilities: [K, ...] of that sample.
     """
-    image_CS, target = samples.images[place], samples.targets[place]
+    task = study.task
+    image_CS, target = samples.images[place][: study.data.channels], samples.targets[place]
     # A scan's second axis runs up (to the front of the patient), a page's runs down.
     flip = len(samples.spacing_mm[place]) == 3
+    if task.grey:
+        # Side by side: what came, what the model makes of it, what it was made from.
+        shown = torch.cat([image_CS[:1], probabilities, target[:1]], dim=1)[0]
+        return Example(
+            site=site,
+            caption="as it came, restored, true",
+            image_XY=_plane(shown, shown, flip),
+            truth_XY=None,
+            prediction_XY=None,
+        )
     if not task.dense:
         return Example(
             site=site,
@@ -44,9 +58,16 @@ def example_of(
 
 def _said(target: Tensor, probabilities: Tensor, task: TaskConfig) -> str:
     """Return what is true of an image and what the model says, in words."""
+    if isinstance(task, SurvivalConfig):
+        time, event, _ = target.tolist()
+        risk = 1 - float((1 - probabilities).prod())
+        truth = f"the event at {time:.1f}" if event else f"none until {time:.1f}"
+        return f"truth {truth}, model {risk:.2f} before {task.cuts[-1]:g}"
     if target.ndim == 0:
-        said = f"{task.classes[int(probabilities.argmax())]} ({float(probabilities.max()):.2f})"
-        return f"truth {task.classes[int(target)]}, model {said}"
+        # The turns of a pre-training have no names.
+        names = task.classes or [f"{90 * k} degrees" for k in range(task.out_channels)]
+        said = f"{names[int(probabilities.argmax())]} ({float(probabilities.max()):.2f})"
+        return f"truth {names[int(target)]}, model {said}"
     having = zip(task.classes, target.tolist(), probabilities.tolist(), strict=True)
     told = [(f"{label} ({p:.2f})", truth, p >= 0.5) for label, truth, p in having]
     truth = ", ".join(label.partition(" ")[0] for label, there, _ in told if there)

@@ -57,6 +57,16 @@ def explain(site: Site, study_hash: str, patient: str, methods: Sequence[str]) -
     state, about = read_tensors(model)
     overrides = tuple(about["overrides"])
     study = load_study(overrides)
+    if study.data.covariates is not None:
+        raise SettingsError(
+            f"data.covariates={list(study.data.covariates)}: a map over the image would not say "
+            "what these do to the answer; explain a study of images alone"
+        )
+    if not study.task.classes:
+        raise SettingsError(
+            f"task.name={study.task.name} has no classes, and an explanation is of a class; there "
+            "is none of this study"
+        )
     network = build_model(study.model, seed(study.seed, "initial model"))
     network.load_state_dict(state)
     chosen = _chosen(methods, list(explainers_of(network.eval())))

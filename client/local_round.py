@@ -15,13 +15,13 @@ from client.training import (
     PlainGradient,
     build_optimizer,
     learning_rate,
+    random_part,
     train_round,
 )
 from client.work import Work, physical_batch
 from common.control import correction_of, next_own
 from common.seeding import generator, secret_generator, seed
 from common.state import state_of
-from common.transforms import augment
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def local_round(
             draws_for("noise", place.device),
             images,
         )
-    random_part = augment(study.data, draws_for("augment"))
+    changed = random_part(study, work.task, draws_for("augment"))
     before = state_of(work.model)
     correction: list[Tensor] = []
     if controls.everybodys:
@@ -103,7 +103,7 @@ def local_round(
                 samples,
                 work.task,
                 study,
-                random_part,
+                changed,
                 place.device,
                 lambda done: on_progress(done, steps),
                 correction,

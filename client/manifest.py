@@ -11,6 +11,8 @@ from common.tasks.config import EMPTY_CELLS
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _COLUMNS = ("image", "mask", "label", "patient", "split")
+SEQUENCE = "image_"
+"""How a column begins that holds the files of one image sequence."""
 SIDES = ("train", "test")
 """The values of a split column."""
 
@@ -30,14 +32,24 @@ class Row:
     """train or test where the site fixes the side; None where it is drawn."""
     covariates: Mapping[str, str] = field(default_factory=dict)
     """All other columns of the row that are not empty, such as age or scanner."""
+    sequences: Mapping[str, Path] = field(default_factory=dict)
+    """By name the files of columns image_NAME that are not empty: the same place seen by several
+    sequences, as T1 and FLAIR."""
+
+    @property
+    def files(self) -> list[Path]:
+        """The image, its other sequences and its mask."""
+        mask = [] if self.mask is None else [self.mask]
+        return [self.image, *self.sequences.values(), *mask]
 
 
 def read_manifest(path: Path) -> list[Row]:
     """Return the rows of a CSV or TSV file, in its order.
 
-    The header names `image`, `patient`, and `mask` or `label` or both; `split` (train or test) and
-    any covariates where there are some. Paths are relative to the manifest's folder, or absolute.
-    Whether the files exist is seen when they are read.
+    The header names `image` and `patient`, `mask` or `label` or both where the images have them,
+    image_NAME where there are several sequences, `split` (train or test) and any covariates where
+    there are some. Paths are relative to the manifest's folder, or absolute. Whether the files
+    exist is seen when they are read.
 
     Raises:
         ValueError: no such file, another ending, not UTF-8, a missing or repeated column, an empty
@@ -145,12 +157,9 @@ def _records(path: Path) -> list[tuple[int, dict[str, str]]]:
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
     there = ", ".join(repr(name) for name in header) or "none"
-    for wanted in (("image",), ("patient",), ("mask", "label")):
-        if not set(wanted) & set(header):
-            raise ValueError(
-                f"manifest {path} has no column {' or '.join(repr(name) for name in wanted)}; "
-                f"its columns are: {there}"
-            )
+    for wanted in ("image", "patient"):
+        if wanted not in header:
+            raise ValueError(f"manifest {path} has no column {wanted!r}; its columns are: {there}")
     repeated = {name for name in header if header.count(name) > 1}
     if repeated:
         raise ValueError(
@@ -181,7 +190,16 @@ def _row(path: Path, line: int, cells: Mapping[str, str]) -> Row:
         label=filled.get("label"),
         patient=filled["patient"],
         split=split,
-        covariates={name: cell for name, cell in filled.items() if name not in _COLUMNS},
+        covariates={
+            name: cell
+            for name, cell in filled.items()
+            if name not in _COLUMNS and not name.startswith(SEQUENCE)
+        },
+        sequences={
+            name.removeprefix(SEQUENCE): path.parent / cell
+            for name, cell in filled.items()
+            if name.startswith(SEQUENCE)
+        },
     )
 
 

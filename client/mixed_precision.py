@@ -65,5 +65,5 @@ def strides_over_short_axis(study: Study) -> bool:
         if isinstance(module, _STRIDED):
             module.register_forward_hook(note)
     size = study.data.segment or study.data.size
-    network.eval()(torch.empty(1, study.data.channels, *size, device="meta"))
+    network.eval()(torch.empty(1, study.data.planes, *size, device="meta"))
     return any(voxels <= SHORT for voxels in found)

@@ -51,7 +51,7 @@ def write_page(state: Path, site: str, work: Work, probabilities: Tensor) -> Pat
     for line in lines[:SHOWN]:
         own = indices[line.patient]
         place = own[most_foreground(samples.targets[torch.tensor(own)])]
-        examples.append(example_of(line.patient, samples, place, probabilities[place], study.task))
+        examples.append(example_of(line.patient, samples, place, probabilities[place], study))
     page = (
         _environment()
         .get_template(TEMPLATE)

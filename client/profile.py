@@ -99,7 +99,7 @@ def looks_of(sides: Sequence[Samples], study: Study) -> dict[str, NDArray[np.flo
     found = {}
     for samples in sides:
         for patient, indices in samples.patient_indices().items():
-            images = samples.images[indices]
+            images = samples.images[indices][:, : study.data.channels]
             parts = (_intensity(images, study), _appearance(images, study), _texture(images))
             found[patient] = np.concatenate(parts)
     return found
@@ -122,6 +122,7 @@ def _texture(images: Tensor) -> NDArray[np.float64]:
 
 def _row(samples: Samples, indices: list[int], features_NF: Tensor, study: Study) -> Row:
     images, targets = samples.images[indices], samples.targets[indices]
+    images = images[:, : study.data.channels]
     strata = _strata(targets, study)
     place = place_of(features_NF)
     with_one = np.concatenate([[1.0], place])
@@ -176,6 +177,9 @@ def _strata(targets: Tensor, study: Study) -> NDArray[np.float64]:
     if targets.ndim == 1:
         counts = np.bincount(targets.numpy(), minlength=strata)
         return np.asarray(counts / counts.sum(), dtype=np.float64)
+    if not study.task.dense and targets.is_floating_point():
+        events = float((targets[:, 1] > 0).double().mean())
+        return np.array([1 - events, events])
     if not study.task.dense:
         labels = torch.cat([targets, 1 - targets.amax(1, keepdim=True)], 1).double()
         each: NDArray[np.float64] = (labels / labels.sum(1, keepdim=True)).mean(0).numpy()

@@ -16,6 +16,7 @@ from common.models.layers import lr_factors_of
 from common.proximal import add_proximal_gradient
 from common.study import Study, TrainingConfig
 from common.tasks.task import Task
+from common.transforms import Augment, augment
 
 COSINE_END = 0.01
 AUGMENT, FORWARD, GRADIENT, STEP = "wd augment", "wd forward", "wd gradient", "wd step"
@@ -151,13 +152,22 @@ def _by_factor(training: TrainingConfig, model: nn.Module) -> dict[float, list[n
     return found
 
 
+def random_part(study: Study, task: Task, draws: torch.Generator) -> Augment:
+    """Return what a step sees of its samples: changed at random, then as the task varies them."""
+    changed = augment(study.data, draws)
+    vary = task.vary
+    if vary is None:
+        return changed
+    return lambda images, targets: vary(*changed(images, targets), draws)
+
+
 def train_round(
     source: GradientSource,
     optimizer: torch.optim.Optimizer,
     samples: Samples,
     task: Task,
     study: Study,
-    augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    changed: Augment,
     device: torch.device,
     on_step: Callable[[int], None] = lambda _: None,
     correction: Sequence[Tensor] = (),
@@ -177,7 +187,7 @@ def train_round(
 
     def loss_of(indices: Tensor) -> Tensor:
         with record_function(AUGMENT):
-            images, targets = augment(samples.images[indices], samples.targets[indices])
+            images, targets = changed(samples.images[indices], samples.targets[indices])
         with record_function(FORWARD), _precision(study.training, device):
             return task.loss(model(images.to(device)), targets.to(device))
 

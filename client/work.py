@@ -253,8 +253,7 @@ def _stamp(rows: Sequence[Row]) -> str:
     known = hashlib.sha256()
     for row in rows:
         known.update(repr(row).encode())
-        listed = [row.image] if row.mask is None else [row.image, row.mask]
-        for file in (file for path in listed for file in files_of(path)):
+        for file in (file for path in row.files for file in files_of(path)):
             if file.exists():
                 about = file.stat()
                 known.update(f"{about.st_mtime_ns} {about.st_size}".encode())
@@ -287,7 +286,7 @@ def _cohort(manifest: Path, overrides: tuple[str, ...]) -> Cohort:
 def _memory(overrides: tuple[str, ...], device: torch.device) -> Memory:
     study = composed(overrides)
     model = _network(study).to(device)
-    shape = (study.data.channels, *(study.data.segment or study.data.size))
+    shape = (study.data.planes, *(study.data.segment or study.data.size))
     try:
         prove(model, shape, device)
     except (UnknownLayerError, WrongGradientError) as error:

@@ -60,10 +60,13 @@ def profiled_between(study: Study, round_number: int) -> bool:
 
 
 def strata_of(study: Study) -> int:
-    """Return the number of strata: classes, labels and none of them, or ranges of foreground."""
+    """Return the number of strata: classes, labels and none of them, or ranges of foreground.
+
+    Of times: whether the event is known to have happened.
+    """
     # Not asked by its type, whose module loads torch: the gate reads this file.
     classes: list[str] | None = getattr(study.task, "classes", None)
-    more = {"classification": 0, "multilabel": 1}.get(study.task.name)
+    more = {"classification": 0, "multilabel": 1, "survival": 2}.get(study.task.name)
     return len(FOREGROUND_EDGES) + 1 if more is None else len(classes or []) + more
 
 

@@ -224,6 +224,13 @@ class Study:
                 f"data.segment={list(self.data.segment)} cuts images into parts, and "
                 f"task.name={self.task.name} has a label for the whole image; set it to null"
             )
+        self.task.check_data(self.data)
+        self._check_covariates()
+        if self.model.residual and not self.task.grey:
+            raise ValueError(
+                f"model.residual=true adds the image to the answer, and task.name={self.task.name} "
+                "asks for no image; leave it null"
+            )
         self._check_proximal("strategy.proximal_mu", self.strategy.proximal_mu)
         if self.evaluation is not None:
             self._check_proximal("evaluation.personal_mu", self.evaluation.personal_mu)
@@ -260,6 +267,18 @@ class Study:
     def codec_down(self) -> CodecConfig | None:
         """How the model of a round is coded; None where it travels whole."""
         return None if self.compression is None else self.compression.down
+
+    def _check_covariates(self) -> None:
+        if self.model.covariates != self.data.covariates:
+            raise ValueError(
+                f"model.covariates={self.model.covariates} is not data.covariates="
+                f"{self.data.covariates}, which the sites read; leave model.covariates as it is"
+            )
+        if self.data.covariates is not None and self.task.dense:
+            raise ValueError(
+                f"data.covariates={list(self.data.covariates)} say something of a whole image, and "
+                f"task.name={self.task.name} has an answer a voxel; set it to null"
+            )
 
     def _check_proximal(self, name: str, mu: float) -> None:
         training = self.training

@@ -164,7 +164,8 @@ def augment(data: DataConfig, draws: torch.Generator) -> Augment:
     scale of 0.9 to 1.1 and shift of -0.1 to 0.1 a sample. Angles are in voxels: with voxels that
     are not cubes the rotation also shears a little. Masks move with their images, by the nearest
     voxel; the label of a classification passes through. With data.amplitudes each image is first
-    seen in the style of a site (common/fourier.py). With data.segment a part is left of each image
+    seen in the style of a site (common/fourier.py). With data.sequence_dropout channels are missing
+    by chance. With data.segment a part is left of each image
     and its mask (common/segments.py).
     """
     styles_KF = None if data.amplitudes is None else torch.tensor(data.amplitudes)
@@ -181,12 +182,19 @@ def augment(data: DataConfig, draws: torch.Generator) -> Augment:
         if data.augment == "full":
             images, targets = _affine(images, targets, draws)
             images = _intensity(images, draws)
+        if data.sequence_dropout:
+            images = _without_some(images, data.sequence_dropout, draws)
         if data.segment is not None:
             around = data.segment_of_classes or 0.0
             images, targets = segments(images, targets, data.segment, around, draws)
         return images, targets
 
-    return run
+    def beside_covariates(images_BCS: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        # They are no picture: nothing moves or scales them.
+        images, targets = run(images_BCS[:, : data.channels], targets)
+        return torch.cat([images, images_BCS[:, data.channels :]], dim=1), targets
+
+    return run if data.covariates is None else beside_covariates
 
 
 def _normalise(image_CS: Tensor, how: str) -> Tensor:
@@ -271,6 +279,15 @@ def _rotation(angles_BA: Tensor, dims: int) -> Tensor:
         turn[:, a, b], turn[:, b, a] = -angle.sin(), angle.sin()
         result = result @ turn
     return result
+
+
+def _without_some(images_BCS: Tensor, chance: float, draws: torch.Generator) -> Tensor:
+    """Return the images with channels at 0, each by this chance; where all would be, none is."""
+    batch, channels = images_BCS.shape[:2]
+    kept_BC = torch.rand(batch, channels, generator=draws) >= chance
+    kept_BC |= ~kept_BC.any(dim=1, keepdim=True)
+    shape = (batch, channels, *[1] * (images_BCS.ndim - 2))
+    return images_BCS * kept_BC.reshape(shape).to(images_BCS)
 
 
 def _intensity(images_BCS: Tensor, draws: torch.Generator) -> Tensor:

@@ -15,6 +15,7 @@ from common.config import canonical, study_digest
 from common.contract import Description, Estimate, PrivacySpent, Profile, Reliability
 from common.study import Study
 from common.tasks.task import Metric
+from common.tasks.tempered import best_temperature
 from server.aggregation import named_means
 
 SCHEMA_VERSION = 1
@@ -132,11 +133,25 @@ def result_of(
         "rounds": [asdict(record) for record in progress.rounds],
         "initial": summary(progress.initial, metrics),
         "final": {**summary(outcome.final, metrics), "missing": outcome.final_missing},
+        **_temperature(study, outcome.final),
         "best": {"round": progress.best_round, "value": progress.best_value},
         "privacy": privacy_of(progress),
         "seconds": sum(record.seconds for record in progress.rounds),
         "software": {name: version(name) for name in ("wardround", "torch", "monai", "flwr")},
     }
+
+
+def _temperature(study: Study, final: Estimates) -> dict[str, Any]:
+    """Return the temperature that is best for the sites' patients; nothing where none is asked."""
+    asked = getattr(study.task, "temperatures", None)
+    if asked is None:
+        return {}
+    told = {
+        site: {name: (e.value, e.n) for name, e in of.items() if e.value is not None}
+        for site, of in final.items()
+    }
+    best = best_temperature(told, asked)
+    return {} if best is None else {"temperature": {"value": best[0], "nll": best[1]}}
 
 
 def privacy_of(progress: Progress) -> dict[str, Any]:

@@ -27,6 +27,8 @@ def show_result(console: Console, result: Mapping[str, Any]) -> None:
     """Print the table, where the study has a model, and how it ended and why."""
     if result["status"] in ("completed", "partial"):
         console.print(table_of(result))
+        if "temperature" in result:
+            console.print(_temperature(result["temperature"]), highlight=False)
     colour = COLOURS[result["status"]]
     console.print(f"[bold {colour}]{result['status']}[/]", highlight=False, end="")
     console.print(escape(f": {result['reason']}") if result["reason"] else "", highlight=False)
@@ -62,6 +64,12 @@ def table_of(result: Mapping[str, Any]) -> Table:
         ends = [result["baselines"][kind][key].get(name) for kind in kinds]
         table.add_row(title, "", *map(_number, values), "", *map(_number, ends))
     return table
+
+
+def _temperature(found: Mapping[str, Any]) -> str:
+    value, likelihoods = found["value"], found["nll"]
+    told = ", ".join(f"{of} ({nll:.4f})" for of, nll in likelihoods.items())
+    return f"best temperature {value:g}: task.temperature={value:g}; of {told}"
 
 
 def _of(sites: Mapping[str, Any], site: str, metric: str) -> dict[str, Any]:

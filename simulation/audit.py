@@ -58,6 +58,10 @@ class AuditConfig:
         in_range(0.0, 1.0, **{"audit.delta": self.delta})
 
 
+MISLABELLED = ("segmentation", "classification", "multilabel")
+"""Tasks whose patients have labels that may be wrong."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Findings:
     """What an audit found."""
@@ -166,8 +170,13 @@ def claimed_plan(study: Study, samples: Samples) -> PrivatePlan:
     """Return the plan of the study for these samples.
 
     Raises:
-        SettingsError: a site would refuse the study.
+        SettingsError: a site would refuse the study, or its canaries cannot be mislabelled.
     """
+    if study.task.name not in MISLABELLED:
+        raise SettingsError(
+            f"task.name={study.task.name} has no labels, and canaries are patients with wrong "
+            f"ones; audit a study whose task is one of: {', '.join(MISLABELLED)}"
+        )
     try:
         return private_plan(study, samples.images_each)
     except RefusalError as error:

@@ -46,7 +46,7 @@ def baselines_of(run: Simulation, sites: Sequence[str], console: Console) -> dic
     `local` is each site's own model at home, local/NAME the one of NAME everywhere.
     """
     study = run.study
-    cohorts = _cohorts(run, sites)
+    cohorts = cohorts_of(run, sites)
     models = _models(run, cohorts, console)
     pooled = models.pop(POOLED)
     found: dict[str, Estimates] = {kind: {} for kind in BASELINES}
@@ -67,19 +67,38 @@ def _models(
     run: Simulation, cohorts: Mapping[str, Cohort], console: Console
 ) -> dict[str, nn.Module]:
     """Return the pooled model and each site's own, trained here or by its trainer already."""
-    tested = run.study.strategy.tested or []
-    trained = {s: c.train for s, c in cohorts.items() if c.train.num_patients and s not in tested}
+    trained = _trained_at(run, cohorts)
+    return own_models_of(run, cohorts, console, {POOLED: joined(list(trained.values()))})
+
+
+def own_models_of(
+    run: Simulation,
+    cohorts: Mapping[str, Cohort],
+    console: Console,
+    beside: Mapping[str, Samples] | None = None,
+) -> dict[str, nn.Module]:
+    """Return each site's own model, trained here or by its trainer already.
+
+    beside: what else is trained with them, by name; it comes first.
+    """
+    trained, more = _trained_at(run, cohorts), dict(beside or {})
     kept = {site: state for site in trained if (state := _kept_model(run, site)) is not None}
-    jobs = {POOLED: joined(list(trained.values()))}
-    jobs |= {site: samples for site, samples in trained.items() if site not in kept}
-    names = [POOLED, *(f"{site}'s own" for site in jobs if site != POOLED)]
-    console.print(f"beside it are trained: {', '.join(names)}", highlight=False)
-    states = _all_trained(run.study, jobs, len(trained), run.settings.actors, console) | kept
+    jobs = more | {site: samples for site, samples in trained.items() if site not in kept}
+    names = [*more, *(f"{site}'s own" for site in jobs if site not in more)]
+    states = dict(kept)
+    if jobs:
+        console.print(f"beside it are trained: {', '.join(names)}", highlight=False)
+        states |= _all_trained(run.study, jobs, len(trained), run.settings.actors, console)
     models = {}
-    for what in (POOLED, *trained):
+    for what in (*more, *trained):
         models[what] = initial_network(run.study)
         models[what].load_state_dict(states[what])
     return models
+
+
+def _trained_at(run: Simulation, cohorts: Mapping[str, Cohort]) -> dict[str, Samples]:
+    tested = run.study.strategy.tested or []
+    return {s: c.train for s, c in cohorts.items() if c.train.num_patients and s not in tested}
 
 
 def _kept_model(run: Simulation, name: str) -> dict[str, Tensor] | None:
@@ -113,7 +132,8 @@ def site_folders(run: Simulation) -> list[Path]:
     return sorted((run.folder / "sites").iterdir())
 
 
-def _cohorts(run: Simulation, names: Sequence[str]) -> dict[str, Cohort]:
+def cohorts_of(run: Simulation, names: Sequence[str]) -> dict[str, Cohort]:
+    """Return the data of the run's sites that are named, by site."""
     overrides = tuple(travelling(run.overrides))
     sites = [trainer_at(folder / "site.yaml").site for folder in site_folders(run)]
     return {s.name: cohort_of(s.manifest_path, overrides) for s in sites if s.name in names}

@@ -18,6 +18,10 @@
     wardround-sim page runs/ --port 8090            the runs of a folder in a browser, live or
                                                     finished, on this machine alone
     wardround-sim models                            the networks that a study may name; --json
+    wardround-sim compress runs/ID model.channels=[8,16]
+                                                    its model in int8, and as a smaller student
+    wardround-sim uncertainty runs/ID               how far a finished run's answers may be believed
+    wardround-sim tasks                             the tasks that a study may name; --json
     wardround-sim experiment=shift_study data.root=../shared/data run.dir=runs/shift
                                                     many methods on many data sets, in one table
 
@@ -63,6 +67,12 @@ def main() -> None:
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     if verb == "models":
         sys.exit(_guarded(_models, sys.argv[2:]))
+    if verb == "tasks":
+        sys.exit(_guarded(_tasks, sys.argv[2:]))
+    if verb == "compress":
+        sys.exit(_guarded(_compress, sys.argv[2:]))
+    if verb == "uncertainty":
+        sys.exit(_guarded(_uncertainty, sys.argv[2:]))
     if verb == "resume":
         sys.exit(_guarded(_resume, sys.argv[2:]))
     if verb in ("run", "page", *VERBS):
@@ -139,9 +149,39 @@ def _models(*arguments: str) -> int:
     return EXIT_CODES["completed"]
 
 
-def _resume(*arguments: str) -> int:
+def _tasks(*arguments: str) -> int:
+    from simulation.catalogue import show_tasks
+
+    show_tasks(arguments, _console())
+    return EXIT_CODES["completed"]
+
+
+def _uncertainty(*arguments: str) -> int:
+    folder = _one_folder("uncertainty", arguments)
+    _stop_at_once("")
+    from simulation.uncertainty import show_uncertainty
+
+    show_uncertainty(folder, _console())
+    return EXIT_CODES["completed"]
+
+
+def _compress(*arguments: str) -> int:
+    folder, student = _one_folder("compress", arguments[:1]), list(arguments[1:])
+    _stop_at_once("")
+    from simulation.compress import compress
+
+    compress(folder, student, _console())
+    return EXIT_CODES["completed"]
+
+
+def _one_folder(verb: str, arguments: tuple[str, ...]) -> Path:
     if len(arguments) != 1:
-        raise SettingsError(f"resume takes one folder, not {len(arguments)}: resume runs/ID")
+        raise SettingsError(f"{verb} takes one folder, not {len(arguments)}: {verb} runs/ID")
+    return Path(arguments[0])
+
+
+def _resume(*arguments: str) -> int:
+    _one_folder("resume", arguments)
     _stop_at_once(f"; go on with  wardround-sim resume {Path(arguments[0])}")
     from simulation.run import reopened
     from simulation.show import carry_out

@@ -1,5 +1,6 @@
 """The settings of a simulation: which hospitals there are, on what they run. None travels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from common.checks import not_negative, one_of, positive
 from common.config import CONFIG_FOLDER
 from common.schema import SettingsError, typed
 from simulation.hospitals import Hospital
+from simulation.outlook import Outlook
 from simulation.partition import PartitionConfig
 from simulation.phantom import CaseMix
 from simulation.scanner import ScannerConfig
 from simulation.scenario_config import ScenarioConfig
 from simulation.table_config import TableConfig
 
+_MADE = ("scanner", "case_mix", "outlook", "sequences")
 SCANNERS = CONFIG_FOLDER / "simulation" / "scanner"
 
 
@@ -36,7 +39,8 @@ class SimulationConfig:
     source: str = "virtual"
     """virtual: phantoms seen through scanners; real: a data set dealt to hospitals."""
     hospitals: dict[str, Any] = field(default_factory=dict)
-    """With source=virtual: hospitals by name (scanner, patients, held_out, case_mix)."""
+    """With source=virtual: hospitals by name (scanner, patients, held_out, case_mix, outlook,
+    sequences)."""
     partition: dict[str, Any] = field(default_factory=dict)
     """With source=real: how the data set is dealt (simulation/partition.py)."""
     overlay: list[str] = field(default_factory=list)
@@ -84,16 +88,29 @@ class SimulationConfig:
 
     def _hospital(self, name: str, about: dict[str, Any]) -> Hospital:
         node = f"simulation.hospitals.{name}"
-        rest = {key: value for key, value in about.items() if key not in ("scanner", "case_mix")}
+        rest = {key: value for key, value in about.items() if key not in _MADE}
         mix = typed(about.get("case_mix") or {}, CaseMix, f"{node}.case_mix")
+        known = about.get("outlook")
+        outlook = None if known is None else typed(known, Outlook, f"{node}.outlook")
         try:
             return Hospital(
-                name=name, scanner=named_scanner(about["scanner"]), case_mix=mix, **rest
+                name=name,
+                scanner=named_scanner(about["scanner"]),
+                case_mix=mix,
+                outlook=outlook,
+                sequences=_sequences(about),
+                **rest,
             )
         except (KeyError, TypeError) as error:
             raise SettingsError(
-                f"{node}: {error}; a hospital takes scanner, patients, held_out and case_mix"
+                f"{node}: {error}; a hospital takes scanner, patients, held_out, case_mix, outlook "
+                "and sequences"
             ) from error
+
+
+def _sequences(about: Mapping[str, Any]) -> dict[str, ScannerConfig] | None:
+    asked = about.get("sequences")
+    return None if asked is None else {n: named_scanner(scanner) for n, scanner in asked.items()}
 
 
 def named_scanner(name: str) -> ScannerConfig:

@@ -34,5 +34,5 @@ def examples_of(run: Simulation, sites: Sequence[str]) -> list[Example]:
         place = most_foreground(held_out.targets)
         one = replace(held_out, images=held_out.images[place : place + 1])
         probabilities = predict(model, one, task, torch.device("cpu"))[0]
-        examples.append(example_of(site.name, held_out, place, probabilities, run.study.task))
+        examples.append(example_of(site.name, held_out, place, probabilities, run.study))
     return examples

@@ -10,7 +10,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from client.content import digest_of
 from common.checks import in_range, positive
 from common.files import read_json, write_json
 from common.seeding import seed as derive_seed
+from simulation.outlook import Outlook, followed_up
 from simulation.overlay import overlay
 from simulation.phantom import CaseMix, make_anatomy
 from simulation.scanner import ScannerConfig, acquire
@@ -47,6 +48,11 @@ class Hospital:
     the share is 0 or 1."""
     case_mix: CaseMix = field(default_factory=CaseMix)
     """Which patients it sees."""
+    sequences: Mapping[str, ScannerConfig] | None = None
+    """By name what else its scanner images, on the same grid: files in columns image_NAME. None:
+    the one image."""
+    outlook: Outlook | None = None
+    """What comes of them; None: nobody is followed up."""
 
     def __post_init__(self) -> None:
         positive(patients=self.patients)
@@ -98,8 +104,10 @@ def write_hospital(folder: Path, hospital: Hospital, seed: int) -> Path:
     """Write the hospital's images/, masks/ and manifest.csv; return the manifest's path.
 
     The manifest's columns are image, mask (paths relative to it), patient, split, age, sequence
-    and field_t. Equal settings and seed give equal bytes. A patient's anatomy depends on the seed,
-    the hospital's name and its case mix only: another scanner sees the same patients.
+    and field_t; image_NAME of each other sequence; with an outlook time, event and log_hazard
+    (simulation/outlook.py). Equal settings
+    and seed give equal bytes. A patient's anatomy depends on the seed, the hospital's name and its
+    case mix only: another scanner sees the same patients.
     One process at a time may write a folder.
 
     Raises ValueError if the folder holds something else, or was made with other settings.
@@ -111,7 +119,9 @@ def write_hospital(folder: Path, hospital: Hospital, seed: int) -> Path:
         rows = [_write_patient(partial, hospital, seed, i) for i in range(hospital.patients)]
         _write_manifest(partial / MANIFEST, rows)
 
-    return _make_once(folder, {"hospital": asdict(hospital), "seed": seed}, fill)
+    # Without what it has not, so that a folder of an older version is still known.
+    about = {name: value for name, value in asdict(hospital).items() if value is not None}
+    return _make_once(folder, {"hospital": about, "seed": seed}, fill)
 
 
 def overlay_site(rows: Sequence[ImageRow], scanner: ScannerConfig, folder: Path, seed: int) -> Path:
@@ -158,6 +168,11 @@ def _write_patient(folder: Path, hospital: Hospital, seed: int, index: int) -> d
     names = {"image": f"images/{patient}.nii", "mask": f"masks/{patient}.nii"}
     _save(folder / names["image"], scan.image_XYZ, scan.affine)
     _save(folder / names["mask"], scan.mask_XYZ, scan.affine)
+    for sequence, protocol in (hospital.sequences or {}).items():
+        names[f"image_{sequence}"] = f"images/{patient}_{sequence}.nii"
+        grid = _on_grid_of(hospital.scanner, protocol)
+        seen = acquire(anatomy, grid, _generator(seed, patient, sequence, "scan"))
+        _save(folder / names[f"image_{sequence}"], seen.image_XYZ, seen.affine)
     tested = index >= hospital.patients - hospital.held_out_patients
     return {
         **names,
@@ -166,7 +181,17 @@ def _write_patient(folder: Path, hospital: Hospital, seed: int, index: int) -> d
         "age": f"{anatomy.age_years:.1f}",
         "sequence": hospital.scanner.sequence,
         "field_t": str(hospital.scanner.field_t),
+        **followed_up(anatomy, hospital.outlook, _generator(seed, patient, "outlook")),
     }
+
+
+def _on_grid_of(scanner: ScannerConfig, protocol: ScannerConfig) -> ScannerConfig:
+    return replace(
+        protocol,
+        in_plane_mm=scanner.in_plane_mm,
+        slice_mm=scanner.slice_mm,
+        orientation=scanner.orientation,
+    )
 
 
 def _save(path: Path, array: NDArray[np.generic], affine: NDArray[np.float64]) -> None:

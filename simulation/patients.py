@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.content import digest_of
+from client.manifest import SEQUENCE
 from simulation.partition_config import PartitionConfig
 
 TRAIN, TEST = "train", "test"
@@ -175,7 +176,9 @@ def _line(
         "split": patient.side or "",
     }
     for name, value in row.items():
-        if name not in mapped:
+        if name.startswith(SEQUENCE) and value:
+            line[name] = str(root / value)
+        elif name not in mapped:
             line[f"original_{name}" if name in _RESERVED else name] = value
     return line
 

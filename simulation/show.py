@@ -1,5 +1,6 @@
 """What is left of a run for a person: the table, the report, the baselines beside them."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from common.tasks.registry import build_task
 from server.evaluation.shift import cells_of, with_models
 from server.progress import Progress
 from server.records import summary
-from server.run import RESULT
+from server.run import MODEL, RESULT
 from server.showing import BASELINES, REPORT, show_result, write_report
 from simulation.baselines import baselines_of
 from simulation.examples import examples_of
@@ -32,7 +33,19 @@ def carry_out(run: Simulation, with_baselines: bool, console: Console) -> str:
         console.print(f"a site says why in {_shown(log)}", highlight=False)
     console.print(f"result  {_shown(run.folder / RESULT)}", highlight=False)
     console.print(f"report  {_shown(run.folder / REPORT)}", highlight=False)
+    if run.study.task.name == "pretraining" and done:
+        console.print(_start_with(run), highlight=False, soft_wrap=True)
     return str(result["status"])
+
+
+def _start_with(run: Simulation) -> str:
+    """Return how a later study begins with the weights of a pre-training."""
+    file = f"{run.study.name}.safetensors"
+    digest = hashlib.sha256((run.folder / MODEL).read_bytes()).hexdigest()
+    return (
+        f"to begin with: copy {_shown(run.folder / MODEL)} as {file} into every place's folder of "
+        f"weights, and set model.start={{file: {file}, sha256: {digest}}}"
+    )
 
 
 def carried_out(run: Simulation, with_baselines: bool, console: Console) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def _labels(row: Row, image: Picture) -> dict[int, float]:
     if row.mask is None:
         return {}
     mask = read_mask(row.mask, image)
-    check_same_grid(row, image, mask)
+    check_same_grid(row.mask, mask, row.image, image)
     values, counts = np.unique(mask.array_CS, return_counts=True)
     voxel = float(np.prod(image.spacing_mm))
     unit = voxel / _MM3_IN_ML if len(image.spacing_mm) == 3 else voxel

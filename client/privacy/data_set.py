@@ -37,7 +37,8 @@ class DataSet:
 def data_set_of(rows: Iterable["Row"]) -> DataSet:
     """Return the data set of all rows of a manifest, both sides of the split.
 
-    The fingerprint is SHA-256 over the sorted (patient, SHA-256 of image, SHA-256 of mask, label).
+    The fingerprint is SHA-256 over the sorted (patient, SHA-256 of image, SHA-256 of mask, label,
+    and of other sequences).
     It depends neither on the order of rows, nor on names and places of files, nor on what a study
     makes of them. Files are read in pieces. One that cannot be read counts as such: whether a
     study goes on without it is for data.on_bad_file to say.
@@ -50,12 +51,14 @@ def data_set_of(rows: Iterable["Row"]) -> DataSet:
     entries = []
     patients = set()
     for row in rows:
-        files = [row.image] if row.mask is None else [row.image, row.mask]
-        for file in files:
+        for file in row.files:
             if file not in digests:
                 digests[file] = digest_of(file)
         mask = None if row.mask is None else digests[row.mask]
-        entries.append(json.dumps([row.patient, digests[row.image], mask, row.label]))
+        # Without other sequences as it was before there were any: ledgers live longer.
+        more = [[name, digests[file]] for name, file in sorted(row.sequences.items())]
+        entry = [row.patient, digests[row.image], mask, row.label, *([more] if more else [])]
+        entries.append(json.dumps(entry))
         patients.add(row.patient)
     total = hashlib.sha256("\n".join(sorted(entries)).encode())
     return DataSet(fingerprint=total.hexdigest(), patients=frozenset(patients))

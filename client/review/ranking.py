@@ -99,7 +99,7 @@ def _truth(row: Row, picture: Picture, passes: Passes) -> NDArray[np.int64] | No
     if not isinstance(task, SegmentationConfig):
         return None
     try:
-        classes: NDArray[np.int64] = classes_drawn(row, picture, task)[0]
+        classes: NDArray[np.int64] = classes_drawn(row, row.image, picture, task)[0]
     except BadFileError:
         return None
     return classes

@@ -8,8 +8,8 @@ from typing import Any
 from common.models.config import ModelConfig
 from common.models.registry import model_config_type, sketch
 
-VOXELS = ("segmentation",)
-IMAGE = ("classification", "multilabel")
+VOXELS = ("segmentation", "restoration", "pretraining")
+IMAGE = ("classification", "multilabel", "survival", "pretraining")
 SIDE = 64
 """Of the images for which parameters are counted, where their number depends on it."""
 

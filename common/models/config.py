@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from common.checks import in_range, not_negative, one_of, positive
 
@@ -70,6 +71,12 @@ class ModelConfig:
     ICLR 2021), which with group norm bears the noise of privacy better. null: they are not."""
     dropout: float = 0.0
     """Probability that a unit is dropped in training."""
+    covariates: dict[str, list[Any]] | None = None
+    """As data.covariates: what the network is told of a patient beside the image
+    (common/models/late_fusion.py)."""
+    residual: bool | None = None
+    """With a task whose answers are grey values: whether the network learns what is to be added to
+    its image (Zhang et al., DnCNN, TIP 2017), and not the whole answer. null: the whole."""
     start: StartConfig | None = None
     """Weights to start from; null: random ones."""
     trained: list[str] | None = None

@@ -58,7 +58,7 @@ def _answered(network: nn.Module, study: Study, size: Sequence[int]) -> list[int
     """Return the shape of the network's answer to one image."""
     # One image where that can be a batch: a norm over a single value fails with one alone.
     count = 2 if study.model.norm == "batch" else 1
-    images = torch.empty(count, study.data.channels, *size, device="meta")
+    images = torch.empty(count, study.data.planes, *size, device="meta")
     network.train()(images)
     return list(network.eval()(images).shape[1:])
 

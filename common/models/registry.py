@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from common.covariates import width_of
 from common.models.anfr import ANFRConfig, build_anfr
 from common.models.attention_unet import AttentionUNetConfig, build_attention_unet
 from common.models.classifiers import (
@@ -28,7 +29,8 @@ from common.models.dynunet import (
     build_residual_unet,
 )
 from common.models.efficientnet import EfficientNetB0Config, build_efficientnet_b0
-from common.models.layers import local_names
+from common.models.late_fusion import LateFusion
+from common.models.layers import head_keys, local_names
 from common.models.nested_unet import NestedUNetConfig, build_nested_unet
 from common.models.plain_unet import PlainUNetConfig, build_plain_unet
 from common.models.scattering import ScatteringConfig, build_scattering
@@ -88,7 +90,7 @@ def sketch(config: ModelConfig) -> nn.Module:
         ValueError: as build_model.
     """
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return restrict(build(MODELS, "model", config), config)
+        return restrict(_whole(build(MODELS, "model", config), config), config)
 
 
 def build_model(config: ModelConfig, seed: int) -> nn.Module:
@@ -106,7 +108,26 @@ def build_model(config: ModelConfig, seed: int) -> nn.Module:
         network = build(MODELS, "model", config)
         if config.start is not None:
             load_start(network, config.name, config.start)
-        return restrict(network, config)
+        return restrict(_whole(network, config), config)
+
+
+def _whole(network: nn.Module, config: ModelConfig) -> nn.Module:
+    """Return the network with what the settings add to its answer, whatever its family."""
+    if config.residual:
+        # It begins with the image itself: the last layer adds nothing yet.
+        for name, tensor in network.state_dict().items():
+            if name in head_keys(network):
+                tensor.zero_()
+        network.register_forward_hook(_with_image)
+    if config.covariates is not None:
+        return LateFusion(network, width_of(config.covariates), config.out_channels)
+    return network
+
+
+def _with_image(_: nn.Module, inputs: tuple[Tensor, ...], answer: Tensor) -> Tensor:
+    image = inputs[0][:, : answer.shape[-inputs[0].ndim + 1]]
+    # Deeply supervised answers have an axis of depths behind that of the images.
+    return answer + (image if answer.ndim == image.ndim else image[:, None])
 
 
 def told_start(config: ModelConfig) -> str | None:

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
-from common.checks import in_range, one_of
+from common.checks import in_range, one_of, positive
 from common.tasks.config import TaskConfig
 from common.tasks.losses import OF_IMAGES, loss_of
 from common.tasks.ranking import (
@@ -30,6 +30,7 @@ from common.tasks.ranking import (
     shares,
 )
 from common.tasks.task import Bounded, Metric, Sums, Task, check_finite
+from common.tasks.tempered import told_at
 from common.tasks.threshold import best_bin, decided, decisions
 
 
@@ -48,6 +49,13 @@ class ClassificationConfig(TaskConfig):
     but choose the score from which the site answers with the second class (the best Youden index).
     null: the class that is more probable is the answer."""
 
+    temperature: float | None = None
+    """What the logits are divided by before they become probabilities, as an earlier study found it
+    (result.json's temperature); above 1 the answers are less sure. null: 1."""
+    temperatures: list[float] | None = None
+    """Temperatures at which the sites tell the likelihood, so that the best for all of their
+    patients is found (common/tasks/tempered.py); null: none."""
+
     @property
     def choosing_share(self) -> float:
         """Share of a site's training patients who choose the threshold."""
@@ -65,6 +73,8 @@ class ClassificationConfig(TaskConfig):
                 f"give {len(self.classes)}"
             )
         self._check_threshold()
+        temperatures = [*(self.temperatures or []), self.temperature or 1.0]
+        positive(**{f"task.temperatures[{place}]": t for place, t in enumerate(temperatures)})
         known = classification_metrics(len(self.classes), self.threshold_share is not None)
         one_of(known, **{"task.headline": self.headline})
         self.check_loss(OF_IMAGES)
@@ -77,6 +87,11 @@ class ClassificationConfig(TaskConfig):
             raise ValueError(
                 f"task.threshold_share={self.threshold_share:g} leaves nobody to "
                 f"{'train on' if self.threshold_share else 'choose'}; give a share between, as 0.2"
+            )
+        if self.temperatures is not None:
+            raise ValueError(
+                f"task.temperatures={list(self.temperatures)}: a site's own threshold and one "
+                "temperature for all are two ways to answer; set one of them to null"
             )
         if len(self.classes) != 2:
             raise ValueError(
@@ -116,17 +131,18 @@ def build_classification(config: ClassificationConfig) -> Task:
     """
     criterion = loss_of(OF_IMAGES, config.loss, config.out_channels)
     chosen = config.threshold_share is not None
-    return Task(
+    task = Task(
         config=config,
         metrics=classification_metrics(len(config.classes), chosen),
         loss=lambda logits, target: criterion(logits.float(), target),
-        activate=lambda logits: logits.float().softmax(dim=1),
+        activate=lambda logits: (logits.float() / (config.temperature or 1.0)).softmax(dim=1),
         measure=measure,
         patient_sums=patient_sums,
         score=decided_score if chosen else score,
         bounded=Bounded(bounded_row, sensitivity_of(len(config.classes)), restored),
         answers_by=by_threshold if chosen else None,
     )
+    return task if config.temperatures is None else told_at(task, config.temperatures)
 
 
 def by_threshold(task: Task, sums: Sums) -> Task:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from common.checks import in_range, one_of, positive
+from common.data_config import DataConfig
 
 EMPTY_CELLS = ("", "n/a", "N/A")
 """What a table has in a cell that says nothing; the second as BIDS writes it."""
@@ -15,7 +16,8 @@ class LossConfig:
 
     name: str
     """dice_ce, dice, cross_entropy, focal, tversky, focal_tversky or generalised_dice; of them
-    cross_entropy and focal for answers an image."""
+    cross_entropy and focal for answers an image. l1, l2 or l1_ssim for grey values,
+    hazard for times."""
     class_weights: list[float] | None = None
     """Of dice_ce, cross_entropy and focal: a factor for each class, of a segmentation the
     background's first, of several labels for the images that have one; null: 1."""
@@ -70,6 +72,16 @@ class TaskConfig:
         return False
 
     @property
+    def grey(self) -> bool:
+        """Whether an answer is a grey value; else it is a probability."""
+        return False
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether an image needs a label, a mask or another column that says what is true."""
+        return True
+
+    @property
     def choosing_share(self) -> float:
         """Share of a site's training patients who do not train, and choose how it answers."""
         return 0.0
@@ -78,6 +90,9 @@ class TaskConfig:
     def even_answer(self) -> float:
         """The probability of each output that says nothing."""
         return 1 / self.out_channels
+
+    def check_data(self, data: DataConfig) -> None:
+        """Raise ValueError where the task cannot be learned from images made so."""
 
     def check_loss(self, known: Collection[str]) -> None:
         """Raise ValueError unless the loss is one of these and its weights are of the classes."""

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import torch
 from monai.losses import DiceCELoss, DiceLoss, GeneralizedDiceLoss, TverskyLoss
+from monai.metrics.regression import compute_ssim_and_cs
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,6 +23,10 @@ FOCAL_TVERSKY_GAMMA = 4 / 3
 """Abraham and Khan, ISBI 2019, Sec. 2.3."""
 SURE = 1e-6
 """Below it a share counts as this: there the slope of a power under 1 has no bound."""
+SSIM_SIDE = 7
+"""Side of the window of SSIM in pixels, as scikit-image has it."""
+SSIM_SHARE = 0.84
+"""Zhao et al., TCI 2017, Sec. III-D: the weight of SSIM beside L1."""
 FALSE_NEGATIVES = 0.7
 """Salehi et al., MLMI 2017: the weight of what is missed; what is found wrongly has the rest."""
 
@@ -110,6 +115,83 @@ def label_focal_of(gamma: float, weight_K: Tensor) -> Loss:
     return loss
 
 
+def l1(config: LossConfig, channels: int) -> Loss:
+    """Return the mean absolute error of grey values."""
+    del config, channels
+    return lambda grey, target: F.l1_loss(grey, target)
+
+
+def l2(config: LossConfig, channels: int) -> Loss:
+    """Return the mean squared error of grey values; the least has the best PSNR."""
+    del config, channels
+    return lambda grey, target: F.mse_loss(grey, target)
+
+
+def l1_ssim(config: LossConfig, channels: int) -> Loss:
+    """Return 0.16 L1 + 0.84 (1 - SSIM) (Zhao et al., TCI 2017, Eq. 8, SSIM at one scale)."""
+    del config, channels
+
+    def loss(grey: Tensor, target: Tensor) -> Tensor:
+        unlike = 1 - similarity(_slices(grey), _slices(target)).mean()
+        return (1 - SSIM_SHARE) * F.l1_loss(grey, target) + SSIM_SHARE * unlike
+
+    return loss
+
+
+def hidden_l2(config: LossConfig, channels: int) -> Loss:
+    """Return the mean squared error of what is hidden: of each image, then of the batch.
+
+    target: [B, 2, ...], the image and 1 where it is hidden.
+    """
+    del config, channels
+    return _of_hidden(torch.square)
+
+
+def hidden_l1(config: LossConfig, channels: int) -> Loss:
+    """Return the mean absolute error of what is hidden (Xie et al., CVPR 2022, Eq. 1)."""
+    del config, channels
+    return _of_hidden(torch.abs)
+
+
+def _of_hidden(cost: Callable[[Tensor], Tensor]) -> Loss:
+    def loss(grey: Tensor, target: Tensor) -> Tensor:
+        image, places = target[:, :1].flatten(1), target[:, 1:].flatten(1)
+        each = (cost(grey.flatten(1) - image) * places).sum(1) / places.sum(1).clamp(min=1.0)
+        return each.mean()
+
+    return loss
+
+
+def hazard(config: LossConfig, intervals: int) -> Loss:
+    """Return -log of the likelihood of what happened, of logits_BK and happened_BK2.
+
+    happened: whether an image's patient was free of the event in an interval, and whether it
+    happened in it. Singer and Willett, 1993; Gensheimer and Narasimhan, PeerJ 2019, Eq. 2.
+    """
+    del config, intervals
+
+    def loss(logits: Tensor, happened: Tensor) -> Tensor:
+        free, at = happened.unbind(2)
+        return (free * F.softplus(logits) + at * F.softplus(-logits)).sum(1).mean()
+
+    return loss
+
+
+def similarity(grey_BCXY: Tensor, target_BCXY: Tensor) -> Tensor:
+    """Return SSIM of each image [B], for values of 0 to 1 (Wang et al., TIP 2004, Eq. 13)."""
+    window = [SSIM_SIDE, SSIM_SIDE]
+    ssim, _ = compute_ssim_and_cs(
+        grey_BCXY, target_BCXY, 2, window, [1.5, 1.5], kernel_type="uniform"
+    )
+    of_each: Tensor = ssim.flatten(1).mean(1)
+    return of_each
+
+
+def _slices(images: Tensor) -> Tensor:
+    """Return a volume's slices as images of a larger batch; a plane is one."""
+    return images.movedim(-1, 1).flatten(0, 1) if images.ndim == 5 else images
+
+
 _FOREGROUND = {"to_onehot_y": True, "softmax": True, "include_background": False}
 OF_VOXELS: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType(
     {
@@ -123,6 +205,16 @@ OF_VOXELS: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType(
     }
 )
 """What a segmentation may learn by; the first is the usual one."""
+OF_GREY: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType(
+    {"l1": l1, "l2": l2, "l1_ssim": l1_ssim}
+)
+"""What a restoration may learn by; the first is the usual one."""
+OF_HIDDEN: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType(
+    {"l2": hidden_l2, "l1": hidden_l1}
+)
+"""What a pre-training by hidden patches may learn by; the first is the usual one."""
+OF_TIMES: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType({"hazard": hazard})
+"""What a survival task may learn by."""
 OF_IMAGES: Mapping[str, Callable[[LossConfig, int], Loss]] = MappingProxyType(
     {"cross_entropy": cross_entropy, "focal": focal}
 )

@@ -7,7 +7,10 @@ from common.registry import Entry, build, config_type
 from common.tasks.classification import ClassificationConfig, build_classification
 from common.tasks.config import TaskConfig
 from common.tasks.multilabel import MultilabelConfig, build_multilabel
+from common.tasks.pretraining import PretrainingConfig, build_pretraining
+from common.tasks.restoration import RestorationConfig, build_restoration
 from common.tasks.segmentation import SegmentationConfig, build_segmentation
+from common.tasks.survival import SurvivalConfig, build_survival
 from common.tasks.task import Metric, Sums, Task
 
 __all__ = ["TASKS", "Metric", "Sums", "Task", "build_task", "task_config_type"]
@@ -18,6 +21,9 @@ TASKS: Mapping[str, Entry[TaskConfig, Task]] = MappingProxyType(
         "segmentation": Entry(SegmentationConfig, build_segmentation),
         "classification": Entry(ClassificationConfig, build_classification),
         "multilabel": Entry(MultilabelConfig, build_multilabel),
+        "restoration": Entry(RestorationConfig, build_restoration),
+        "pretraining": Entry(PretrainingConfig, build_pretraining),
+        "survival": Entry(SurvivalConfig, build_survival),
     }
 )
 """Every task that a study may ask for."""

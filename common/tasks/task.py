@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -72,6 +73,9 @@ class Task:
     means: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By metric that is a mean over whichever of others are defined: these. A bootstrap counts it
     where all are defined that are so over all patients; else it would be of another thing."""
+    vary: Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]] | None = None
+    """images_BC..., target_B..., draws -> the same as a training step sees them, drawn anew. None
+    where a step sees them as they are."""
     answers_by: Callable[["Task", Sums], "Task"] | None = None
     """The task, and the sums of patients who choose -> the task as it answers from then on. None
     where nobody chooses."""

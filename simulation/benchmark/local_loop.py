@@ -153,7 +153,7 @@ def made_up_samples(study: Study, steps: int) -> Samples:
     """Return just as many random samples as the steps take, each of a patient of its own."""
     count = steps * study.training.batch_size
     draws = generator(study.seed)
-    images = torch.randn(count, study.data.channels, *study.data.size, generator=draws)
+    images = torch.randn(count, study.data.planes, *study.data.size, generator=draws)
     targets: Tensor
     if study.task.name == "segmentation":
         targets = (images[:, :1] > 1).long()

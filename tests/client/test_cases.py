@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -13,7 +14,9 @@ from common.data_config import DataConfig
 from common.tasks.classification import ClassificationConfig
 from common.tasks.config import TaskConfig
 from common.tasks.multilabel import MultilabelConfig
+from common.tasks.restoration import RestorationConfig
 from common.tasks.segmentation import SegmentationConfig
+from common.tasks.survival import SurvivalConfig
 from tests.dicoms import square_mm, write_contours, write_series
 
 VESSELS = SegmentationConfig(
@@ -189,3 +192,59 @@ def test_a_dicom_series_with_its_contours_is_a_case(tmp_path: Path) -> None:
     assert case.images.shape == (4, 1, 6, 5)
     counts = [torch.bincount(target.ravel(), minlength=3).tolist() for target in case.targets]
     assert counts == [[30, 0, 0], [21, 9, 0], [15, 0, 15], [30, 0, 0]]
+
+
+def test_a_degraded_image_hangs_on_patient_and_image_alone_and_needs_no_mask(
+    tmp_path: Path,
+) -> None:
+    task = RestorationConfig(name="restoration")
+    grey = DataConfig(size=[8, 7], normalise="minmax")
+    row = Row(image=volume(tmp_path / "a.nii"), patient="p")
+    first, again = read_case(row, grey, task), read_case(row, grey, task)
+    assert first.images.shape == (5, 1, 8, 7)
+    assert first.targets.shape == (5, 2, 8, 7)
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.targets[:, 1:], first.images.clamp(0, 1))
+    other = read_case(replace(row, patient="q"), grey, task)
+    assert torch.equal(other.targets[:, :1], first.targets[:, :1])
+    assert not torch.equal(other.images, first.images)
+
+
+def test_times_are_read_from_the_columns_and_a_cell_that_is_no_number_is_named(
+    tmp_path: Path,
+) -> None:
+    task = SurvivalConfig(name="survival", truth_column="risk")
+    cells = {"time": "2.5", "event": "1", "risk": "-0.5"}
+    row = Row(image=volume(tmp_path / "a.nii"), patient="p", covariates=cells)
+    case = read_case(row, FLAT, task)
+    assert torch.equal(case.targets, torch.tensor([[2.5, 1.0, -0.5]]).expand(5, 3))
+    for cell, told in (("", "''"), ("late", "'late'"), ("inf", "'inf'")):
+        with pytest.raises(BadFileError, match=f"{told} in the column 'time'"):
+            read_case(replace(row, covariates={**cells, "time": cell}), FLAT, task)
+    with pytest.raises(BadFileError, match="event=2"):
+        read_case(replace(row, covariates={**cells, "event": "2"}), FLAT, task)
+
+
+THREE = DataConfig(size=[8, 6], channels=3, sequences=["t1", "t2", "flair"])
+
+
+def test_sequences_are_channels_in_the_order_of_the_study_and_a_missing_one_is_zero(
+    tmp_path: Path,
+) -> None:
+    files = {"flair": volume(tmp_path / "a.nii"), "t1": volume(tmp_path / "b.nii.gz")}
+    row = Row(image=files["flair"], mask=volume(tmp_path / "m.nii", True), patient="p")
+    case = read_case(replace(row, sequences=files), THREE, PARTS)
+    alone = [read_case(replace(row, image=files[name]), FLAT, PARTS) for name in ("t1", "flair")]
+    assert case.images.shape == (5, 3, 8, 6)
+    assert torch.equal(case.images[:, 0], alone[0].images[:, 0])
+    assert not case.images[:, 1].any()
+    assert torch.equal(case.images[:, 2], alone[1].images[:, 0])
+
+
+def test_a_row_without_any_sequence_and_one_on_another_grid_are_named(tmp_path: Path) -> None:
+    row = Row(image=volume(tmp_path / "a.nii"), mask=volume(tmp_path / "m.nii", True), patient="p")
+    with pytest.raises(BadFileError, match="has none of the sequences t1, t2, flair"):
+        read_case(row, THREE, PARTS)
+    apart = {"t1": row.image, "t2": volume(tmp_path / "moved.nii", shift_mm=9.0)}
+    with pytest.raises(BadFileError, match=r"moved\.nii.* lies up to 9 mm away"):
+        read_case(replace(row, sequences=apart), THREE, PARTS)

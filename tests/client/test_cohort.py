@@ -333,3 +333,16 @@ def test_who_chooses_is_about_the_share() -> None:
     assert 340 < len(draw_choosing(names, 0.2, 1)) < 460
     assert draw_choosing(names, 0.0, 1) == frozenset()
     assert draw_choosing({"only"}, 0.99, 0) == frozenset()
+
+
+def test_only_a_share_of_the_training_patients_trains_and_the_tested_ones_stay(
+    tmp_path: Path,
+) -> None:
+    rows = pictures(tmp_path)
+    whole, part = (
+        load_cohort(rows, DataConfig(size=[4, 4], held_out=0.3, train_share=share), SICK, 1)
+        for share in (None, 0.5)
+    )
+    assert part.held_out.patients == whole.held_out.patients
+    assert set(part.train.patients) < set(whole.train.patients)
+    assert part.train.num_patients == round(whole.train.num_patients / 2)

@@ -67,13 +67,17 @@ def test_a_row_needs_a_mask_or_a_label_where_both_are_columns(tmp_path: Path) ->
         read_manifest(manifest(tmp_path, head + "a.png,,,p\n"))
 
 
+def test_images_of_a_site_without_labels_are_listed_by_image_and_patient(tmp_path: Path) -> None:
+    (row,) = read_manifest(manifest(tmp_path, "image,patient\na.png,p\n"))
+    assert (row.mask, row.label, row.patient) == (None, None, "p")
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("", "no column 'image'; its columns are: none"),
         ("img,mask,patient\n", "no column 'image'; its columns are: 'img', 'mask', 'patient'"),
         ("image,mask\n", "no column 'patient'"),
-        ("image,patient\n", "no column 'mask' or 'label'"),
         ("image;mask;patient\na;b;c\n", "its columns are: 'image;mask;patient'"),
         ("image,mask,mask,patient\n", "more than one column 'mask'"),
         ("image,mask,patient\n", "no rows"),
@@ -151,3 +155,11 @@ def test_rows_state_all_sides_or_none() -> None:
     assert stated_sides([Row(image=Path("c"), patient="r")]) == {}
     with pytest.raises(ValueError, match="1 of 2 rows have no split"):
         stated_sides([train, Row(image=Path("c"), patient="r")])
+
+
+def test_columns_of_sequences_are_files_and_no_covariates(tmp_path: Path) -> None:
+    text = "image,patient,label,image_t1,image_t2,age\na.png,p,sick,b.png,,51\n"
+    (row,) = read_manifest(manifest(tmp_path, text))
+    assert row.sequences == {"t1": tmp_path / "b.png"}
+    assert row.covariates == {"age": "51"}
+    assert row.files == [tmp_path / "a.png", tmp_path / "b.png"]

@@ -19,7 +19,10 @@ def test_every_experiment_is_a_study(experiment: str) -> None:
 
 @pytest.mark.parametrize("group", ["model", "strategy", "privacy", "training", "data", "task"])
 def test_every_choice_of_every_group_is_a_study(group: str) -> None:
-    needs = {"scaffold": ["training.optimizer=sgd"]}
+    needs = {
+        "scaffold": ["training.optimizer=sgd"],
+        "restoration": ["data.normalise=minmax"],
+    }
     for path in (CONFIG_FOLDER / group).glob("*.yaml"):
         assert load_study([f"{group}={path.stem}", *needs.get(path.stem, [])])
 

@@ -399,3 +399,25 @@ def test_the_slices_of_a_volume_keep_their_places_on_the_way_back() -> None:
     assert back.shape == values.shape
     one = back_to_own(whole[..., 3:4], where)
     torch.testing.assert_close(one[..., 0], back[..., 3])
+
+
+def test_sequences_are_dropped_by_their_chance_and_never_all_of_them() -> None:
+    data = DataConfig(channels=2, sequences=["t1", "t2"], sequence_dropout=0.5, size=[4, 4])
+    images = torch.ones(4000, 2, 4, 4)
+    seen, _ = augment(data, generator(0))(images, torch.zeros(4000))
+    there = seen.flatten(2).amax(2)
+    assert torch.equal(seen, there[:, :, None, None].expand_as(seen))
+    assert bool(there.any(dim=1).all())
+    # One of two alone: half of the images; both dropped counts as both kept.
+    assert float((there.sum(1) == 1).float().mean()) == pytest.approx(0.5, abs=0.04)
+    again, _ = augment(data, generator(0))(images, torch.zeros(4000))
+    assert torch.equal(seen, again)
+
+
+def test_covariates_are_no_picture_and_stay_as_they_are() -> None:
+    data = DataConfig(size=[8, 8], augment="full", covariates={"age": [0, 1]})
+    images = torch.rand(5, 2, 8, 8, generator=generator(0))
+    seen, _ = augment(data, generator(1))(images, torch.zeros(5))
+    assert torch.equal(seen[:, 1], images[:, 1])
+    plain, _ = augment(replace(data, covariates=None), generator(1))(images[:, :1], torch.zeros(5))
+    assert torch.equal(seen[:, :1], plain)

@@ -233,3 +233,17 @@ def test_overlay_of_real_hippocampi_keeps_their_masks_true(
         assert image.shape == mask.shape
         np.testing.assert_allclose(image.affine, mask.affine)
         assert np.isfinite(image.get_fdata()).all()
+
+
+def test_sequences_show_the_same_patient_on_one_grid(tmp_path: Path) -> None:
+    fine = dataclasses.replace(T1, in_plane_mm=2.0, orientation="RAS")
+    manifest = write_hospital(tmp_path / "a", hospital(patients=1, sequences={"t1": fine}), 0)
+    plain = write_hospital(tmp_path / "b", hospital(patients=1), 0)
+    (row,) = read(manifest)
+    main, other = (nib.load(manifest.parent / row[name]) for name in ("image", "image_t1"))
+    assert main.shape == other.shape
+    np.testing.assert_array_equal(main.affine, other.affine)
+    assert not np.array_equal(main.get_fdata(), other.get_fdata())
+    assert (manifest.parent / row["image"]).read_bytes() == (
+        plain.parent / read(plain)[0]["image"]
+    ).read_bytes()

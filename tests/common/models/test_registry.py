@@ -226,3 +226,16 @@ def test_settings_of_another_network_are_refused() -> None:
 
 def test_each_network_has_settings_of_its_own() -> None:
     assert len({family.config for family in MODELS.values()}) == len(MODELS)
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_a_residual_network_begins_with_its_image_and_has_each_units_gradient(name: str) -> None:
+    model = build_model(replace(tiny(name), out_channels=1, residual=True), seed=0)
+    inputs = images(2, count=3, size=size_for(name))
+    with torch.no_grad():
+        answer = model.eval()(inputs)
+        # The last layer of this one adds to what the one before it gives.
+        assert name == "unet" or torch.equal(answer, inputs)
+        for parameter in model.parameters():
+            parameter.add_(0.1)
+    assert_each_units_gradient(model.train(), inputs, [1, 2], 1e-3)

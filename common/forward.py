@@ -1,0 +1,145 @@
+"""Forward models: what a poorer acquisition makes of an image, and the usual ways back.
+
+Each is a named function of physics on images with values from 0 to 1. The classical ways back are
+what a network that restores images is measured against.
+Legend of shapes: B images, C channels, S spatial axes, X Y Z one by one.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from common.forward_config import ForwardConfig
+
+Degrade = Callable[[Tensor, ForwardConfig, torch.Generator], Tensor]
+"""(images_BCS of 0 to 1, settings, draws) -> the same after the poorer acquisition, [B, C, S]."""
+Classical = Callable[[Tensor, ForwardConfig], Tensor]
+"""(degraded images_BCS, settings) -> images restored without a network."""
+NLM_STRENGTH = 0.8
+"""Cut-off over the noise's deviation, as scikit-image advises for its fast mode."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One forward model."""
+
+    degrade: Degrade
+    arrives: str
+    """What the degraded image is called beside those that were restored."""
+    classical: Mapping[str, Classical] = field(default_factory=dict)
+    """Ways back by name; what arrives counts as one."""
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """What a network is measured against: the image as it arrives, and the ways back."""
+        return (self.arrives, *self.classical)
+
+
+def low_dose(images_BCS: Tensor, config: ForwardConfig, draws: torch.Generator) -> Tensor:
+    """Return counts over photons: Poisson noise, `photons` expected where an image is 1.
+
+    Barrett and Myers, Foundations of Image Science, 2004, Sec. 11.1, in the image itself.
+    """
+    photons = float(config.photons or 0.0)
+    return torch.poisson(images_BCS.clamp(min=0.0) * photons, generator=draws) / photons
+
+
+def undersampled(images_BCS: Tensor, config: ForwardConfig, draws: torch.Generator) -> Tensor:
+    """Return magnitudes of zero-filled k-space in which 1 of `acceleration` lines was acquired.
+
+    Cartesian in the plane X Y, lines along X: the centre is whole, the others are drawn for each
+    image (Zbontar et al., fastMRI, 2018, Sec. 4.9; zero-filling as in Bernstein et al., JMRI 2001).
+    """
+    lines = images_BCS.shape[3]
+    acquired_BL = torch.stack([_lines(lines, config, draws) for _ in images_BCS])
+    places = acquired_BL.reshape(len(images_BCS), 1, 1, lines, *[1] * (images_BCS.ndim - 4))
+    kspace = torch.fft.fft2(images_BCS, dim=(2, 3)) * places.to(images_BCS.device)
+    seen: Tensor = torch.fft.ifft2(kspace, dim=(2, 3)).abs()
+    return seen
+
+
+def _lines(lines: int, config: ForwardConfig, draws: torch.Generator) -> Tensor:
+    """Return which lines are acquired, [lines], in the order of an FFT."""
+    centre = max(1, round(lines * float(config.centre or 0.0)))
+    more = max(0, round(lines / float(config.acceleration or 1)) - centre)
+    first = (lines - centre) // 2
+    acquired = torch.zeros(lines)
+    acquired[first : first + centre] = 1.0
+    outer = (acquired == 0).nonzero()[:, 0]
+    acquired[outer[torch.randperm(len(outer), generator=draws)[:more]]] = 1.0
+    in_order: Tensor = torch.fft.ifftshift(acquired)
+    return in_order
+
+
+def downsampled(images_BCS: Tensor, config: ForwardConfig, draws: torch.Generator) -> Tensor:
+    """Return images of voxels `factor` times as large along each axis, back on the old grid.
+
+    A large voxel is the mean of the small ones. The way back is cubic convolution (Keys, IEEE TASSP
+    1981), which is what a network for super-resolution begins with (Dong et al., PAMI 2016).
+    """
+    del draws
+    dims, factor = images_BCS.ndim - 2, int(config.factor or 1)
+    pool = F.avg_pool2d if dims == 2 else F.avg_pool3d
+    small = pool(images_BCS, factor)
+    if dims == 2:
+        return _cubic(small, (factor, factor))
+    # Cubic convolution works axis by axis: the plane, then along Z.
+    count, channels, *_, slices = small.shape
+    plane = _cubic(small.movedim(-1, 2).flatten(1, 2), (factor, factor))
+    plane = plane.reshape(count, channels, slices, *plane.shape[2:]).movedim(2, -1)
+    wide = _cubic(plane.flatten(2, 3), (1, factor))
+    return wide.reshape(*plane.shape[:-1], slices * factor)
+
+
+def _cubic(images_BCXY: Tensor, factors: tuple[int, int]) -> Tensor:
+    wanted = [n * factor for n, factor in zip(images_BCXY.shape[2:], factors, strict=True)]
+    return F.interpolate(images_BCXY, size=wanted, mode="bicubic", align_corners=False)
+
+
+def non_local_means(images_BCS: Tensor, config: ForwardConfig) -> Tensor:
+    """Return images without Poisson noise by non-local means (Buades et al., CVPR 2005).
+
+    On the square root of counts, whose noise has the deviation 1 everywhere (Anscombe, Biometrika
+    1948), with scikit-image's fast version, as strong as it advises for a known noise.
+    """
+    # Half a second to load, and most studies restore nothing.
+    from skimage.restoration import denoise_nl_means
+
+    photons, dims = float(config.photons or 0.0), images_BCS.ndim - 2
+    patch, distance = (5, 6) if dims == 2 else (3, 2)
+    even = 2 * np.sqrt(images_BCS.double().numpy() * photons + 3 / 8)
+    for image_C in even:
+        for channel in image_C:
+            channel[:] = denoise_nl_means(
+                channel, patch_size=patch, patch_distance=distance, h=NLM_STRENGTH, sigma=1.0
+            )
+    return torch.from_numpy(((even / 2) ** 2 - 1 / 8) / photons).float()
+
+
+FORWARD: Mapping[str, Forward] = MappingProxyType(
+    {
+        "low_dose": Forward(low_dose, "noisy", {"non_local_means": non_local_means}),
+        "undersampled": Forward(undersampled, "zero_filled"),
+        "downsampled": Forward(downsampled, "bicubic"),
+    }
+)
+"""Every forward model that a study may ask for."""
+
+
+def degraded(images_BCS: Tensor, config: ForwardConfig, draws: torch.Generator) -> Tensor:
+    """Return the images after the forward model that the settings name; none stay none."""
+    if not len(images_BCS):
+        return images_BCS
+    return FORWARD[config.name].degrade(images_BCS, config, draws)
+
+
+def references(arrived_BCS: Tensor, config: ForwardConfig) -> list[Tensor]:
+    """Return what arrived and what each classical way back makes of it, cut to 0 to 1."""
+    ways = FORWARD[config.name].classical.values()
+    found = [arrived_BCS, *(way(arrived_BCS, config) for way in ways)]
+    return [each.clamp(0.0, 1.0) for each in found]
