@@ -17,6 +17,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from client.manifest import Row
     from client.preflight.cost import Cost
+    from client.preflight.facts import Facts
     from client.preflight.report import Report
 
 NO_GO_CODE = 3
@@ -92,7 +93,7 @@ def _watched(rows: "Sequence[Row]") -> "Iterable[Row]":
 
 def _for_study(
     overrides: Sequence[str] | None, device: str
-) -> "tuple[Callable[[Row], object], Callable[[Sequence[Row]], Cost] | None]":
+) -> "tuple[Callable[[Row], object], Callable[[Sequence[Facts]], Cost | None] | None]":
     """Return what checks a row for a study, and what tells the study's cost."""
     if not overrides:
         return (lambda row: None), None
@@ -105,7 +106,7 @@ def _for_study(
     study = load_study(list(overrides))
     return (
         lambda row: read_case(row, study.data, study.task),
-        lambda rows: cost_of(study, rows, torch.device(device)),
+        lambda facts: cost_of(study, facts, torch.device(device)),
     )
 
 

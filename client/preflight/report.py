@@ -71,13 +71,13 @@ class Report:
 def preflight(
     root: Path,
     each: Callable[[Sequence[Row]], Iterable[Row]] = lambda rows: rows,
-    cost: Callable[[Sequence[Row]], Cost] | None = None,
+    cost: Callable[[Sequence[Facts]], Cost | None] | None = None,
     mask_pattern: str = "*",
     check: Callable[[Row], object] = lambda row: None,
 ) -> Report:
     """Read all rows of a manifest or a folder, one image in memory at a time.
 
-    each: goes through the rows, such as a progress bar. cost: of the rows that could be read.
+    each: goes through the rows, such as a progress bar. cost: of what could be read.
     mask_pattern: of the masks' names, where a folder without a manifest has several of an image.
     check: as facts_of has it.
 
@@ -112,7 +112,7 @@ def preflight(
         scanners=_counts(_known(one, one.about.scanner, "scanner") for one in read),
         field_t=_counts(_known(one, one.about.field_t, "field_t") for one in read),
         findings=tuple(findings),
-        cost=cost([one.row for one in read]) if cost is not None and read else None,
+        cost=cost(read) if cost is not None and read else None,
     )
 
 

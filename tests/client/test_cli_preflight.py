@@ -5,7 +5,7 @@ import pytest
 
 from client.cli import app
 from client.cli_preflight import NO_GO_CODE
-from tests.builders import PICTURES, pictures_site
+from tests.builders import PICTURES, SLICES, pictures_site, volumes_site
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -44,6 +44,15 @@ def test_a_named_study_is_told_what_it_takes(
     assert cost["physical_batch"] >= 1
     assert cost["minutes"] > 0
     assert cost["memory_mb"] > 0
+
+
+def test_slices_of_volumes_are_images_of_a_flat_study(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = volumes_site(tmp_path / "a", train=2, test=1, slices=5)
+    study = ("experiment=smoke", *SLICES, "training.batch_size=1", "training.local_epochs=1")
+    _, out = run(capsys, "--site", str(site), "--json", *study, "privacy=none")
+    assert json.loads(out)["cost"]["steps"] == 2 * 5
 
 
 def test_one_place_to_read_is_named(tmp_path: Path) -> None:
