@@ -72,7 +72,7 @@ def preflight(
     device = "cpu" if own is None else own.device
     check, cost = _for_study(overrides, device)
     pattern = (load_names(mapping) if mapping else Names()).mask
-    report = read(data, each=_watched, cost=cost, mask_pattern=pattern, check=check)
+    report = read(data, each=_watched, cost_of=cost, mask_pattern=pattern, check=check)
     if own is not None and card is None:
         card = own.state_path / CARDS
     page = (

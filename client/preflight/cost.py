@@ -53,8 +53,7 @@ def cost_of(study: Study, facts: Sequence[Facts], device: torch.device) -> Cost 
     batch = study.training.batch_size
     if private:
         plan = private_plan(study, images_each)
-        steps, at_once = plan.steps_a_round, study.privacy.images_per_patient
-        images = plan.units_a_step * min(at_once or math.inf, max(images_each))
+        steps, images = plan.steps_a_round, plan.units_a_step * _images_a_unit(study, images_each)
         fits = memory.images(study.privacy.physical_batch_size, memory_bytes(device))
         kept_bytes = memory.private_bytes * fits
     else:
@@ -79,6 +78,12 @@ def _images_each(study: Study, facts: Sequence[Facts]) -> list[int]:
         if one.row.split != "test":
             images[one.row.patient] += slices
     return list(images.values())
+
+
+def _images_a_unit(study: Study, images_each: Sequence[int]) -> float:
+    if study.privacy.unit == "image":
+        return 1
+    return min(study.privacy.images_per_patient or math.inf, max(images_each))
 
 
 def _seconds_an_image(

@@ -55,6 +55,18 @@ def test_slices_of_volumes_are_images_of_a_flat_study(
     assert json.loads(out)["cost"]["steps"] == 2 * 5
 
 
+def test_a_study_that_cannot_be_private_here_is_no_go(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = pictures_site(tmp_path / "a")
+    private = ("privacy.mechanism=dp_sgd", "privacy.noise_multiplier=1", "privacy.delta=0.9")
+    code, out = run(capsys, "--site", str(site), "--json", *PICTURES, *private)
+    assert code == NO_GO_CODE
+    (finding,) = json.loads(out)["findings"]
+    assert (finding["kind"], finding["level"]) == ("study", "stop")
+    assert "privacy.delta=0.9 is more than 1/patients" in finding["text"]
+
+
 def test_one_place_to_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="one of the two"):
         app(["preflight"], standalone_mode=False)
