@@ -10,7 +10,7 @@ import numpy as np
 from client.listing.folder import listing_of
 from client.manifest import Row
 from client.preflight.cost import Cost
-from client.preflight.facts import Facts, facts_of
+from client.preflight.facts import STUDY, Facts, facts_of
 from client.preflight.findings import STOP, Finding, findings_of
 from common.contract import RefusalError
 
@@ -127,7 +127,7 @@ def _cost_of(
     try:
         return cost_of(read), []
     except (RefusalError, ValueError) as error:
-        return None, [Finding(kind="study", level=STOP, text=str(error), at=())]
+        return None, [Finding(kind=STUDY, level=STOP, text=str(error), at=())]
 
 
 def _known(one: Facts, in_header: str, column: str) -> str:

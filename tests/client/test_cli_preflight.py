@@ -79,5 +79,6 @@ def test_a_class_that_the_study_does_not_have_is_no_go(
     code, out = run(capsys, "--site", str(site), "--json", *PICTURES, "task.classes=[normal,sick]")
     assert code == NO_GO_CODE
     (finding,) = json.loads(out)["findings"]
+    assert finding["kind"] == "study"
     assert "'pneumonia', which the task does not have" in finding["text"]
     assert len(finding["at"]) == 3
