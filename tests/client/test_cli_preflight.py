@@ -1,11 +1,14 @@
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from client.approval import Approvals
 from client.cli import app
 from client.cli_preflight import NO_GO_CODE
-from tests.builders import PICTURES, SLICES, pictures_site, volumes_site
+from common.config import study_digest
+from tests.builders import PICTURES, SLICES, pictures_site, study_from, volumes_site
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -65,6 +68,18 @@ def test_a_study_that_cannot_be_private_here_is_no_go(
     (finding,) = json.loads(out)["findings"]
     assert (finding["kind"], finding["level"]) == ("study", "stop")
     assert "privacy.delta=0.9 is more than 1/patients" in finding["text"]
+
+
+def test_a_proposed_study_is_known_by_its_hash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = pictures_site(tmp_path / "a")
+    digest = study_digest(study_from(*PICTURES))
+    Approvals(tmp_path / "a" / "state").propose(digest, "a study", PICTURES, datetime.now(UTC))
+    _, out = run(capsys, "--site", str(site), "--json", "--study", digest[:8])
+    assert json.loads(out)["cost"]["steps"] >= 1
+    with pytest.raises(ValueError, match="is 0 of the studies"):
+        run(capsys, "--site", str(site), "--study", "0" * 8)
 
 
 def test_one_place_to_read_is_named(tmp_path: Path) -> None:
