@@ -7,7 +7,7 @@ export FLWR_DISABLE_UPDATE_CHECK=1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
 export RAY_USAGE_STATS_ENABLED=0
 
-.PHONY: simulate test lint types imports pytest bench chaos sbom images-check constraints clean
+.PHONY: simulate test lint types imports pytest bench chaos fuzz sbom images-check constraints clean
 
 simulate: $(VENV)/.sim
 	$(BIN)/wardround-sim experiment=virtual_mri
@@ -37,6 +37,11 @@ bench: $(VENV)/.dev
 CHAOS ?=
 chaos: $(VENV)/.dev
 	$(BIN)/python -m simulation.chaos $(CHAOS)
+
+# Damaged files of each kind: read right, or refused with a named error. Fewer: make fuzz FUZZ=200
+FUZZ ?= 10000
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.client.fuzz --examples $(FUZZ)
 
 # What is in the images, as CycloneDX; again after each change of constraints.txt.
 sbom: $(VENV)/images/.done

@@ -91,7 +91,7 @@ def classes_drawn(row: Row, image: Picture, task: SegmentationConfig) -> NDArray
             row.image, "has no mask", "name its mask in the manifest, or leave the image out"
         )
     mask = read_mask(row.mask, image)
-    _check_same_grid(row, image, mask)
+    check_same_grid(row, image, mask)
     return _class_indices(row.mask, mask.array_CS, task)
 
 
@@ -175,7 +175,8 @@ def samples_in(prepared_CS: Tensor, data: DataConfig) -> Tensor:
     return prepared_CS[None]
 
 
-def _check_same_grid(row: Row, image: Picture, mask: Picture) -> None:
+def check_same_grid(row: Row, image: Picture, mask: Picture) -> None:
+    """Raise BadFileError unless image and mask have one shape and lie at one place."""
     assert row.mask is not None
     ours, theirs = image.array_CS.shape[1:], mask.array_CS.shape[1:]
     if ours != theirs:

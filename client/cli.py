@@ -21,7 +21,10 @@ from client import (
     cli_enrolment,
     cli_explain,
     cli_export,
+    cli_intake,
+    cli_pacs,
     cli_predict,
+    cli_preflight,
     cli_review,
     cli_studies,
     cli_trainer,
@@ -66,6 +69,9 @@ cli_studies.mount(app)
 cli_trainer.mount(app)
 cli_watch.mount(app)
 cli_explain.mount(app)
+cli_preflight.mount(app)
+cli_intake.mount(app)
+cli_pacs.mount(app)
 cli_predict.mount(app)
 cli_export.mount(app)
 cli_review.mount(app)

@@ -43,10 +43,18 @@ def read_manifest(path: Path) -> list[Row]:
         ValueError: no such file, another ending, not UTF-8, a missing or repeated column, an empty
             cell, no rows, another split than train or test, a patient on both sides of the split.
     """
-    records = _records(path)
-    rows = [_row(path, line, cells) for line, cells in records]
+    rows = listed_rows(path)
     stated_sides(rows)
     return rows
+
+
+def listed_rows(path: Path) -> list[Row]:
+    """Return the rows of a manifest as it lists them, whatever their split says of patients.
+
+    Raises:
+        ValueError: as read_manifest, less the last.
+    """
+    return [_row(path, line, cells) for line, cells in _records(path)]
 
 
 def read_folder(path: Path) -> list[Row]:

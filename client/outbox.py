@@ -1,6 +1,5 @@
 """The site's last answer and its secret key: what must outlive a killed process."""
 
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.compression import CODED
-from common.secret_files import replace_file
+from common.secret_files import secret_key
 from common.state import arrays_of
 from common.tensor_files import named_under, read_tensors, write_tensors
 
@@ -78,11 +77,4 @@ def site_key(folder: Path) -> bytes:
 
     Noise and Poisson draws are seeded with it: whoever has it can subtract the noise.
     """
-    path = folder / KEY
-    folder.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        replace_file(path, secrets.token_bytes(KEY_BYTES))
-    key = path.read_bytes()
-    if len(key) != KEY_BYTES:
-        raise ValueError(f"{path} holds {len(key)} bytes, a site's key has {KEY_BYTES}; restore it")
-    return key
+    return secret_key(folder / KEY, KEY_BYTES)

@@ -5,6 +5,7 @@ the clock was set back: whoever reads may tell two versions apart by (inode, tim
 """
 
 import os
+import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +42,21 @@ def write_new(path: Path, content: bytes, mode: int = PRIVATE) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def secret_key(path: Path, length: int) -> bytes:
+    """Return a secret of so many bytes, made at its first use; readable by its owner alone.
+
+    Raises:
+        ValueError: the file holds another number of bytes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        replace_file(path, secrets.token_bytes(length))
+    key = path.read_bytes()
+    if len(key) != length:
+        raise ValueError(f"{path} holds {len(key)} bytes, a key has {length}; restore it")
+    return key
 
 
 def sync_folder(folder: Path) -> None:

@@ -158,10 +158,19 @@ def write_segmentation(
     return path
 
 
-def write_contours(path: Path, outlines_mm: Mapping[int, Sequence[np.ndarray]]) -> Path:
+def write_contours(
+    path: Path,
+    outlines_mm: Mapping[int, Sequence[np.ndarray]],
+    series: str = "1.2.3",
+    patient: str = "4711",
+) -> Path:
     """Write an RTSTRUCT; outlines_mm: by number of the region, its outlines [N, 3] in LPS."""
-    found = header(RTStructureSetStorage, "RTSTRUCT", StructureSetLabel="a")
+    found = header(RTStructureSetStorage, "RTSTRUCT", StructureSetLabel="a", PatientID=patient)
     found.StructureSetROISequence, found.ROIContourSequence = [], []
+    frame, study, of = Dataset(), Dataset(), Dataset()
+    of.SeriesInstanceUID, study.RTReferencedSeriesSequence = series, [of]
+    frame.RTReferencedStudySequence = [study]
+    found.ReferencedFrameOfReferenceSequence = [frame]
     for number, outlines in outlines_mm.items():
         region, roi = Dataset(), Dataset()
         roi.ROINumber, roi.ROIName = number, f"region {number}"

@@ -15,7 +15,7 @@ from client.readers.dicom_files import read_header, refusing, series_files
 from client.readers.dicom_frames import frame_planes, frame_scales
 from client.readers.dicom_pixels import decoded
 from client.readers.dicom_planes import LPS_TO_RAS, Plane, stack
-from client.readers.picture import BadFileError, Picture, upright
+from client.readers.picture import SIZES_MM, BadFileError, Picture, upright
 
 _LABELS = ("SEG", "RTSTRUCT")
 
@@ -49,7 +49,7 @@ def _one_file(path: Path, file: Path, channels: int) -> Picture:
         )
     array_FCRK = decoded(path, header, channels)
     if planes is None:
-        return _flat(header, array_FCRK[0])
+        return _flat(path, header, array_FCRK[0])
     array_FCRK = frame_scales(path, header, array_FCRK)
     return _volume(path, planes, array_FCRK)
 
@@ -71,12 +71,16 @@ def _series(path: Path, files: Sequence[Path], channels: int) -> Picture:
     planes = [_plane_of(file, header) for file, header in zip(files, headers, strict=True)]
     # Before the pixels: a series that is no volume is told at once.
     stack(path, planes)
-    pictures = [decoded(file, read_header(file, pixels=True), channels)[0] for file in files]
-    if len({picture.shape for picture in pictures}) > 1:
+    sizes = {(header.Rows, header.Columns) for header in headers}
+    if len(sizes) > 1:
         raise BadFileError(
             path, "has slices of several sizes", "export slices of one size together"
         )
-    return _volume(path, planes, np.stack(pictures))
+    # One slice at a time: a series of 500 is 0.5 GB as numbers.
+    array_FCRK = np.empty((len(files), channels, *sizes.pop()), np.float32)
+    for index, file in enumerate(files):
+        array_FCRK[index] = decoded(file, read_header(file, pixels=True), channels)[0]
+    return _volume(path, planes, array_FCRK)
 
 
 def _volume(path: Path, planes: Sequence[Plane], array_FCRK: NDArray[np.float32]) -> Picture:
@@ -85,9 +89,12 @@ def _volume(path: Path, planes: Sequence[Plane], array_FCRK: NDArray[np.float32]
     return upright(ordered_FCRK.transpose(1, 3, 2, 0), stacked.affine)
 
 
-def _flat(header: Dataset, array_CRK: NDArray[np.float32]) -> Picture:
+def _flat(path: Path, header: Dataset, array_CRK: NDArray[np.float32]) -> Picture:
     spacing = header.get("PixelSpacing") or header.get("ImagerPixelSpacing") or (1.0, 1.0)
     rows_mm, columns_mm = (float(mm) for mm in spacing)
+    low, high = SIZES_MM
+    if not (low <= rows_mm <= high and low <= columns_mm <= high):
+        raise BadFileError(path, "has a pixel size that is no length", "correct its header")
     return Picture(
         array_CS=np.ascontiguousarray(array_CRK.transpose(0, 2, 1)),
         spacing_mm=(columns_mm, rows_mm),

@@ -1,33 +1,24 @@
 """DICOM files on disk: which belong together, and their headers, whatever is wrong with them."""
 
+import functools
 import logging
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
+from pydicom import FileDataset, dcmread
 from pydicom.fileset import FileSet
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from client.content import files_of
 from client.readers.picture import BadFileError, short
+from client.readers.registry import is_dicom
 
-MARK, MARK_AT = b"DICM", 128
-"""What a DICOM file holds after its preamble (PS3.10, 7.1)."""
-_TALKERS = ("pydicom", "pydicom.pixels.decoders.base", "highdicom", "openjpeg.decode", "libjpeg")
+_TALKERS = ("pydicom", "highdicom", "openjpeg", "libjpeg")
 _TOLD = 4
 """Series that an error names."""
-
-
-def is_dicom(path: Path) -> bool:
-    """Return whether a file has the mark of DICOM, whatever it is called."""
-    try:
-        with path.open("rb") as file:
-            return file.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
-    except OSError:
-        return False
 
 
 @contextmanager
@@ -36,8 +27,9 @@ def refusing(path: Path, what: str = "is broken or not a DICOM file") -> Iterato
 
     Warnings and logs are kept back since they quote the header's values, which may name a patient.
     """
+    _silence()
     try:
-        with warnings.catch_warnings(), _silent(_TALKERS):
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except BadFileError:
@@ -51,20 +43,15 @@ def refusing(path: Path, what: str = "is broken or not a DICOM file") -> Iterato
         ) from error
 
 
-@contextmanager
-def _silent(names: Sequence[str]) -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+@functools.cache
+def _silence() -> None:
+    """Keep the logs of DICOM libraries to themselves, once for the process."""
+    for name in _TALKERS:
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
 
 
-def read_header(path: Path, pixels: bool = False) -> Dataset:
+def read_header(path: Path, pixels: bool = False) -> FileDataset:
     """Return a file's data set, without its pixels unless they are asked.
 
     Raises:
@@ -131,7 +118,10 @@ def series_in(files: Iterable[Path]) -> Mapping[str, list[Path]]:
     """
     found: defaultdict[str, list[Path]] = defaultdict(list)
     for file in files:
-        header = read_header(file)
-        if header.get("SOPClassUID") != MediaStorageDirectoryStorage:
-            found[str(header.get("SeriesInstanceUID", ""))].append(file)
+        with refusing(file):
+            header = read_header(file)
+            uid = str(header.get("SeriesInstanceUID", ""))
+            is_index = header.get("SOPClassUID") == MediaStorageDirectoryStorage
+        if not is_index:
+            found[uid].append(file)
     return found

@@ -54,6 +54,21 @@ def read_dicom_mask(path: Path, image: Picture | None) -> Picture:
         )
 
 
+def names_of_labels(path: Path) -> dict[int, str]:
+    """Return the names of a file's segments or regions, by number.
+
+    Raises:
+        BadFileError: it cannot be read.
+    """
+    with refusing(path, "has segments that cannot be read"):
+        header = read_header(series_files(path)[0])
+        segments = {s.SegmentNumber: s.SegmentLabel for s in header.get("SegmentSequence", [])}
+        regions = {
+            r.ROINumber: r.get("ROIName") or "" for r in header.get("StructureSetROISequence", [])
+        }
+        return {int(number): str(name) for number, name in {**segments, **regions}.items()}
+
+
 def _segments(path: Path, header: Dataset, image: Picture | None) -> Picture:
     if "TotalPixelMatrixRows" in header:
         raise BadFileError(path, "has the segments of a slide, which is no volume", "leave it out")

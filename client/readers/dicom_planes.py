@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from client.readers.picture import BadFileError
+from client.readers.picture import SIZES_MM, BadFileError
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Turns both conventions into each other."""
@@ -92,7 +92,8 @@ def stack(path: Path, planes: Sequence[Plane]) -> Stack:
 def _check_alike(path: Path, planes: Sequence[Plane]) -> None:
     numbers = np.array([[*p.position_mm, *p.along_row, *p.along_column] for p in planes])
     sizes_mm = np.array([[*p.spacing_mm, p.thickness_mm] for p in planes])
-    if not (np.isfinite(numbers).all() and np.isfinite(sizes_mm).all() and (sizes_mm > 0).all()):
+    low, high = SIZES_MM
+    if not (np.isfinite(numbers).all() and ((sizes_mm >= low) & (sizes_mm <= high)).all()):
         raise BadFileError(
             path, "has a position or a pixel size that is no length", "correct its header"
         )

@@ -1,5 +1,6 @@
 """NIfTI volumes, through nibabel."""
 
+import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,15 @@ from nibabel.orientations import OrientationError, io_orientation
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from client.readers.picture import BadFileError, Picture, short, upright, whole_numbers
+from client.readers.picture import (
+    SIZES_MM,
+    BadFileError,
+    Picture,
+    check_fits,
+    short,
+    upright,
+    whole_numbers,
+)
 
 _MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 # What nibabel was seen to raise for damaged headers and damaged voxels.
@@ -36,7 +45,10 @@ def read_volume(path: Path, channels: int) -> Picture:
         BadFileError: where the file is not a NIfTI volume of one number a voxel.
     """
     array, affine = _load(path)
-    return upright(np.repeat(array[None].astype(np.float32), channels, axis=0), affine)
+    # What is too large becomes infinite, which is told.
+    with np.errstate(over="ignore"):
+        grey = array.astype(np.float32)
+    return upright(np.repeat(grey[None], channels, axis=0), affine)
 
 
 def read_volume_mask(path: Path) -> Picture:
@@ -54,10 +66,11 @@ def _load(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     try:
         image = nib.load(path)
         _check_header(path, image)
+        scale = _MM.get(image.header.get_xyzt_units()[0], 1.0)
+        affine = np.diag([scale, scale, scale, 1.0]) @ image.affine
+        _check_affine(path, affine)
         # Some tools write a volume as a series of one.
-        volume = nib.funcs.squeeze_image(image)
-        array = np.asarray(volume.dataobj)
-        scale = _MM.get(volume.header.get_xyzt_units()[0], 1.0)
+        array = np.asarray(nib.funcs.squeeze_image(image).dataobj)
     except BadFileError:
         raise
     except _BROKEN as error:
@@ -66,11 +79,12 @@ def _load(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
             f"is broken or not a NIfTI file ({short(error)})",
             "export it again from its source, or leave it out",
         ) from error
-    return array, np.diag([scale, scale, scale, 1.0]) @ volume.affine
+    return array, affine
 
 
 def _check_header(path: Path, image: Any) -> None:  # noqa: ANN401 - nibabel is not typed
     shape = tuple(image.shape)
+    check_fits(path, math.prod(shape) * image.get_data_dtype().itemsize)
     if 0 in shape:
         raise BadFileError(path, f"is empty (shape {shape})", "export it again, or leave it out")
     if len(shape) < 3 or any(n > 1 for n in shape[3:]):
@@ -85,9 +99,14 @@ def _check_header(path: Path, image: Any) -> None:  # noqa: ANN401 - nibabel is 
             f"has voxels of type {image.get_data_dtype()}",
             "save it with one real number a voxel",
         )
-    sizes = voxel_sizes(image.affine)
-    placed = np.isfinite(image.affine).all() and (sizes > 0).all()
-    if not placed or np.isnan(io_orientation(image.affine)).any():
+
+
+def _check_affine(path: Path, affine: NDArray[np.float64]) -> None:
+    low, high = SIZES_MM
+    with np.errstate(all="ignore"):
+        sizes = voxel_sizes(affine)
+    fits = np.isfinite(affine).all() and ((sizes >= low) & (sizes <= high)).all()
+    if not fits or np.isnan(io_orientation(affine)).any():
         raise BadFileError(
             path,
             f"has a voxel size of {tuple(sizes.tolist())} mm",

@@ -23,6 +23,15 @@ class BadFileError(ValueError):
         self.remedy = remedy
 
 
+SIZES_MM = (1e-5, 1e5)
+"""Voxel sizes that are one: from ten nanometres to a hundred metres."""
+_MOST_LABEL = 2.0**53
+"""Above it a decimal is always whole, and says nothing."""
+_MOST_OF_A_BYTE = 1032
+_ALLOWANCE = 64
+"""Bytes that a file of nearly nothing may be short of."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Picture:
     """The content of one image file or one mask file.
@@ -57,6 +66,20 @@ def upright(array_CS: NDArray[Any], affine: NDArray[np.float64]) -> Picture:
     )
 
 
+def check_fits(path: Path, promised: int) -> None:
+    """Raise BadFileError where a header promises more bytes than a file of its size can hold.
+
+    Nothing of that size must be allocated: a damaged header easily asks for a terabyte. Deflate
+    makes at most 1032 bytes of one (zlib, technical details).
+    """
+    if promised > _MOST_OF_A_BYTE * (path.stat().st_size + _ALLOWANCE):
+        raise BadFileError(
+            path,
+            f"is cut off, or its header is wrong (it promises {promised:.3g} bytes)",
+            "export it again from its source",
+        )
+
+
 def short(error: Exception) -> str:
     """Return the first line of what a library says, for a reason."""
     return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
@@ -68,12 +91,12 @@ def whole_numbers(path: Path, array: NDArray[Any]) -> NDArray[np.int64]:
     Raises:
         BadFileError: where a value is not finite or not a whole number.
     """
-    if array.dtype.kind in "iub":
+    if array.dtype.kind in "iub" and array.dtype.itemsize < 8:
         return array.astype(np.int64)
     # Files that scale their integers on the way in are a little off.
     rounded: NDArray[np.float64] = np.rint(array)
     with np.errstate(invalid="ignore"):
-        wrong = ~(np.abs(array - rounded) < 1e-3)
+        wrong = ~((np.abs(array - rounded) < 1e-3) & (np.abs(array) < _MOST_LABEL))
     if wrong.any():
         raise BadFileError(
             path,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from client.readers.picture import BadFileError, Picture, whole_numbers
+from client.readers.picture import BadFileError, Picture, check_fits, whole_numbers
 
 # PIL cuts these off at 255 when it makes them grey, so their numbers are taken as they are.
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
@@ -57,8 +57,12 @@ def _open(path: Path) -> Image.Image:
     """Return the picture, turned as its EXIF tag says: as people saw it who drew the mask."""
     try:
         with Image.open(path) as file:
+            # A byte holds 8 pixels of 1 bit.
+            check_fits(path, file.width * file.height // 8)
             file.load()
             return ImageOps.exif_transpose(file)
+    except BadFileError:
+        raise
     except Image.DecompressionBombError as error:
         raise BadFileError(
             path, "has too many pixels to be opened safely", "save it smaller"

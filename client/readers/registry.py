@@ -22,7 +22,7 @@ class Reader:
 
 
 def _dicom_image(path: Path, channels: int) -> Picture:
-    _check_installed(path)
+    check_dicom_installed(path)
     # A site without DICOM does without its libraries.
     from client.readers.dicom import read_dicom
 
@@ -30,13 +30,14 @@ def _dicom_image(path: Path, channels: int) -> Picture:
 
 
 def _dicom_mask(path: Path, image: Picture | None) -> Picture:
-    _check_installed(path)
+    check_dicom_installed(path)
     from client.readers.dicom_labels import read_dicom_mask
 
     return read_dicom_mask(path, image)
 
 
-def _check_installed(path: Path) -> None:
+def check_dicom_installed(path: Path) -> None:
+    """Raise BadFileError where DICOM's libraries are not installed: not every site needs them."""
     if find_spec("highdicom") is None:
         raise BadFileError(
             path, "is DICOM, which is not installed", "pip install 'wardround[clinical]'"
@@ -46,6 +47,8 @@ def _check_installed(path: Path) -> None:
 _NIFTI = Reader(read_volume, lambda path, _: read_volume_mask(path))
 _RASTER = Reader(read_picture, lambda path, _: read_picture_mask(path))
 _DICOM = Reader(_dicom_image, _dicom_mask)
+
+_MARK, _MARK_AT = b"DICM", 128
 
 READERS: Mapping[str, Reader] = {
     ".nii": _NIFTI,
@@ -118,7 +121,7 @@ def _reader(path: Path) -> Reader:
     if path.stat().st_size == 0:
         raise BadFileError(path, "is empty (0 bytes)", "export it again from its source")
     reader = READERS.get(ending(path))
-    if reader is None and _has_mark(path):
+    if reader is None and is_dicom(path):
         return _DICOM
     if reader is None:
         raise BadFileError(
@@ -129,6 +132,10 @@ def _reader(path: Path) -> Reader:
     return reader
 
 
-def _has_mark(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+def is_dicom(path: Path) -> bool:
+    """Return whether a file has the mark of DICOM (PS3.10, 7.1), whatever it is called."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_MARK_AT + len(_MARK))[_MARK_AT:] == _MARK
+    except OSError:
+        return False

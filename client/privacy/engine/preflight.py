@@ -73,15 +73,16 @@ def prove(model: nn.Module, shape: Sequence[int], device: torch.device) -> None:
 def memory_of(model: nn.Module, shape: Sequence[int], device: torch.device) -> Memory:
     """Return what one image more takes, from passes of one and of two images."""
     plain, private = (
-        _kept_bytes(model, shape, device, 2, way) - _kept_bytes(model, shape, device, 1, way)
+        one_pass(model, shape, device, 2, way) - one_pass(model, shape, device, 1, way)
         for way in (False, True)
     )
     return Memory(plain_bytes=plain, private_bytes=private)
 
 
-def _kept_bytes(
+def one_pass(
     model: nn.Module, shape: Sequence[int], device: torch.device, count: int, private: bool
 ) -> int:
+    """Return the bytes that a forward and backward pass of so many made-up images keeps."""
     model = _without_chance(copy.deepcopy(model))
     images_BC, loss_of = _made_up(model, shape, device)
     total, seen = 0, {p.untyped_storage().data_ptr() for p in model.parameters()}

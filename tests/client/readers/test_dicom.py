@@ -1,4 +1,5 @@
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -269,6 +270,15 @@ def test_all_real_files_are_read_or_refused_with_a_reason(shared_data: Path) -> 
     assert "holds 4 series" in refused["mr_siemens_nih"]
     assert all(name.startswith(("highdicom/s", "mr_")) for name in refused)
     assert all(len(reason) > 20 for reason in refused.values())
+
+
+def test_a_site_without_the_libraries_is_told_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path / "s")
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(BadFileError, match=r"pip install 'wardround\[clinical\]'"):
+        read_image(tmp_path / "s", 1)
 
 
 def test_a_series_of_its_own_uid_is_one_series(tmp_path: Path) -> None:

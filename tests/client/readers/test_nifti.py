@@ -1,3 +1,4 @@
+import gzip
 from itertools import permutations, product
 from pathlib import Path
 
@@ -104,3 +105,24 @@ def test_real_volumes_read_as_ras_with_their_masks(shared_data: Path) -> None:
         assert nib.aff2axcodes(picture.affine) == ("R", "A", "S")
         assert mask.array_CS.shape == picture.array_CS.shape
         assert set(np.unique(mask.array_CS)) == {0, 1}
+
+
+def test_a_header_that_promises_more_than_the_file_can_hold_is_told(tmp_path: Path) -> None:
+    """Before a byte of it is allocated: 2 TB here."""
+    for name in ("a.nii", "a.nii.gz"):
+        image = nib.Nifti1Image(np.zeros((2, 2, 2), np.int16), AFFINE)
+        nib.save(image, tmp_path / name)
+        opener = gzip.open if name.endswith("gz") else open
+        with opener(tmp_path / name, "rb") as file:
+            content = bytearray(file.read())
+        content[42:48] = np.array([10_000, 10_000, 10_000], "<i2").tobytes()
+        with opener(tmp_path / name, "wb") as file:
+            file.write(content)
+        with pytest.raises(BadFileError, match=r"it promises 2e\+12 bytes"):
+            read_image(tmp_path / name, 1)
+
+
+def test_a_label_that_is_too_large_to_be_one_is_bad(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.full((2, 2, 2), 1e30), AFFINE), tmp_path / "m.nii")
+    with pytest.raises(BadFileError, match="labels are whole numbers"):
+        read_mask(tmp_path / "m.nii")

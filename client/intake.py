@@ -1,0 +1,58 @@
+"""How DICOM images get into a site's cohort: de-identified, one folder a series."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from client.content import files_of
+from client.deidentify.pseudonyms import pseudonyms_of
+from client.deidentify.store import COHORT, LOG, Store
+from client.mapping import Names
+from client.readers import BadFileError
+from client.readers.dicom_files import read_header
+from client.readers.registry import is_dicom
+
+_INDEX = "DICOMDIR"
+
+
+@dataclass(kw_only=True)
+class Imported:
+    """What became of the files of a folder."""
+
+    files: int
+    refused: list[BadFileError] = field(default_factory=list)
+
+
+def store_of(state: Path, names: Names, cohort: Path | None = None) -> Store:
+    """Return the store of a site: its own key, its own log, cohort/ in its state folder."""
+    return Store(
+        folder=cohort or state / COHORT,
+        log=state / LOG,
+        pseudonyms=pseudonyms_of(state),
+        names=names,
+    )
+
+
+def import_folder(
+    root: Path,
+    store: Store,
+    each: Callable[[Sequence[Path]], Iterable[Path]] = lambda files: files,
+) -> Imported:
+    """Put every DICOM image below a folder into the store; what cannot be put there is told.
+
+    Raises:
+        ValueError: there is no DICOM file.
+    """
+    files = [file for file in files_of(root) if file.name != _INDEX and is_dicom(file)]
+    if not files:
+        raise ValueError(f"{root} holds no DICOM file; give the folder that a PACS exported into")
+    imported = Imported(files=len(files))
+    try:
+        for file in each(files):
+            try:
+                store.add(read_header(file, pixels=True), file)
+            except BadFileError as error:
+                imported.refused.append(error)
+    finally:
+        store.write_log()
+    return imported

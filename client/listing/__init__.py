@@ -1,0 +1,1 @@
+"""Which images a folder holds, in the layouts that there are: DICOM, BIDS, Decathlon, plain."""

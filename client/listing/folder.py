@@ -1,0 +1,86 @@
+"""The rows of a folder that nobody has made a manifest of."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from client.content import files_of
+from client.listing import decathlon
+from client.listing.bids import bids_rows, is_bids
+from client.manifest import Row, listed_rows, read_folder
+from client.readers.registry import READERS, check_dicom_installed, ending, is_dicom, stem
+
+MANIFESTS = ("manifest.csv", "manifest.tsv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What a folder holds."""
+
+    rows: Sequence[Row]
+    unsorted: Mapping[Path, int] = field(default_factory=dict)
+    """Folders in which several DICOM series lie together, and how many."""
+    others: int = 0
+    """DICOM files that hold neither an image nor labels; they are no rows."""
+
+
+def listing_of(root: Path, mask_pattern: str = "*") -> Listing:
+    """Return the rows of a manifest file, or of a folder: those of its manifest if it has one.
+
+    Raises:
+        ValueError: nothing that can be read, or a manifest that cannot.
+    """
+    if root.is_file() and root.name != decathlon.NAME:
+        return Listing(rows=listed_rows(root))
+    for name in MANIFESTS:
+        if (root / name).is_file():
+            return Listing(rows=listed_rows(root / name))
+    return found_in(root, mask_pattern)
+
+
+def found_in(root: Path, mask_pattern: str = "*") -> Listing:
+    """Return the rows of a folder, whatever manifest it has.
+
+    The first of these that is there: a dataset.json; BIDS; DICOM series; one of the two layouts of
+    read_folder; pictures and volumes wherever they lie, each a patient of its own.
+
+    Raises:
+        ValueError: nothing that can be read, or several masks of an image.
+    """
+    data_list = root if root.is_file() else root / decathlon.NAME
+    if data_list.is_file():
+        return Listing(rows=decathlon.decathlon_rows(data_list))
+    if is_bids(root):
+        return Listing(rows=bids_rows(root, mask_pattern))
+    files = files_of(root) if root.is_dir() else []
+    dicom = [file for file in files if is_dicom(file)]
+    if dicom:
+        check_dicom_installed(root)
+        # A site without DICOM does without its libraries.
+        from client.listing.dicom import dicom_rows
+
+        return dicom_rows(root, dicom)
+    if (root / "images").is_dir():
+        return Listing(rows=read_folder(root))
+    rows = [Row(image=file, patient=stem(file)) for file in files if ending(file) in READERS]
+    if not rows:
+        raise ValueError(
+            f"{root} holds no images; give the folder of the images, or a manifest ({MANIFESTS[0]})"
+        )
+    return Listing(rows=_classes(root, rows))
+
+
+def _classes(root: Path, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with the folder as their label, where each lies in a folder of the root."""
+    if any(row.image.parent.parent != root for row in rows):
+        return list(rows)
+    return [Row(image=row.image, label=row.image.parent.name, patient=row.patient) for row in rows]
+
+
+def by_folder(files: Sequence[Path]) -> Mapping[Path, list[Path]]:
+    """Return the files of each folder."""
+    found: defaultdict[Path, list[Path]] = defaultdict(list)
+    for file in files:
+        found[file.parent].append(file)
+    return found

@@ -1,0 +1,85 @@
+"""A manifest written from what a folder holds."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.listing.decathlon import NAME, label_names
+from client.listing.folder import found_in
+from client.listing.renamed import chosen, relabelled, sequences_of
+from client.manifest import Row, stated_sides
+from client.mapping import Names
+from common.files import write_atomic
+
+MASKS = "masks-of-study"
+_FIRST = ("image", "mask", "label", "patient", "split")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a manifest has of what was found."""
+
+    rows: Sequence[Row]
+    found: int
+    """Images in the folder; those whose sequence the mapping does not name are left out."""
+    unsorted: int
+    """Folders in which several DICOM series lie together."""
+
+
+def write_manifest(
+    root: Path,
+    target: Path,
+    names: Names,
+    each: Callable[[Sequence[Row]], Iterable[Row]] = lambda rows: rows,
+) -> Written:
+    """Write a CSV manifest of a folder's images, under the study's names.
+
+    Masks whose labels have other values in the study are written anew, beside the manifest.
+
+    Raises:
+        ValueError: nothing found, no sequence that the mapping names, a label that it does not
+            list, a patient on two sides.
+    """
+    listing = found_in(root, names.mask)
+    rows = chosen(listing.rows, names)
+    if not rows:
+        there = ", ".join(repr(name) for name in sequences_of(listing.rows)) or "none"
+        raise ValueError(f"the mapping names no sequence of {root}; its sequences are: {there}")
+    words = label_names(root / NAME)
+    folder = target.parent / MASKS
+    rows = [relabelled(row, names, words, folder, number) for number, row in enumerate(each(rows))]
+    stated_sides(rows)
+    write_atomic(target, _table(rows, target.parent.resolve()).encode())
+    return Written(rows=rows, found=len(listing.rows), unsorted=len(listing.unsorted))
+
+
+def _table(rows: Sequence[Row], folder: Path) -> str:
+    covariates = sorted({name for row in rows for name in row.covariates} - set(_FIRST))
+    lines = [{**_cells(row, folder), **row.covariates} for row in rows]
+    used = [name for name in (*_FIRST, *covariates) if any(line.get(name) for line in lines)]
+    if "mask" not in used and "label" not in used:
+        # A manifest has one of the two, also where there are no targets yet.
+        used.insert(1, "mask")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, used, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _cells(row: Row, folder: Path) -> dict[str, str]:
+    return {
+        "image": _told(row.image, folder),
+        "mask": "" if row.mask is None else _told(row.mask, folder),
+        "label": row.label or "",
+        "patient": row.patient,
+        "split": row.split or "",
+    }
+
+
+def _told(path: Path, folder: Path) -> str:
+    """Return a path relative to the manifest where it lies below it, else whole."""
+    path = path.resolve()
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)

@@ -1,0 +1,62 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from client.cli import app
+from client.cli_preflight import NO_GO_CODE
+from tests.builders import PICTURES, pictures_site
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    code = app(["preflight", *words], standalone_mode=False)
+    return code or 0, capsys.readouterr().out
+
+
+def test_a_site_is_go_and_has_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site = pictures_site(tmp_path / "a")
+    code, out = run(capsys, "--site", str(site))
+    assert code == 0
+    assert "6 (train: 4, test: 2)" in out
+    assert out.split()[-1] == str(tmp_path / "a" / "state" / "cards" / "data-card.html")
+    assert Path(out.split()[-1]).is_file()
+
+
+def test_a_broken_file_is_no_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site = pictures_site(tmp_path / "a")
+    (tmp_path / "a" / "0-0.png").write_text("no")
+    code, out = run(capsys, "--root", str(site.parent / "manifest.csv"), "--json")
+    assert code == NO_GO_CODE
+    report = json.loads(out)
+    assert report["verdict"] == "no-go"
+    assert report["findings"][0]["at"] == ["0-0.png"]
+
+
+@pytest.mark.parametrize("private", [[], ["privacy.mechanism=dp_sgd", "privacy.target_epsilon=8"]])
+def test_a_named_study_is_told_what_it_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], private: list[str]
+) -> None:
+    site = pictures_site(tmp_path / "a", train=5, test=0)
+    _, out = run(capsys, "--site", str(site), "--json", *PICTURES, *private)
+    cost = json.loads(out)["cost"]
+    assert cost["private"] is bool(private)
+    assert cost["steps"] >= 1
+    assert cost["physical_batch"] >= 1
+    assert cost["minutes"] > 0
+    assert cost["memory_mb"] > 0
+
+
+def test_one_place_to_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="one of the two"):
+        app(["preflight"], standalone_mode=False)
+
+
+def test_a_class_that_the_study_does_not_have_is_no_go(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = pictures_site(tmp_path / "a")
+    code, out = run(capsys, "--site", str(site), "--json", *PICTURES, "task.classes=[normal,sick]")
+    assert code == NO_GO_CODE
+    (finding,) = json.loads(out)["findings"]
+    assert "'pneumonia', which the task does not have" in finding["text"]
+    assert len(finding["at"]) == 3

@@ -1,0 +1,152 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.uid import UltrasoundImageStorage
+
+from client.cli import app
+from client.cli_intake import SOME_REFUSED
+from client.preflight.report import GO, preflight
+from client.work import cohort_of
+from tests.builders import SLICES
+from tests.dicoms import (
+    header,
+    square_mm,
+    stored_volume,
+    with_pixels,
+    write_contours,
+    write_segmentation,
+    write_series,
+)
+
+
+def site(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "site.yaml").write_text("name: st-a\nmanifest: state/cohort/manifest.csv\n")
+    return folder / "site.yaml"
+
+
+def import_(root: Path, site_yaml: Path, *more: str) -> int:
+    words = ["import", "--root", str(root), "--site", str(site_yaml), *more]
+    return app(words, standalone_mode=False) or 0
+
+
+def bytes_below(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file())
+
+
+def test_series_that_lay_together_have_folders_and_no_names(tmp_path: Path) -> None:
+    series = write_series(tmp_path / "in")
+    mask = np.zeros(stored_volume().shape, np.uint8)
+    mask[1, :2, :3] = 1
+    write_segmentation(tmp_path / "in" / "seg.dcm", series, {1: mask})
+    write_series(tmp_path / "more", stored_volume(3), PatientID="4712")
+    for file in (tmp_path / "more").iterdir():
+        file.rename(tmp_path / "in" / f"x{file.name}")
+    (tmp_path / "more").rmdir()
+    assert import_(tmp_path / "in", site(tmp_path / "site")) == 0
+    cohort = tmp_path / "site" / "state" / "cohort"
+    report = preflight(cohort)
+    assert (report.patients, report.images, report.verdict) == (2, 2, "no-go")
+    # The segmentation still belongs to its series; the other series has none.
+    assert report.labels["1"].images == 1
+    assert [finding.kind for finding in report.findings] == ["missing"]
+    for name in (b"Doe", b"4711", b"4712", b"House", b"19600102", b"20260102"):
+        assert name not in bytes_below(tmp_path / "site")
+
+
+def test_a_second_import_adds_only_what_is_new(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site_yaml = site(tmp_path / "site")
+    write_series(tmp_path / "in" / "a")
+    import_(tmp_path / "in", site_yaml)
+    write_series(tmp_path / "in" / "b", stored_volume(2))
+    capsys.readouterr()
+    import_(tmp_path / "in", site_yaml)
+    assert "2 of 6 images de-identified" in capsys.readouterr().out
+    cohort = tmp_path / "site" / "state" / "cohort"
+    # The same key: the new series is of the same patient.
+    assert len(list(cohort.iterdir())) == 1
+    assert preflight(cohort).verdict == GO
+
+
+def test_the_log_has_names_of_attributes_and_no_value(tmp_path: Path) -> None:
+    write_series(tmp_path / "in")
+    import_(tmp_path / "in", site(tmp_path / "site"))
+    log = tmp_path / "site" / "state" / "deidentification.jsonl"
+    (line,) = [json.loads(text) for text in log.read_text().splitlines()]
+    assert line["images"] == 4
+    assert line["attributes"]["emptied"]["StudyDate"] == 4
+    assert line["attributes"]["renamed"]["SOPInstanceUID"] == 4
+    for file in (log, log.with_name("pseudonyms.key")):
+        assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_site_can_find_a_patient_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site_yaml = site(tmp_path / "site")
+    write_series(tmp_path / "in")
+    import_(tmp_path / "in", site_yaml)
+    capsys.readouterr()
+    app(["pseudonym", "--patient", "4711", "--site", str(site_yaml)], standalone_mode=False)
+    assert (tmp_path / "site/state/cohort" / capsys.readouterr().out.strip()).is_dir()
+
+
+def test_what_cannot_be_cleaned_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_series(tmp_path / "in" / "ok")
+    pixels = stored_volume()[0].astype(np.uint8)
+    for name, changes in {
+        "burned": {"BurnedInAnnotation": "YES"},
+        "mosaic": {"ImageType": ["ORIGINAL", "PRIMARY", "MOSAIC"]},
+        "nobody": {"PatientID": ""},
+    }.items():
+        found = with_pixels(header(UltrasoundImageStorage, "US"), pixels, **changes)
+        found.save_as(tmp_path / "in" / name, enforce_file_format=True)
+    assert import_(tmp_path / "in", site(tmp_path / "site")) == SOME_REFUSED
+    out = capsys.readouterr().out
+    for word in ("text in its pixels", "Siemens mosaic", "no PatientID"):
+        assert word in out
+    assert "4 of 7 images" in out
+
+
+def test_contours_still_refer_to_their_series(tmp_path: Path) -> None:
+    series = write_series(tmp_path / "in")
+    uid = str(dcmread(series[0]).SeriesInstanceUID)
+    write_contours(tmp_path / "in" / "rt.dcm", {1: []}, series=uid)
+    import_(tmp_path / "in", site(tmp_path / "site"))
+    cohort = tmp_path / "site" / "state" / "cohort"
+    assert preflight(cohort).verdict == GO
+    assert [f.kind for f in preflight(cohort).findings] == []
+
+
+def test_burned_in_names_of_real_images_do_not_get_in(
+    tmp_path: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = shared_data / "dicom" / "phi_headers"
+    assert import_(root, site(tmp_path / "site")) == SOME_REFUSED
+    # Two of the four are copies of one.
+    assert "1 of 4 images" in capsys.readouterr().out
+    for name in (b"SIMPSON", b"HIBBARD", b"SPRINGFIELD", b"00007041776", b"999887722"):
+        assert name in bytes_below(root)
+        assert name not in bytes_below(tmp_path / "site")
+
+
+def test_imported_series_are_a_cohort_to_train_on(tmp_path: Path) -> None:
+    for patient in ("1", "2", "3"):
+        series = write_series(tmp_path / "in" / patient, PatientID=patient)
+        uid = str(dcmread(series[0]).SeriesInstanceUID)
+        outlines = {1: [square_mm((0, 0), (3, 3), int(patient))]}
+        write_contours(tmp_path / "in" / f"{patient}.dcm", outlines, series=uid, patient=patient)
+    import_(tmp_path / "in", site(tmp_path / "site"))
+    folder = tmp_path / "site" / "state" / "cohort"
+    app(["manifest", "--root", str(folder)], standalone_mode=False)
+    cohort = cohort_of(folder / "manifest.csv", ("experiment=smoke", *SLICES))
+    assert cohort.train.num_patients + cohort.held_out.num_patients == 3
+    assert cohort.train.images.shape[1:] == (1, 16, 16)
+    assert cohort.train.targets.any()
