@@ -11,11 +11,17 @@ from common.export.provenance import verify
 from common.finished import load_finished
 from tests.integration.conftest import Runner
 
+SMALL = (
+    "rounds=1",
+    "privacy=none",
+    "simulation.hospitals.north.patients=10",
+    "simulation.hospitals.south.patients=10",
+)
 SHIFT = ("evaluation=shift", "evaluation.own_model=false", "evaluation.personal_rounds=0")
 
 
 def test_a_simulated_run_is_used_and_its_card_verified(runner: Runner, tmp_path: Path) -> None:
-    result = runner("run", "rounds=1", *SHIFT)
+    result = runner("run", *SMALL, *SHIFT)
     finished = load_finished(tmp_path / "run")
     assert (finished.digest, finished.rounds) == (result["study_digest"], 1)
     images = tmp_path / "run" / "data" / "north" / "images"
