@@ -74,10 +74,7 @@ def predict(
     torch.set_num_threads(threads)
     found = inputs_at(inputs, output)
     finished = load_finished(model)
-    if heat_maps and find_spec("captum") is None:
-        raise SettingsError(
-            "--heat-maps needs captum, which is not installed; pip install 'wardround[explain]'"
-        )
+    _check_maps(finished.study.task.dense, entropy_maps, heat_maps)
     settings = Settings(
         output=output,
         augmentation=tta,
@@ -93,6 +90,23 @@ def predict(
     broken = sum(row.answer is None for row in rows)
     if broken:
         raise typer.Exit(FAILED if broken == len(rows) else PARTIAL)
+
+
+def _check_maps(dense: bool, entropy_maps: bool, heat_maps: bool) -> None:
+    if entropy_maps and not dense:
+        raise SettingsError(
+            "--entropy-maps are of voxels, and this study answers an image as a whole; its entropy "
+            "is in the table, and --heat-maps draws where the model looked"
+        )
+    if heat_maps and dense:
+        raise SettingsError(
+            "--heat-maps are of classes, and this study answers with masks; --entropy-maps shows "
+            "where it is unsure"
+        )
+    if heat_maps and find_spec("captum") is None:
+        raise SettingsError(
+            "--heat-maps needs captum, which is not installed; pip install 'wardround[explain]'"
+        )
 
 
 def bar_on(console: Console) -> Progress:

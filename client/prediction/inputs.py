@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from client.readers import BadFileError
-from client.readers.registry import READERS, ending, stem
+from client.readers.registry import READERS, ending, is_dicom, stem
 from common.schema import SettingsError
 
 DICOM = ".dcm"
@@ -55,7 +55,11 @@ def inputs_at(path: Path, output: Path) -> Found:
     files = [file for file in sorted(path.rglob("*")) if file.is_file() and _is_input(file, path)]
     files = [file for file in files if output.resolve() not in file.resolve().parents]
     plain = [file for file in files if ending(file) in READERS and ending(file) != DICOM]
-    dicom = [file for file in files if file not in set(plain) and _is_dicom(file)]
+    dicom = [
+        file
+        for file in files
+        if file not in set(plain) and (ending(file) == DICOM or is_dicom(file))
+    ]
     if not plain and not dicom:
         raise SettingsError(
             f"--input {path} holds no image among {len(files)} files; images are DICOM, or end in "
@@ -63,14 +67,6 @@ def inputs_at(path: Path, output: Path) -> Found:
         )
     images = sorted([*plain, *_series(dicom)])
     return Found(inputs=_named(path, images), others=len(files) - len(plain) - len(dicom))
-
-
-def _is_dicom(file: Path) -> bool:
-    if not _has_dicom():
-        return ending(file) == DICOM
-    from client.readers.registry import is_dicom
-
-    return ending(file) == DICOM or is_dicom(file)
 
 
 def _series(files: Sequence[Path]) -> list[Path]:

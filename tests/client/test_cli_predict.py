@@ -106,6 +106,22 @@ def test_bad_choices_end_before_anything_is_read(
     assert (code, told in text) == (2, True), text
 
 
+@pytest.mark.parametrize(
+    ("study", "option", "told"),
+    [
+        (SLICES, "--heat-maps", "this study answers with masks"),
+        (PICTURES, "--entropy-maps", "this study answers an image as a whole"),
+    ],
+)
+def test_a_map_that_the_study_does_not_have_is_refused(
+    tmp_path: Path, command: Command, study: tuple[str, ...], option: str, told: str
+) -> None:
+    site = pictures_site(tmp_path / "site", train=1, test=0).parent
+    run = finished_run(tmp_path / "run", *study)
+    code, text = command(run, site, tmp_path / "out", option)
+    assert (code, told in text) == (2, True), text
+
+
 def test_entropy_maps_lie_where_the_masks_do(tmp_path: Path, command: Command) -> None:
     volumes_site(tmp_path / "site", train=1, test=0)
     run = finished_run(tmp_path / "run", *SLICES)

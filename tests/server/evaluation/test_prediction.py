@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from common.contract import MAX_PATIENTS, Profile
+from common.domain import domain_of
 from common.profile import sizes_of
 from common.tasks.task import Metric
 from server.evaluation.prediction import (
@@ -107,3 +108,10 @@ def test_equal_sites_show_the_floor_through_noise_alone() -> None:
     noisy = floors_of([at(0.1, noise_std=0.05)] * 4, STUDY)
     assert noisy["intensity"] > 0.1
     assert noisy["frechet"] > 0
+
+
+def test_the_domain_is_of_the_patients_of_all_sites_together() -> None:
+    told = told_by_profiles(PROFILES, VALUES, STUDY, DICE)["domain"]
+    everybody = mixture_of(list(PROFILES.values()))
+    assert told == domain_of(everybody).told()
+    assert told["patients"] == sum(profile.patients for profile in PROFILES.values())

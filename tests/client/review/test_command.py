@@ -1,0 +1,31 @@
+"""The command prints one URL, which alone opens the pages, and Ctrl-C ends it."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+from tests.builders import PICTURES, pictures_site
+from tests.finished import finished_run
+
+
+def test_the_printed_url_opens_the_list_of_images(tmp_path: Path) -> None:
+    site = pictures_site(tmp_path / "site", train=2, test=0)
+    run = finished_run(tmp_path / "run", *PICTURES)
+    command = [sys.executable, "-m", "client.cli", "review", "--model", str(run)]
+    with subprocess.Popen(
+        [*command, "--site", str(site), "--author", "dr-lee"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        told = re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", process.stdout.readline())
+        assert told is not None
+        with httpx.Client(follow_redirects=True, trust_env=False, timeout=30) as client:
+            assert client.get(told[0].partition("?")[0]).status_code == 401
+            page = client.get(told[0]).text
+            assert "Review of" in page
+            assert "by dr-lee" in page
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
