@@ -4,6 +4,7 @@ The token stands in the URL that is printed once. The browser gets it back as a 
 on, so that it stays in no history; a program sends `Authorization: Bearer TOKEN`. Imports no torch.
 """
 
+import re
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ ENDING = "wardround.ending"
 END_WITHIN_S = 5
 """What is not answered by then is cut."""
 READING = frozenset({"GET", "HEAD"})
+_HOST = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE)
 SECURITY_HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -119,6 +121,22 @@ def run(app: ASGIApp, sockets: list[socket.socket], **settings: Any) -> None:  #
     )
     server = uvicorn.Server(config)
     server.run(sockets=sockets)
+
+
+def host_of(scope: Scope) -> str | None:
+    """Return the host, in lower case and without the port, that a request names in its header.
+
+    None where it names none, several, or what is no host: URLs that are made of such a header have
+    other paths and hosts than those that are served.
+    """
+    told = Headers(scope=scope).getlist("host")
+    found = _HOST.fullmatch(told[0]) if len(told) == 1 else None
+    return None if found is None else found[1].strip("[]").lower()
+
+
+def origin_of(scope: Scope) -> str:
+    """Return the origin of a page that a request came to, as a browser tells it."""
+    return f"{scope['scheme']}://{Headers(scope=scope).get('host', '').lower()}"
 
 
 def is_ending(scope: Scope) -> bool:

@@ -106,10 +106,23 @@ def test_a_study_is_asked_for_as_on_the_command_line(centre: Centre) -> None:
         assert bad.status_code == 400
         told = client.post("/api/runs", json={"settings": ["experiment=smoke", "sites=all"]})
         (line,) = [r for r in client.get("/api/runs").json() if r["id"] == told.json()["id"]]
+        asked_so = '{"settings": ["experiment=smoke", "sites=all"], "join_timeout_s": %s}'
+        for wrong in ("-5", "1e999", "NaN"):
+            bad = client.post("/api/runs", content=asked_so % wrong)
+            assert (bad.status_code, len(runs_in(centre.home.path))) in [(400, 1), (409, 1)]
     run = next(run for run in runs_in(centre.home.path) if run.folder.name == told.json()["id"])
     assert run.asked.sites == ["st-a", "st-b"]
     assert run.asked.digest == told.json()["digest"]
     assert line["state"] == "waiting for its process"
+
+
+def test_no_name_of_a_study_leads_out_of_the_folder_of_studies(centre: Centre) -> None:
+    before = set(centre.home.path.parent.rglob("*"))
+    settings = ["experiment=smoke", "name=a/../../../escaped/by_page", "sites=all"]
+    with centre.client() as client:
+        bad = client.post("/api/runs", json={"settings": settings})
+    assert (bad.status_code, "folders are called by it" in bad.json()["error"]) == (409, True)
+    assert set(centre.home.path.parent.rglob("*")) == before
 
 
 def test_a_study_is_stopped_and_gone_on_with_after_a_confirmation(centre: Centre) -> None:
