@@ -66,14 +66,14 @@ def password(
     place = open_home(home_folder(home))
     if remove:
         remove_person(place, name)
-        _say(f"{name} may not enter the page any more; restart it to end what is open")
+        _say(f"{name} may not enter the page any more; who was in is out")
         return
     if sys.stdin.isatty():
         word = typer.prompt("password", hide_input=True, confirmation_prompt="again")
     else:
         word = sys.stdin.readline().rstrip("\n")
     set_password(place, name, word)
-    _say(f"{name} may enter:  wardround-server page")
+    _say(f"{name} may enter by this password alone:  wardround-server page")
 
 
 def _serve(home: Home, own: Credentials, listen: str, port: int, log: logging.Logger) -> None:
