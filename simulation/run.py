@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.config import compose, sent, study_of, travelling
 from common.files import read_json, write_atomic, write_json
-from common.locks import held
+from common.locks import LOOKED_AT_S, held
 from common.models.fit import check_fits
 from common.models.registry import told_start
 from common.schema import SettingsError
@@ -129,7 +129,7 @@ def _begun(run: Simulation) -> Iterator[None]:
             "or give one of them to this command"
         )
     run.folder.mkdir(parents=True, exist_ok=True)
-    with held(run.folder / LOCK, "works in this folder"):
+    with held(run.folder / LOCK, "works in this folder", LOOKED_AT_S):
         _write_about(run)
         yield
 
