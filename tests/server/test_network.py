@@ -144,7 +144,7 @@ def changed(message: Message, **change: object) -> Message:
         (lambda m: changed(m, patients=10**9), "cannot be weighted"),
         (lambda m: changed(m, secret=1), "unknown fields: secret"),
         (lambda m: changed(m, train_loss=float("nan")), "not a finite number"),
-        (lambda m: changed(m, seconds=float("inf")), "not a finite number"),
+        (lambda m: changed(m, seconds=float("inf")), "seconds=inf"),
         (lambda m: changed(m, seconds=1e300), "seconds=1e+300"),
         (lambda m: reply(RecordDict(), m), "holds nothing"),
         (lambda m: reply(pack_request(Request(study=STUDY)), m), "holds Request"),
