@@ -23,7 +23,7 @@ from starlette.requests import Request, cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from common.pages.serving import Pages, json_answer
+from common.pages.serving import Pages, body_of, json_answer
 from common.web import ENDING, READING, SECURITY_HEADERS, host_of, is_ending, origin_of
 from server.page.passwords import People, is_password
 
@@ -102,7 +102,10 @@ class PageDoor:
         log: Logger,
         patience: Patience | None = None,
     ) -> None:
-        """hosts: the names and addresses of the certificate; a request to another is refused."""
+        """hosts: the names and addresses of the certificate; a request to another is refused.
+
+        `*.` before a name stands for one label.
+        """
         self._app = app
         self._home = home
         self._hosts = frozenset(host.lower() for host in hosts)
@@ -125,7 +128,7 @@ class PageDoor:
     async def _answer(self, request: Request) -> Response | None:
         """Return the answer to a request that does not come through; None where it does."""
         # Not of request.url: that is made of the Host header, and what is served is the scope's.
-        if host_of(request.scope) not in self._hosts:
+        if not self._is_ours(host_of(request.scope) or ""):
             return PlainTextResponse("this page answers to the centre's own names alone", 421)
         if request.method not in READING and not _from_here(request):
             return PlainTextResponse("another page asks for a change here", 403)
@@ -147,13 +150,16 @@ class PageDoor:
         request.scope[ENDING] = lambda: over() or not self._is_in(session)
         return None
 
+    def _is_ours(self, host: str) -> bool:
+        return not self._hosts.isdisjoint({host, f"*.{host.partition('.')[2]}"})
+
     async def _enter(self, request: Request) -> Response:
         if request.method == "GET":
             return self._pages.answer("enter.html.jinja", why="")
         if request.method != "POST":
             return PlainTextResponse("not so", 405)
         place = request.client.host if request.client else ""
-        form = parse_qs((await _body(request)).decode(errors="replace"))
+        form = parse_qs((await body_of(request, MOST_FORM_BYTES) or b"").decode(errors="replace"))
         name, password = (form.get(key, [""])[0] for key in ("name", "password"))
         name = name[:LONGEST_NAME]
         async with self._one_at_a_time:
@@ -215,15 +221,6 @@ def _cookie(headers: Headers) -> str:
 def _from_here(request: Request) -> bool:
     """Whether a change is asked for by a page of this very address."""
     return request.headers.get("origin") == origin_of(request.scope)
-
-
-async def _body(request: Request) -> bytes:
-    raw = b""
-    async for part in request.stream():
-        raw += part
-        if len(raw) > MOST_FORM_BYTES:
-            return b""
-    return raw
 
 
 def _with_headers(send: Send) -> Send:
