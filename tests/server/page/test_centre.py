@@ -20,7 +20,7 @@ from server.federation.home import Home
 from server.page.centre import sites_of
 from server.presence import Presence, Word
 from server.run import RESULT
-from server.studies import STOP, ask, runs_in
+from server.studies import STOP, StudyRun, ask, runs_in
 from tests.browser import IN_A_BROWSER, chromium, grave_findings, opened
 from tests.server.federation.homes import a_home
 from tests.server.report.conftest import make_result
@@ -129,8 +129,10 @@ def test_a_study_is_stopped_and_gone_on_with_after_a_confirmation(centre: Centre
     name = asked(centre, "one")
     folder = centre.home.runs / name
     with centre.client() as client:
-        unseen = client.post(f"/api/runs/{name}/stop", json={"confirmed": "another"})
-        assert (unseen.status_code, (folder / STOP).exists()) == (409, False)
+        # Nor by the beginning of its name, which the command line takes.
+        for path, word in ((name, "another"), (name[:-1], name[:-1])):
+            unseen = client.post(f"/api/runs/{path}/stop", json={"confirmed": word})
+            assert (unseen.status_code, (folder / STOP).exists()) == (409, False)
         assert client.post(f"/api/runs/{name}/stop", json={"confirmed": name}).status_code == 200
         assert (folder / STOP).exists()
         assert client.get(f"/api/runs/{name}").json()["state"] == "stopping"
@@ -146,6 +148,18 @@ def test_a_study_is_stopped_and_gone_on_with_after_a_confirmation(centre: Centre
     assert f"anna: stop {name}" in log
     assert f"anna: resume {ended}" in log
     assert WORD not in log
+
+
+def test_a_process_that_is_still_ending_is_told_of_and_not_waited_for(centre: Centre) -> None:
+    name = asked(centre, "four")
+    (centre.home.runs / name / STOP).touch()
+    with centre.client() as client, StudyRun(centre.home.runs / name).working():
+        client.timeout = 30
+        answer = client.post(f"/api/runs/{name}/resume", json={"confirmed": name})
+        assert (answer.status_code, "wait until it has ended" in answer.json()["error"]) == (
+            409,
+            True,
+        )
 
 
 @IN_A_BROWSER
