@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from server.page.series import Series
+from common.series import Series
 
 MAKING, READING, RUNNING, MEASURING = "making hospitals", "sites join", "running", "last evaluation"
 Event = Mapping[str, Any]

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from common.series import Series
 from server.page.runs import REPORT, Seen
-from server.page.series import Series
 from server.page.story import SiteStory, Story
 from server.report import apart, joining, tables
 from server.report.reading import estimate, estimates
