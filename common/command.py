@@ -1,6 +1,8 @@
 """What every command line of a daemon does alike: one line for bad input, and an exit code."""
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -25,6 +27,27 @@ def run_command(app: typer.Typer) -> NoReturn:
         tell_error(error)
         code = BAD_INPUT
     sys.exit(code)
+
+
+def expanded(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with each @FILE replaced by the lines of the file.
+
+    Blank lines and lines that begin with # are left out; a line is one argument.
+
+    Raises:
+        ValueError: a file cannot be read.
+    """
+    found: list[str] = []
+    for argument in arguments:
+        if not argument.startswith("@"):
+            found.append(argument)
+            continue
+        try:
+            lines = [line.strip() for line in Path(argument[1:]).read_text().splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{argument[1:]} cannot be read as settings: {error}") from error
+        found += [line for line in lines if line and not line.startswith("#")]
+    return found
 
 
 def tell_error(error: object) -> None:

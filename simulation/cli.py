@@ -15,6 +15,8 @@
                                                     audit.canaries=200, audit.delta=1e-5
     wardround-sim experiment=virtual_mri --profile  where the time of a round goes at the largest
                                                     hospital
+    wardround-sim new my_study                      a commented folder for a study of one's own data
+    wardround-sim @my_study/settings.txt            settings from a file, one a line
     wardround-sim page runs/ --port 8090            the runs of a folder in a browser, live or
                                                     finished, on this machine alone
     wardround-sim models                            the networks that a study may name; --json
@@ -42,6 +44,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from common.command import expanded, tell_error
 from common.config import CONFIG_FOLDER, compose
 from common.schema import SettingsError
 from simulation.environment import ENVIRONMENT
@@ -65,12 +68,21 @@ def main() -> None:
         sys.exit(_guarded(_models, sys.argv[2:]))
     if verb == "resume":
         sys.exit(_guarded(_resume, sys.argv[2:]))
-    if verb in ("run", "page", *VERBS):
+    if verb in ("run", "page", "new", *VERBS):
         del sys.argv[1]
     if verb == "page":
         from simulation.page import run_page
 
         run_page()
+    if verb == "new":
+        from simulation.new_study import run_new
+
+        run_new()
+    try:
+        sys.argv[1:] = expanded(sys.argv[1:])
+    except ValueError as error:
+        tell_error(error)
+        sys.exit(BAD_INPUT)
     if "--profile" in sys.argv:
         sys.argv.remove("--profile")
         sys.exit(_hydra_run(partial(_profile, verb)))
