@@ -11,6 +11,8 @@ from click.exceptions import Abort
 from rich.console import Console
 from rich.markup import escape
 
+from common.error_codes import code_of
+
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
@@ -51,6 +53,7 @@ def expanded(arguments: Sequence[str]) -> list[str]:
 
 
 def tell_error(error: object) -> None:
-    """Tell what is wrong in one line on stderr."""
-    text = f"[bold red]error:[/] {escape(str(error))}"
+    """Tell what is wrong in one line on stderr, with the code that docs/errors.md explains."""
+    code = escape(f" [{code_of(error)}]") if isinstance(error, Exception) else ""
+    text = f"[bold red]error:[/] {escape(str(error))}[dim]{code}[/]"
     Console(stderr=True).print(text, highlight=False, emoji=False, soft_wrap=True)

@@ -42,7 +42,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pydantic import ValidationError
 from rich.console import Console
-from rich.markup import escape
 
 from common.command import expanded, tell_error
 from common.config import CONFIG_FOLDER, compose
@@ -234,7 +233,6 @@ def _console() -> Console:
 
 
 def _guarded(command: Callable[..., int], arguments: object) -> int:
-    errors = Console(stderr=True)
     try:
         return command(*arguments)  # type: ignore[misc]
     except (ValidationError, JSONDecodeError):
@@ -242,8 +240,7 @@ def _guarded(command: Callable[..., int], arguments: object) -> int:
         traceback.print_exc()
         return FAILED
     except ValueError as error:
-        text = f"[bold red]error:[/] {escape(str(error))}"
-        errors.print(text, highlight=False, soft_wrap=True)
+        tell_error(error)
         return BAD_INPUT
     except Exception:
         traceback.print_exc()
