@@ -1,6 +1,7 @@
 """A coordinator at the centre's page: by TLS, with a log-in, and with a second thought."""
 
 import json
+import logging
 import ssl
 import subprocess
 import sys
@@ -12,12 +13,15 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from common.certificates import new_key, signing_request
 from server.events import event_log
 from server.federation.enrolment import admit, revoke
 from server.federation.home import Home
-from server.page.centre import sites_of
+from server.page.centre import centre_app, centre_pages, sites_of
+from server.page.door import PERSON
 from server.presence import Presence, Word
 from server.run import RESULT
 from server.studies import STOP, StudyRun, ask, runs_in
@@ -96,31 +100,40 @@ def test_only_tls_1_3_is_spoken(centre: Centre) -> None:
         httpx.get(centre.address, verify=context)
 
 
+def entered(centre: Centre) -> TestClient:
+    """Return a client of the page in this process, which has torch already, behind its door."""
+    app = centre_app(centre.home, centre_pages(centre.home), logging.getLogger("test"))
+
+    async def door(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PERSON] = "anna"
+        await app(scope, receive, send)
+
+    return TestClient(door)
+
+
 def test_a_study_is_asked_for_as_on_the_command_line(centre: Centre) -> None:
-    with centre.client() as client:
-        bad = client.post("/api/runs", json={"settings": ["experiment=smoke", "sites=st-z"]})
-        assert (bad.status_code, "st-z is not admitted" in bad.json()["error"]) == (409, True)
-        bad = client.post("/api/runs", json={"settings": ["rounds=no", "sites=all"]})
-        assert (bad.status_code, "rounds" in bad.json()["error"]) == (409, True)
-        bad = client.post("/api/runs", json={"overrides": []})
-        assert bad.status_code == 400
-        told = client.post("/api/runs", json={"settings": ["experiment=smoke", "sites=all"]})
-        (line,) = [r for r in client.get("/api/runs").json() if r["id"] == told.json()["id"]]
-        asked_so = '{"settings": ["experiment=smoke", "sites=all"], "join_timeout_s": %s}'
-        for wrong in ("-5", "1e999", "NaN"):
-            bad = client.post("/api/runs", content=asked_so % wrong)
-            assert (bad.status_code, len(runs_in(centre.home.path))) in [(400, 1), (409, 1)]
-    run = next(run for run in runs_in(centre.home.path) if run.folder.name == told.json()["id"])
+    client = entered(centre)
+    bad = client.post("/api/runs", json={"settings": ["experiment=smoke", "sites=st-z"]})
+    assert (bad.status_code, "st-z is not admitted" in bad.json()["error"]) == (409, True)
+    bad = client.post("/api/runs", json={"settings": ["rounds=no", "sites=all"]})
+    assert (bad.status_code, "rounds" in bad.json()["error"]) == (409, True)
+    assert client.post("/api/runs", json={"overrides": []}).status_code == 400
+    told = client.post("/api/runs", json={"settings": ["experiment=smoke", "sites=all"]}).json()
+    (line,) = [r for r in client.get("/api/runs").json() if r["id"] == told["id"]]
+    asked_so = '{"settings": ["experiment=smoke", "sites=all"], "join_timeout_s": %s}'
+    for wrong in ("-5", "1e999", "NaN"):
+        bad = client.post("/api/runs", content=asked_so % wrong)
+        assert (bad.status_code, len(runs_in(centre.home.path))) in [(400, 1), (409, 1)]
+    run = next(run for run in runs_in(centre.home.path) if run.folder.name == told["id"])
     assert run.asked.sites == ["st-a", "st-b"]
-    assert run.asked.digest == told.json()["digest"]
+    assert run.asked.digest == told["digest"]
     assert line["state"] == "waiting for its process"
 
 
 def test_no_name_of_a_study_leads_out_of_the_folder_of_studies(centre: Centre) -> None:
     before = set(centre.home.path.parent.rglob("*"))
     settings = ["experiment=smoke", "name=a/../../../escaped/by_page", "sites=all"]
-    with centre.client() as client:
-        bad = client.post("/api/runs", json={"settings": settings})
+    bad = entered(centre).post("/api/runs", json={"settings": settings})
     assert (bad.status_code, "folders are called by it" in bad.json()["error"]) == (409, True)
     assert set(centre.home.path.parent.rglob("*")) == before
 
