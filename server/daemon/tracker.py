@@ -8,7 +8,6 @@ Its own process, so that no client of another project can hold up or take down t
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from logging import Logger
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import yaml
 from common.daemon_log import daemon_log
 from common.schema import SettingsError, typed
 from common.supervision import end_with_supervisor
-from server.events import Tell, event_log
+from server.events import Tell
 from server.federation.home import Home, open_home
 from server.studies import StudyRun, runs_in
 from server.tracking.config import TrackingConfig
@@ -80,12 +79,12 @@ class Tracker:
 
     def _relay(self, run: StudyRun) -> Relay:
         places = places_of(self._config, run.folder, run.asked.study)
-        return Relay(run.folder, places, _told_too(event_log(run.folder), self._log, run))
+        return Relay(run.folder, places, _logged(self._log, run))
 
 
-def _told_too(tell: Tell, log: Logger, run: StudyRun) -> Callable[..., None]:
+def _logged(log: Logger, run: StudyRun) -> Tell:
+    # Not into the run's own log: an event there tells that the study's process is at work.
     def told(event: str, **fields: Any) -> None:  # noqa: ANN401 - an event's fields
-        tell(event, **fields)
         log.warning("%s: %s: %s", run.folder.name, event, fields)
 
     return told

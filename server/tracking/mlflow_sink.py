@@ -12,7 +12,8 @@ from server.tracking.numbers import Event, numbers_of
 FILE = "mlflow.json"
 MOST_IN_A_CALL = 1000
 """MLflow's own limit of metrics in one call."""
-STATUS = {"completed": "FINISHED", "partial": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
+STATUS = {"completed": "FINISHED", "stopped": "KILLED"}
+"""In MLflow's list; every other end is FAILED there, also one that a site was missing in."""
 # Nothing but the tracking server is asked, and one that is down is soon seen to be.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -41,7 +42,7 @@ class MlflowSink:
         from mlflow.entities import Metric
 
         numbers = [number for event in events for number in numbers_of(event)]
-        ended = [event["status"] for event in events if event["event"] == "end"]
+        ended = [str(event.get("status")) for event in events if event["event"] == "end"]
         if not numbers and not ended:
             return
         run = self._begun()
@@ -53,7 +54,7 @@ class MlflowSink:
             self._client.log_batch(run, metrics=metrics[first : first + MOST_IN_A_CALL])
         if ended:
             self._client.set_tag(run, "wardround.status", ended[-1])
-            self._client.set_terminated(run, STATUS[ended[-1]])
+            self._client.set_terminated(run, STATUS.get(ended[-1], "FAILED"))
 
     def close(self) -> None:
         """Nothing is open."""

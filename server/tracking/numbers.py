@@ -7,6 +7,8 @@ from typing import Any
 from server.report.reading import mean
 
 Event = Mapping[str, Any]
+BROKEN = (KeyError, TypeError, ValueError, AttributeError)
+"""What an event raises that another version wrote: one such must not hold up all that follow."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,22 @@ class Number:
 
 
 def numbers_of(event: Event) -> list[Number]:
-    """Return the numbers that an event tells; none of most kinds."""
+    """Return the numbers that an event tells; none of most kinds, and none of a broken one."""
+    try:
+        return _numbers_of(event)
+    except BROKEN:
+        return []
+
+
+def notices_of(event: Event) -> list[dict[str, Any]]:
+    """Return what somebody is to be told of: an end, a site that is lost. No free text is in it."""
+    try:
+        return _notices_of(event)
+    except BROKEN:
+        return []
+
+
+def _numbers_of(event: Event) -> list[Number]:
     told: dict[str, float | None] = {}
     if event["event"] == "measured":
         values = event["values"]
@@ -42,8 +59,7 @@ def numbers_of(event: Event) -> list[Number]:
     ]
 
 
-def notices_of(event: Event) -> list[dict[str, Any]]:
-    """Return what somebody is to be told of: an end, a site that is lost. No free text is in it."""
+def _notices_of(event: Event) -> list[dict[str, Any]]:
     kind = event["event"]
     if kind == "end":
         return [{"kind": "ended", "status": event["status"]}]

@@ -37,7 +37,7 @@ class Sink(Protocol):
     name: str
 
     def take(self, events: Sequence[Event]) -> None:
-        """Take the next events, none at times; an error means that none of them was taken."""
+        """Take the next events, none at times; after an error they come again, and maybe more."""
 
     def close(self) -> None:
         """End."""

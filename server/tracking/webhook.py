@@ -37,16 +37,20 @@ class WebhookSink:
         """about: the names of the run and of its study. stall_s: without an event, a stall."""
         self._url, self._secret, self._about = url, secret, about
         self._stall_s, self._clock = stall_s, clock
+        self._told = 0
+        """Notices of the events that are being taken, after an error: those come again."""
         self._last: float | None = None
         self._quiet = True
         """Whether no stall is to be told: the study has not begun, has ended, or it was told."""
 
     def take(self, events: Sequence[Event]) -> None:
         """Tell what of the events somebody is to know; without events, whether it stalls."""
-        for event in events:
-            for notice in notices_of(event):
-                self._tell(notice)
-            self._last, self._quiet = event["time"], event["event"] == "end"
+        for notice in [of for event in events for of in notices_of(event)][self._told :]:
+            self._tell(notice)
+            self._told += 1
+        self._told = 0
+        if events:
+            self._last, self._quiet = events[-1]["time"], events[-1]["event"] == "end"
         if self._last is None or self._quiet:
             return
         silent_s = self._clock() - self._last

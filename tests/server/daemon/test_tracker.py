@@ -10,7 +10,7 @@ from common.files import write_json
 from common.schema import SettingsError
 from server.daemon.supervisor import parts_of
 from server.daemon.tracker import SETTINGS, Tracker, tracking_of
-from server.events import event_log
+from server.events import EVENTS, event_log
 from server.federation.home import Home
 from server.studies import RESULT, StudyRun, ask, go_on
 from server.tracking.config import TrackingConfig
@@ -43,6 +43,22 @@ def test_settings_that_cannot_be_used_are_refused(home: Home, text: str) -> None
     (home.path / SETTINGS).write_text(text)
     with pytest.raises(SettingsError, match=r"tracking"):
         tracking_of(home)
+
+
+def test_a_place_that_is_down_leaves_no_sign_of_life_in_a_study(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = ask(home.path, "one", "ab", [], ["st-a"], 1.0)
+    event_log(run.folder)("start", rounds=2, done=0)
+    before = (run.folder / EVENTS).read_bytes()
+    # Nobody listens at port 9.
+    Tracker(home, TrackingConfig(mlflow="http://127.0.0.1:9"), LOG).turn()
+    event_log(run.folder)("measured", round=0, metric="dice", values={"st-a": 0.5})
+    after = (run.folder / EVENTS).read_bytes()
+    Tracker(home, TrackingConfig(mlflow="http://127.0.0.1:9"), LOG).turn()
+    assert after.startswith(before)
+    assert (run.folder / EVENTS).read_bytes() == after
+    assert f"{run.folder.name}: tracking lost" in caplog.text
 
 
 def test_each_study_is_told_of_until_its_end_and_once(home: Home, tmp_path: Path) -> None:

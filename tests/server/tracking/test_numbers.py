@@ -42,3 +42,10 @@ def test_a_site_that_is_absent_from_the_start_is_lost() -> None:
     event = {"event": "enrolled", "sites": ["st-a"], "absent": {"st-b": "is not connected"}}
     assert notices_of(event) == [{"kind": "site lost", "site": "st-b", "round": 0}]
     assert numbers_of(event | {"time": 1.0}) == []
+
+
+@pytest.mark.parametrize("kind", ["measured", "round done", "end", "missing", "enrolled"])
+def test_a_broken_event_tells_nothing_and_holds_up_nothing(kind: str) -> None:
+    for event in ({"event": kind, "time": 1.0}, {"event": kind, "time": 1.0, "values": 3}):
+        assert numbers_of(event) == []
+        assert notices_of(event) == []

@@ -77,5 +77,8 @@ def test_mlflow_is_told_the_numbers_and_the_end_in_one_run(tmp_path: Path) -> No
     (batch,) = by_verb["runs/log-batch"]
     found = {(m["key"].replace("st_a", "st:a"), m["step"]): m["value"] for m in batch["metrics"]}
     assert found == {(of.name, of.round): of.value for e in EVENTS for of in numbers_of(e)}
-    assert by_verb["runs/update"][-1]["status"] == "FINISHED"
+    assert by_verb["runs/update"][-1]["status"] == "FAILED"
+    assert {"key": "wardround.status", "value": "partial"} in [
+        {key: told[key] for key in ("key", "value")} for told in by_verb["runs/set-tag"]
+    ]
     assert not any(b"words" in told.body for told in place.told)

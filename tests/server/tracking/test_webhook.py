@@ -63,6 +63,29 @@ def test_a_stall_is_told_once_and_again_after_the_next_one() -> None:
         assert after(1000) == []
 
 
+def test_what_was_told_before_an_error_is_not_told_again() -> None:
+    lost = [
+        {"time": n, "event": "missing", "site": f"st-{n}", "round": 1, "why": ""} for n in range(4)
+    ]
+    refused = ["st-2", "st-2"]
+
+    def answer(_: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if body["site"] in refused:
+            refused.remove(body["site"])
+            return 500, {}
+        return 200, {}
+
+    with receiver(answer) as place:
+        sink = WebhookSink(place.url, SECRET, ABOUT, 1e9, Clock())
+        for _ in range(2):
+            with pytest.raises(OSError, match="500"):
+                sink.take(lost[:3])
+        sink.take(lost)
+        sink.take(lost[:1])
+    sites = [told.json["site"] for told in place.told]
+    assert sites == ["st-0", "st-1", "st-2", "st-2", "st-2", "st-3", "st-0"]
+
+
 def test_a_webhook_that_refuses_is_an_error_and_is_not_followed_elsewhere() -> None:
     for status in (500, 302, 404):
         with receiver(lambda path, body, status=status: (status, {})) as place:
