@@ -14,7 +14,7 @@ from rich.console import Console
 from common.credentials import Pair, watch_certificate
 from common.daemon_log import daemon_log
 from common.supervision import OWNER_ALONE
-from common.web import OWN_NAMES, listening, run
+from common.web import listening, run
 from server.federation.cli_verbs import HomeOption
 from server.federation.home import Home, home_folder, open_home
 from server.page.centre import centre_app, centre_pages
@@ -81,7 +81,9 @@ def _serve(home: Home, own: Pair, listen: str, port: int, log: logging.Logger) -
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     names = names_of(own.load_into(context))
     pages = centre_pages(home)
-    door = PageDoor(centre_app(home, pages, log), home.path, [*names, *OWN_NAMES], pages, log)
+    # Not by 127.0.0.1 where the certificate has other names: cookies know no ports, and there a
+    # browser would send the session also to what other users serve, and without TLS.
+    door = PageDoor(centre_app(home, pages, log), home.path, names, pages, log)
     with listening(listen, port) as listener:
         ended = threading.Event()
         keeper = threading.Thread(target=_keep, args=(context, own, log, ended), daemon=True)

@@ -55,7 +55,7 @@ class Centre:
 @pytest.fixture(scope="module")
 def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centre]:
     now = datetime.now(UTC)
-    home = a_home(tmp_path_factory.mktemp("centre") / "home", now=now)
+    home = a_home(tmp_path_factory.mktemp("centre") / "home", now=now, hosts=["localhost"])
     for name in ("st-a", "st-b", "st-c"):
         admit(home, signing_request(new_key(), name), name, now, 90)
     revoke(home, "st-c", now, "stolen")
@@ -98,6 +98,12 @@ def test_only_tls_1_3_is_spoken(centre: Centre) -> None:
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(httpx.ConnectError):
         httpx.get(centre.address, verify=context)
+
+
+def test_by_no_other_name_than_the_certificates_a_session_is_given(centre: Centre) -> None:
+    with centre.client() as client:
+        assert client.get("/enter").status_code == 200
+        assert client.get("/enter", headers={"host": "127.0.0.1"}).status_code == 421
 
 
 def entered(centre: Centre) -> TestClient:
