@@ -460,7 +460,7 @@ function showStudy(card, study) {
   say(title, study.name || "a study that was not asked for yet");
   say(about.firstElementChild, WORDS[study.status] || study.status);
   say(about.lastElementChild, (study.decided ? ` ${study.decided} by ${study.decided_by}` : "") +
-    (told.updates ? `; ${told.updates} updates have left this site${told.epsilon === null ? "" : `, with epsilon ${number(told.epsilon)} spent`}` : ""));
+    (told.updates ? `; updates that have left this site: ${told.updates}${told.epsilon === null ? "" : `, with epsilon ${number(told.epsilon)} spent`}` : ""));
   const lines = Object.entries(study.words).filter(([name]) => name !== "name"), mark = JSON.stringify(lines);
   if (words.dataset.mark !== mark) {
     words.dataset.mark = mark;
