@@ -57,7 +57,7 @@ LIFE = "for life"
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     # A pretty traceback shows local variables, and so the ledger's secrets.
     pretty_exceptions_enable=False,
     help="The command of a hospital.",

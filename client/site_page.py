@@ -12,7 +12,7 @@ import asyncio
 import json
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,30 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from client.approval import APPROVED, REJECTED, Approvals
+from client.approval import APPROVED, REJECTED, Approvals, Proposal
 from client.cli_studies import person, told_study
 from client.log import LOG
 from client.privacy.ledger import Ledger, LedgerError, epsilons_of_charges, ledgers_in
-from client.privacy.ledger_export import charge_rows, default_delta, studies_of
+from client.privacy.ledger_export import charge_rows, default_delta
 from client.site import Site, load_site
 from client.told import told_of
-from common.pages.serving import Pages, asset_routes, json_answer, not_found, number_asked
+from common.config import load_study
+from common.pages.serving import (
+    Pages,
+    asset_routes,
+    body_of,
+    json_answer,
+    not_found,
+    number_asked,
+)
+from common.schema import SettingsError
+from common.series import Points, thinned
 
 DAEMON_LOG = "logs/site.jsonl"
 MOST_POINTS = 30
 """Of a ledger's curve: each is a whole account, a twentieth of a second."""
+MOST_ROUNDS = 200
+"""Of a curve over the rounds."""
 MOST_LINES = 1000
 MOST_BODY_BYTES = 4096
 ANSWERS = {"approve": APPROVED, "reject": REJECTED}
@@ -52,7 +64,7 @@ class SitePages:
         self._site = load_site(file)
         self._pages = Pages(Path(__file__).parent, site=self._site.name)
         self._studies: dict[tuple[object, ...], dict[str, Any]] = {}
-        self._curves: dict[str, list[tuple[float, float]]] = {}
+        self._curves: dict[tuple[str, float], list[tuple[float, float]]] = {}
 
     def app(self) -> Starlette:
         """Return the page."""
@@ -78,8 +90,8 @@ class SitePages:
 
     async def _decide(self, request: Request) -> Response:
         digest, answer = request.path_params["digest"], request.path_params["answer"]
-        raw = await request.body()
-        if answer not in ANSWERS or len(raw) > MOST_BODY_BYTES:
+        raw = await body_of(request, MOST_BODY_BYTES)
+        if answer not in ANSWERS or raw is None:
             return not_found("there is no such answer")
         try:
             if json.loads(raw)["confirmed"] != digest:
@@ -88,45 +100,54 @@ class SitePages:
             found = await asyncio.to_thread(
                 approvals.answer, digest, ANSWERS[answer], person(), now
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             return json_answer({"error": str(error)}, 409)
         return json_answer({"digest": found.digest, "status": found.status})
 
     def _told(self) -> dict[str, Any]:
-        told = told_of(self._site.state_path)
+        told, studies = told_of(self._site.state_path), self._proposals()
+        approved = [study["delta"] for study in studies if study["status"] == APPROVED]
+        deltas = [delta for delta in approved if delta is not None]
         return {
             "site": self._site.name,
+            "person": person(),
             "studies": [
-                {**study, "told": _summary(told.get(study["digest"], []))}
-                for study in self._proposals()
+                {**study, "told": _summary(told.get(study["digest"], []))} for study in studies
             ],
-            "ledgers": [self._ledger(ledger) for ledger in _ledgers(self._site)],
+            "ledgers": [self._ledger(ledger, deltas) for ledger in _ledgers(self._site)],
             "curves": _curves(told),
         }
 
     def _proposals(self) -> list[dict[str, Any]]:
-        """Return the studies; to compose one takes a while, and is done once for each answer."""
-        found = []
+        """Return the studies; to compose one takes a while, and is done once for each answer.
+
+        And again when the site's settings or its policy have changed, which its words tell of.
+        """
+        found, site = [], load_site(self._file)
+        files = [self._file, *([Path(site.folder, site.policy)] if site.policy else [])]
+        stamps = tuple(path.stat().st_mtime_ns for path in files)
         for proposal in Approvals(self._site.state_path).all():
-            key = (proposal.digest, proposal.status, proposal.first_seen)
+            key = (proposal.digest, proposal.status, proposal.first_seen, stamps)
             if key not in self._studies:
-                self._studies[key] = told_study(proposal, self._file)
+                told = told_study(proposal, self._file)
+                self._studies[key] = {**told, "delta": _delta_of(proposal)}
             fresh = {"last_asked": proposal.last_asked, "decided": proposal.decided}
             found.append({**self._studies[key], **fresh})
         return found
 
-    def _ledger(self, ledger: Ledger) -> dict[str, Any]:
+    def _ledger(self, ledger: Ledger, deltas: Sequence[float]) -> dict[str, Any]:
+        """deltas: of the approved studies; what counts for life is at the least of all."""
         policy = self._site.load_policy().privacy
         about = {"name": ledger.path.name, "cap": _finite(policy.max_epsilon_life)}
         try:
             chain = ledger.chain()
         except LedgerError as error:
             return {**about, "problem": str(error)}
-        delta, charges = default_delta(chain), list(chain.charges.values())
-        head = chain.newest.hash
-        if head not in self._curves:
-            self._curves[head] = _spending(ledger, delta)
-        curve = self._curves[head]
+        delta, charges = min([default_delta(chain), *deltas]), list(chain.charges.values())
+        key = (chain.newest.hash, delta)
+        if key not in self._curves:
+            self._curves[key] = _spending(ledger, delta)
+        curve = self._curves[key]
         return {
             **about,
             "problem": "",
@@ -137,10 +158,6 @@ class SitePages:
             # What counts against the cap of the data set's life holds for any order of studies.
             "epsilon": _finite(curve[-1][1]) if curve else 0.0,
             "unbounded": bool(curve) and math.isinf(curve[-1][1]),
-            "studies": {
-                study: _finite(epsilons_of_charges(of, delta).value)
-                for study, of in studies_of(chain).items()
-            },
             "curve": [[x, y] for x, y in curve if math.isfinite(y)],
         }
 
@@ -168,6 +185,14 @@ def _readable(line: str) -> str:
         return line
 
 
+def _delta_of(proposal: Proposal) -> float | None:
+    """Return the delta that a study asks for; None for the site's own, and where it is unknown."""
+    try:
+        return load_study(proposal.overrides).privacy.delta
+    except SettingsError:
+        return None
+
+
 def _ledgers(site: Site) -> list[Ledger]:
     return ledgers_in(site.ledgers_path) if site.ledgers_path.is_dir() else []
 
@@ -183,7 +208,7 @@ def _spending(ledger: Ledger, delta: float) -> list[tuple[float, float]]:
 
 def _summary(told: list[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what was told of a study, in a few numbers."""
-    spent = [line["epsilon"] for line in told if line.get("epsilon") is not None]
+    spent = [line["privacy"]["epsilon"] for line in told if line.get("privacy")]
     updates = {line["round"] for line in told if line.get("kind") == "update"}
     return {"updates": len(updates), "epsilon": spent[-1] if spent else None}
 
@@ -193,14 +218,19 @@ def _curves(told: Mapping[str, list[Mapping[str, Any]]]) -> dict[str, Any]:
     found: dict[str, dict[str, dict[int, float]]] = {}
     for study, lines in told.items():
         for line in lines:
-            for metric, value in line.get("values", {}).items():
-                if value is not None:
+            for metric, estimate in line.get("estimates", {}).items():
+                if estimate["value"] is not None:
                     of_metric = found.setdefault(study, {}).setdefault(metric, {})
-                    of_metric[line["round"]] = value
+                    of_metric[line["round"]] = estimate["value"]
     return {
-        study: {metric: sorted(points.items()) for metric, points in of.items()}
+        study: {metric: _drawn(points) for metric, points in of.items()}
         for study, of in found.items()
     }
+
+
+def _drawn(points: Mapping[int, float]) -> Points:
+    rounds = sorted(points)
+    return thinned(rounds, [points[number] for number in rounds], MOST_ROUNDS)
 
 
 def _finite(value: float) -> float | None:

@@ -1,40 +1,43 @@
-"""What a site has told, for itself: a line of numbers for every answer that left through its gate.
+"""What a site has told, for itself: a line for every answer that left through its gate.
 
-    state/told.jsonl   one JSON object a line, the newest last; it never leaves
+    state/told.jsonl   0600; one JSON object a line, the newest last; it never leaves
 
-The data officer sees there what the server saw, round by round, and nothing is in it that did not
-leave.
+The data officer sees there what the server saw, number by number, and nothing is in it that did
+not leave. The weights of an update are not in it.
 """
 
 import json
+import os
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common.contract import EvaluateReply, Released, TrainReply
+from common.contract import Description, EvaluateReply, Released, TrainReply
+from common.secret_files import PRIVATE
 
 FILE = "told.jsonl"
+KINDS = {Description: "description", TrainReply: "update", EvaluateReply: "evaluation"}
 
 
 def note_told(state: Path, digest: str, answer: Released) -> None:
-    """Write down what an answer says of a round; an answer of another kind is left out."""
+    """Write down what an answer to a request of a study says.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     body = answer.body
-    if not isinstance(body, (TrainReply, EvaluateReply)):
-        return
     told = {
         "time": round(time.time(), 3),
         "study": digest,
-        "round": body.round,
-        "kind": "update" if isinstance(body, TrainReply) else "evaluation",
-        "seconds": body.seconds,
-        "values": {name: estimate.value for name, estimate in body.estimates.items()},
-        "epsilon": None if body.privacy is None else body.privacy.epsilon,
+        "kind": KINDS.get(type(body), "refusal"),
+        **asdict(body),
     }
-    if isinstance(body, TrainReply):
-        told |= {"steps": body.steps, "train_loss": body.train_loss}
     state.mkdir(parents=True, exist_ok=True)
-    with (state / FILE).open("a") as file:
+    # It has losses and times of patients' data: other users of the machine do not read it.
+    descriptor = os.open(state / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE)
+    with open(descriptor, "a") as file:
         file.write(json.dumps(told) + "\n")
 
 

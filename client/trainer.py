@@ -100,7 +100,7 @@ class Trainer:
             images_train=len(work.cohort.train.patients),
             bad_files=len(work.cohort.bad_files),
         )
-        return leave(about, None, self._limits(work, request), self._policy)
+        return self._noted(work, leave(about, None, self._limits(work, request), self._policy))
 
     def train(
         self, request: Request, weights: Arrays, on_progress: OnProgress = unheard
@@ -160,7 +160,11 @@ class Trainer:
         return self._noted(work, leave(found, None, self._limits(work, request), self._policy))
 
     def _noted(self, work: Work, answer: Released) -> Released:
-        note_told(self.site.state_path, work.digest, answer)
+        try:
+            note_told(self.site.state_path, work.digest, answer)
+        except OSError as error:
+            # It is for people to look at; what was paid for leaves nevertheless.
+            self._log.warning("what was told is not written down: %s", error)
         return answer
 
     def _appraisal(

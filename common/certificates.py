@@ -86,15 +86,7 @@ def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     Raises:
         CertificateError: it is absent, other users may read it, or it is no P-384 key.
     """
-    try:
-        mode, content = path.stat().st_mode, path.read_bytes()
-    except OSError as error:
-        raise CertificateError(f"{path}: the private key cannot be read ({error})") from error
-    if mode & 0o077:
-        raise CertificateError(
-            f"{path}: other users may read this private key, so it may be known already; make "
-            f"it yours alone with: chmod 600 {path}, and if others use this machine, a new key"
-        )
+    content = private_bytes(path)
     try:
         key = serialization.load_pem_private_key(content, None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -106,6 +98,24 @@ def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
         raise CertificateError(f"{path}: {_not_ours(key.public_key())}")
     _p384(key.public_key(), str(path))
     return key
+
+
+def private_bytes(path: Path) -> bytes:
+    """Return the content of a file with a private key of any kind.
+
+    Raises:
+        CertificateError: it is absent, or other users may read it.
+    """
+    try:
+        mode, content = path.stat().st_mode, path.read_bytes()
+    except OSError as error:
+        raise CertificateError(f"{path}: the private key cannot be read ({error})") from error
+    if mode & 0o077:
+        raise CertificateError(
+            f"{path}: other users may read this private key, so it may be known already; make "
+            f"it yours alone with: chmod 600 {path}, and if others use this machine, a new key"
+        )
+    return content
 
 
 def certificate_of(pem: bytes, what: str) -> x509.Certificate:

@@ -1,6 +1,9 @@
 """Validators of settings, with one form of message: the name, the value, what is allowed."""
 
+import re
 from collections.abc import Collection
+
+LONGEST_NAME = 200
 
 
 def positive(**values: float) -> None:
@@ -30,3 +33,13 @@ def one_of(choices: Collection[object], /, **values: object) -> None:
         if value not in choices:
             allowed = ", ".join(str(choice) for choice in choices)
             raise ValueError(f"{name}={value!r} is not known; choose one of: {allowed}")
+
+
+def fit_for_a_folder(**values: str) -> None:
+    """Raise ValueError unless each value is a name that folders and files may be called by."""
+    for name, value in values.items():
+        if len(value) > LONGEST_NAME or not re.fullmatch(r"[\w-][\w.-]*", value):
+            raise ValueError(
+                f"{name}={value!r} is not allowed: folders are called by it; give up to "
+                f"{LONGEST_NAME} letters, digits and . _ -, the first no dot"
+            )

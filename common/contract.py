@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 MAX_PATIENTS = 10_000_000
 MOST_OF_PROFILE = 1e3
 """No number of a profile, noise and all, is larger."""
+MOST_SECONDS = 1e8
+"""Of work on one answer: three years."""
 DIGEST_DIGITS, LONGEST_TEXT, LONGEST_NAME = 64, 1000, 200
 LOCAL, PERSONAL = "local", "personal"
 OTHERS = (LOCAL, PERSONAL)
@@ -24,6 +26,11 @@ OTHERS = (LOCAL, PERSONAL)
 def _check_site(name: str) -> None:
     if len(name) > LONGEST_NAME or not name.isprintable():
         raise ValueError(f"a site's name is {LONGEST_NAME} printable characters at most")
+
+
+def _check_seconds(seconds: float) -> None:
+    if not 0 <= seconds <= MOST_SECONDS:
+        raise ValueError(f"an answer that took seconds={seconds} is not possible")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +147,7 @@ class TrainReply:
         _check_site(self.site)
         if not 0 < self.patients <= MAX_PATIENTS:
             raise ValueError(f"an update of patients={self.patients} cannot be weighted")
+        _check_seconds(self.seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +205,7 @@ class EvaluateReply:
 
     def __post_init__(self) -> None:
         _check_site(self.site)
+        _check_seconds(self.seconds)
 
 
 NO_BASE = "base"

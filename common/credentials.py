@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,6 +30,17 @@ from common.certificates import (
     read_small,
 )
 from common.secret_files import PUBLIC, replace_file, sync_folder
+
+
+class Pair(Protocol):
+    """A certificate on disk that a TLS context can load."""
+
+    @property
+    def certificate(self) -> Path:
+        """Its file."""
+
+    def load_into(self, context: ssl.SSLContext) -> x509.Certificate:
+        """Load it and its key, also into a context in use, and return it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +142,7 @@ class Credentials:
                 failed_with = content
 
 
-def watch_certificate(context: ssl.SSLContext, own: Credentials) -> Callable[[], bool]:
+def watch_certificate(context: ssl.SSLContext, own: Pair) -> Callable[[], bool]:
     """Return a function that loads a renewed certificate, and tells whether there was one.
 
     Connections that are open stay as they are, new ones have the new certificate.

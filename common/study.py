@@ -7,7 +7,7 @@ its digest is what a hospital approves. No field names a path, a device or a hos
 from dataclasses import dataclass
 from typing import Any
 
-from common.checks import in_range, not_negative, one_of, positive
+from common.checks import fit_for_a_folder, in_range, not_negative, one_of, positive
 from common.compression_config import CodecConfig, CompressionConfig
 from common.data_config import DataConfig
 from common.models.config import ModelConfig
@@ -191,7 +191,7 @@ class Study:
     """One study, complete. Equal studies have equal digests (common/config.py)."""
 
     name: str
-    """The experiment's name."""
+    """The experiment's name; the folders of its runs are called by it."""
     seed: int = 0
     """Base of every seed of the study."""
     rounds: int = 10
@@ -209,6 +209,7 @@ class Study:
     compression: CompressionConfig | None = None
 
     def __post_init__(self) -> None:
+        fit_for_a_folder(name=self.name)
         not_negative(seed=self.seed)
         positive(rounds=self.rounds, evaluate_every=self.evaluate_every)
         if self.strategy.control_variates:

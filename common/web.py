@@ -4,9 +4,10 @@ The token stands in the URL that is printed once. The browser gets it back as a 
 on, so that it stays in no history; a program sends `Authorization: Bearer TOKEN`. Imports no torch.
 """
 
+import re
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,13 +18,14 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = "127.0.0.1"
-TOKEN_BYTES = 32
+TOKEN_BYTES, NAME_BYTES = 32, 16
 PARAMETER = "token"
 OWN_NAMES = frozenset({LOOPBACK, "localhost"})
 ENDING = "wardround.ending"
 END_WITHIN_S = 5
 """What is not answered by then is cut."""
 READING = frozenset({"GET", "HEAD"})
+_HOST = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE)
 SECURITY_HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -45,8 +47,10 @@ def new_token() -> str:
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
-def guarded(app: ASGIApp, token: str) -> ASGIApp:
+def guarded(app: ASGIApp, token: str, names: Collection[str] = OWN_NAMES) -> ASGIApp:
     """Return the app behind the token, with SECURITY_HEADERS on every answer.
+
+    names: hosts that it answers to.
 
     Answers 401 without the token, compared in constant time; 421 to another host's name, by which
     a page from elsewhere would reach this one (DNS rebinding); 403 to a change that another page
@@ -56,7 +60,7 @@ def guarded(app: ASGIApp, token: str) -> ASGIApp:
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        refused = _refused(scope, token)
+        refused = _refused(scope, token, names)
         await (refused or app)(scope, receive, _with_headers(send))
 
     return guard
@@ -65,15 +69,17 @@ def guarded(app: ASGIApp, token: str) -> ASGIApp:
 def serve(app: ASGIApp, port: int, say: Callable[[str], None], path: str = "/") -> None:
     """Serve the app behind a new token until Ctrl-C; `say` gets the one URL that opens it.
 
-    port: 0 takes a free one. path: where the URL leads.
+    port: 0 takes a free one. path: where the URL leads. Its host is a name below localhost, which
+    browsers take for this machine (RFC 6761, section 6.3), and no other page has it: cookies know
+    no ports, and by 127.0.0.1 what another user serves here would be sent this page's.
 
     Raises:
         OSError: another program has the port.
     """
-    token = new_token()
+    token, name = new_token(), f"{secrets.token_hex(NAME_BYTES)}.localhost"
     with listening(LOOPBACK, port) as listener:
-        say(f"http://{LOOPBACK}:{listener.getsockname()[1]}{path}?{PARAMETER}={token}")
-        run(guarded(app, token), [listener])
+        say(f"http://{name}:{listener.getsockname()[1]}{path}?{PARAMETER}={token}")
+        run(guarded(app, token, [name, *OWN_NAMES]), [listener])
 
 
 @contextmanager
@@ -122,17 +128,33 @@ def run(app: ASGIApp, sockets: list[socket.socket], **settings: Any) -> None:  #
     server.run(sockets=sockets)
 
 
+def host_of(scope: Scope) -> str | None:
+    """Return the host, in lower case and without the port, that a request names in its header.
+
+    None where it names none, several, or what is no host: URLs that are made of such a header have
+    other paths and hosts than those that are served.
+    """
+    told = Headers(scope=scope).getlist("host")
+    found = _HOST.fullmatch(told[0]) if len(told) == 1 else None
+    return None if found is None else found[1].strip("[]").lower()
+
+
+def origin_of(scope: Scope) -> str:
+    """Return the origin of a page that a request came to, as a browser tells it."""
+    return f"{scope['scheme']}://{Headers(scope=scope).get('host', '').lower()}"
+
+
 def is_ending(scope: Scope) -> bool:
     """Whether the server is to end: an answer that goes on and on ends then."""
     ending: Callable[[], bool] = scope.get(ENDING, lambda: False)
     return ending()
 
 
-def _refused(scope: Scope, token: str) -> Response | None:
+def _refused(scope: Scope, token: str, names: Collection[str]) -> Response | None:
     """Return the answer to a request that does not come through; None where it does."""
-    headers, url = Headers(scope=scope), URL(scope=scope)
-    if url.hostname not in OWN_NAMES:
+    if host_of(scope) not in names:
         return PlainTextResponse("this page answers to its own address alone", 421)
+    headers, url = Headers(scope=scope), URL(scope=scope)
     asked = dict(pair.partition("=")[::2] for pair in url.query.split("&"))
     if _equal(asked.get(PARAMETER), token) and scope["method"] in READING:
         return _entered(url, token)
@@ -142,7 +164,7 @@ def _refused(scope: Scope, token: str) -> Response | None:
     if not _equal(bearer, token) and not _equal(cookie, token):
         return PlainTextResponse("open this page with the URL that was printed", 401)
     origin = headers.get("origin")
-    if scope["method"] not in READING and origin not in (None, f"{url.scheme}://{url.netloc}"):
+    if scope["method"] not in READING and origin not in (None, origin_of(scope)):
         return PlainTextResponse("another page asks for a change here", 403)
     return None
 

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 
+from common.checks import in_range, positive
 from server.federation.home import Home
 from server.federation.registry import Registry
 from server.studies import StudyRun, ask
 
+LONGEST_JOIN_S = 1e7
+"""Some months."""
 _COMPOSING = Lock()
 """Hydra composes one study at a time in a process."""
 
@@ -30,8 +33,10 @@ def begin_study(home: Home, settings: Sequence[str], join_timeout_s: float) -> B
     settings: Hydra overrides, and sites=NAME,NAME or sites=all.
 
     Raises:
-        ValueError: the study does not compose, or a site is not admitted.
+        ValueError: the study does not compose, a site is not admitted, or no site could join.
     """
+    positive(join_timeout_s=join_timeout_s)
+    in_range(0.0, LONGEST_JOIN_S, join_timeout_s=join_timeout_s)
     overrides, sites = parted(home, settings)
     # Composed here, so that what does not fit together is told before any site is asked.
     from common.config import load_study, sent, study_digest

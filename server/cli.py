@@ -23,7 +23,7 @@ from server.page import cli_verbs as page_verbs
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     # A pretty traceback shows local variables, and so the authority's key.
     pretty_exceptions_enable=False,
     help="The command of the coordinating centre.",

@@ -156,6 +156,18 @@ class Progress:
         self._say(told)
         self._bars.update(self._rounds, completed=event["round"])
 
+    def _on_tracking_lost(self, event: dict[str, Any]) -> None:
+        self._say(
+            f"[bold red]{event['to']} takes no figures[/]: {escape(event['why'])}; the study goes "
+            "on, and it is tried again"
+        )
+
+    def _on_tracking_unfinished(self, event: dict[str, Any]) -> None:
+        self._say(f"[bold red]{event['to']} lacks figures of this run[/]; its folder has them all")
+
+    def _on_tracking_back(self, event: dict[str, Any]) -> None:
+        self._say(f"{event['to']} takes figures again, also those that it missed")
+
     def _on_final_evaluation(self, event: dict[str, Any]) -> None:
         self._waiting = list(event["sites"])
         self._describe("last evaluation")

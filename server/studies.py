@@ -115,12 +115,12 @@ class StudyRun:
         """Whether a process works on it just now."""
         return is_held(self.folder / LOCK)
 
-    def working(self) -> AbstractContextManager[None]:
+    def working(self, wait_s: float = LOCK_WAIT_S) -> AbstractContextManager[None]:
         """Hold the folder while its rounds run.
 
         A process that was given up may live for some seconds more: it is waited for.
         """
-        return held(self.folder / LOCK, "works on this study", LOCK_WAIT_S)
+        return held(self.folder / LOCK, "works on this study", wait_s)
 
     def last_event_at(self) -> float:
         """Return when something happened last, in Unix time; 0 before anything has."""
@@ -196,16 +196,19 @@ def ask_to_stop(run: StudyRun) -> None:
     (run.folder / STOP).touch()
 
 
-def go_on(run: StudyRun) -> None:
+def go_on(run: StudyRun, wait_s: float = LOCK_WAIT_S) -> None:
     """Write down that a study is to be gone on with; its earlier result is put aside.
 
+    wait_s: for the process that is still ending.
+
     Raises:
+        HeldError: it has not ended by then.
         ValueError: it runs, or it is done.
     """
     status, _ = run.status()
     if status in ("running", "completed", "partial"):
         raise ValueError(f"{run.folder.name} is {status}; there is nothing to go on with")
-    with run.working():
+    with run.working(wait_s):
         for name in (FLOWER, RESULT, STOP):
             (run.folder / name).unlink(missing_ok=True)
 

@@ -15,6 +15,8 @@
                                                     audit.canaries=200, audit.delta=1e-5
     wardround-sim experiment=virtual_mri --profile  where the time of a round goes at the largest
                                                     hospital
+    wardround-sim new my_study                      a commented folder for a study of one's own data
+    wardround-sim @my_study/settings.txt            settings from a file, one a line
     wardround-sim page runs/ --port 8090            the runs of a folder in a browser, live or
                                                     finished, on this machine alone
     wardround-sim models                            the networks that a study may name; --json
@@ -44,8 +46,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pydantic import ValidationError
 from rich.console import Console
-from rich.markup import escape
 
+from common.command import expanded, tell_error
 from common.config import CONFIG_FOLDER, compose
 from common.schema import SettingsError
 from simulation.environment import ENVIRONMENT
@@ -75,12 +77,21 @@ def main() -> None:
         sys.exit(_guarded(_uncertainty, sys.argv[2:]))
     if verb == "resume":
         sys.exit(_guarded(_resume, sys.argv[2:]))
-    if verb in ("run", "page", *VERBS):
+    if verb in ("run", "page", "new", *VERBS):
         del sys.argv[1]
     if verb == "page":
         from simulation.page import run_page
 
         run_page()
+    if verb == "new":
+        from simulation.new_study import run_new
+
+        run_new()
+    try:
+        sys.argv[1:] = expanded(sys.argv[1:])
+    except ValueError as error:
+        tell_error(error)
+        sys.exit(BAD_INPUT)
     if "--profile" in sys.argv:
         sys.argv.remove("--profile")
         sys.exit(_hydra_run(partial(_profile, verb)))
@@ -262,7 +273,6 @@ def _console() -> Console:
 
 
 def _guarded(command: Callable[..., int], arguments: object) -> int:
-    errors = Console(stderr=True)
     try:
         return command(*arguments)  # type: ignore[misc]
     except (ValidationError, JSONDecodeError):
@@ -270,8 +280,7 @@ def _guarded(command: Callable[..., int], arguments: object) -> int:
         traceback.print_exc()
         return FAILED
     except ValueError as error:
-        text = f"[bold red]error:[/] {escape(str(error))}"
-        errors.print(text, highlight=False, soft_wrap=True)
+        tell_error(error)
         return BAD_INPUT
     except Exception:
         traceback.print_exc()

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from common.checks import not_negative, one_of, positive
 from common.config import CONFIG_FOLDER
 from common.schema import SettingsError, typed
+from server.tracking.config import TrackingConfig
 from simulation.hospitals import Hospital
 from simulation.outlook import Outlook
 from simulation.partition import PartitionConfig
@@ -47,6 +48,8 @@ class SimulationConfig:
     """With source=real: a scanner laid over each hospital, in the order of the hospitals."""
     scenario: dict[str, Any] | None = None
     """What goes wrong (simulation/scenario_config.py); null: nothing."""
+    tracking: dict[str, Any] | None = None
+    """Where the run is told of besides its folder (server/tracking/config.py); null: nowhere."""
     table: dict[str, Any] | None = None
     """An experiment made of others (simulation/table_config.py); null: this is one of its own."""
 
@@ -56,6 +59,7 @@ class SimulationConfig:
         positive(**{"simulation.actors": self.actors})
         not_negative(**{"simulation.gpus_per_actor": self.gpus_per_actor})
         self.scenario_config()
+        self.tracking_config()
         if self.address is not None and self.engine == "inprocess":
             raise ValueError(
                 f"simulation.address={self.address} is a Ray cluster, which "
@@ -81,6 +85,12 @@ class SimulationConfig:
         if self.scenario is None:
             return None
         return typed(self.scenario, ScenarioConfig, "simulation.scenario")
+
+    def tracking_config(self) -> TrackingConfig | None:
+        """Return where the run is told of, checked."""
+        if self.tracking is None:
+            return None
+        return typed(self.tracking, TrackingConfig, "simulation.tracking")
 
     def table_config(self) -> TableConfig:
         """Return of which runs the experiment is made, checked."""

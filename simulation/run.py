@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.config import compose, sent, study_of, travelling
 from common.files import read_json, write_atomic, write_json
-from common.locks import held
+from common.locks import LOOKED_AT_S, held
 from common.models.fit import check_fits
 from common.models.registry import told_start
 from common.schema import SettingsError
@@ -20,6 +20,7 @@ from common.study import Study
 from server.events import Tell, event_log
 from server.progress import Progress
 from server.run import RESULT
+from server.tracking.relay import tracked
 from simulation.config import SimulationConfig, data_root, simulation_of
 from simulation.engines.run import run_engine
 from simulation.sites import SITES, check_columns, prepare_sites
@@ -92,7 +93,8 @@ def simulate(run: Simulation, show: Progress) -> dict[str, Any]:
         done = _ended(run.folder)
         if done is not None:
             return done
-        with show.watching(run.folder):
+        told = tracked(run.settings.tracking_config(), run.folder, run.study.name)
+        with show.watching(run.folder), told:
             tell = event_log(run.folder)
             sites = _sites(run, tell)
             run_engine(run.folder, travelling(run.overrides), sites, run.settings)
@@ -127,7 +129,7 @@ def _begun(run: Simulation) -> Iterator[None]:
             "or give one of them to this command"
         )
     run.folder.mkdir(parents=True, exist_ok=True)
-    with held(run.folder / LOCK, "works in this folder"):
+    with held(run.folder / LOCK, "works in this folder", LOOKED_AT_S):
         _write_about(run)
         yield
 

@@ -4,11 +4,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.web import ENDING
+
+
+def dialled(printed: str) -> tuple[str, dict[str, str]]:
+    """Return a printed address for a client that knows no names below localhost, and its Host."""
+    host = urlsplit(printed).netloc
+    return printed.replace(host, f"127.0.0.1:{host.rpartition(':')[2]}"), {"host": host}
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import ast
 import re
 import runpy
 import shlex
@@ -6,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from client.privacy.gate import CODES
 from common.config import load_study
+from common.error_codes import code_of_class
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -46,3 +49,23 @@ def test_every_command_of_the_readme_composes() -> None:
         overrides = [word for word in shlex.split(command) if "=" in word]
         # A sweep's values are composed one at a time.
         assert load_study([re.sub(r"=(\d),.*", r"=\1", word) for word in overrides])
+
+
+def _codes_of_errors() -> set[str]:
+    packages = ("common", "client", "server", "simulation")
+    trees = [ast.parse(path.read_text()) for p in packages for path in (ROOT / p).rglob("*.py")]
+    names = [
+        node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    ]
+    return {code_of_class(name) for name in names if name.endswith("Error")} | {"value", "system"}
+
+
+def test_every_error_has_a_code_that_is_explained() -> None:
+    table = (ROOT / "docs" / "errors.md").read_text().split("## What a site refuses with")[0]
+    assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == _codes_of_errors()
+
+
+def test_every_code_of_a_refusal_is_explained() -> None:
+    table = (ROOT / "docs" / "errors.md").read_text().split("## What a site refuses with")[1]
+    explained = set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE))
+    assert explained == {*CODES, "error"}

@@ -74,7 +74,7 @@ function show(place, cell) {
   const kind = told.kind || "";
   if (place.className !== kind) place.className = kind;
   if (told.shade !== undefined) place.style.setProperty("--shade", told.shade);
-  if (!told.href && !told.small) { say(place, told.text); return; }
+  if (!told.href && !told.small) { delete place.dataset.mark; say(place, told.text); return; }
   const mark = JSON.stringify(told);
   if (place.dataset.mark === mark) return;
   place.dataset.mark = mark;
@@ -223,7 +223,7 @@ async function listRuns() {
   fill(byId("runs"), runs.map((run) => [
     { text: run.id, href: `/runs/${address(run.id)}` },
     { text: run.state, kind: `text ${run.state}`, small: run.reason },
-    rounds(run), String(run.sites),
+    run.read < 1 ? NONE : rounds(run), run.read < 1 ? NONE : String(run.sites),
     run.metric ? `${number(run.mean)} ${run.metric}` : NONE,
     number(run.epsilon), at(run.began), at(run.last),
   ]));
@@ -330,17 +330,29 @@ function followRun(id) {
   for (const name of ["log-site", "log-text", "log-all"]) byId(name).addEventListener("input", quick);
   byId("chosen").addEventListener("change", drawCurves);
   if (byId("stop")) offerDeeds(id);
-  let drawn = -1;
-  const source = new EventSource(`/api/runs/${address(id)}/events`);
-  source.addEventListener("state", (message) => {
-    const run = JSON.parse(message.data);
-    showRun(run);
-    if (run.done !== drawn || run.ended) { drawn = run.done; curves(); }
-    log();
-    say(byId("connection"), `Live; newest event ${at(run.last)}.`);
+  let drawn = -1, source = null;
+  const listen = () => {
+    source = new EventSource(`/api/runs/${address(id)}/events`);
+    source.addEventListener("state", (message) => {
+      const run = JSON.parse(message.data);
+      showRun(run);
+      if (run.done !== drawn || run.ended) { drawn = run.done; curves(); }
+      log();
+      say(byId("connection"), `Live; newest event ${at(run.last)}.`);
+    });
+    source.addEventListener("gone", () => { source.close(); unreachable(new Error("the run is gone")); });
+    source.addEventListener("error", () => {
+      // After an answer that is no stream it is not tried again: nobody is logged in, or the run is gone.
+      if (source.readyState === EventSource.CLOSED) location.reload();
+      else unreachable(new Error("the connection is lost; it is tried again"));
+    });
+  };
+  // A browser has six connections to a server for all tabs: one that nobody sees gives its own back.
+  document.addEventListener("visibilitychange", () => {
+    if (source) source.close();
+    if (!document.hidden) listen();
   });
-  source.addEventListener("gone", () => { source.close(); unreachable(new Error("the run is gone")); });
-  source.addEventListener("error", () => unreachable(new Error("the connection is lost; it is tried again")));
+  if (!document.hidden) listen();
 }
 
 /* ---- what a person does, after a second thought ---- */
@@ -427,43 +439,65 @@ function offerStudy() {
 
 const WORDS = { proposed: "waits for an answer", approved: "approved", rejected: "rejected" };
 
-function studyCard(study) {
-  const lines = Object.entries(study.words).filter(([name]) => name !== "name");
-  const card = make("article", { class: `card study ${study.status}` },
-    make("h3", {}, study.name || "a study that was not asked for yet"),
-    make("p", {}, make("strong", {}, WORDS[study.status] || study.status),
-      study.decided ? ` ${study.decided} by ${study.decided_by}` : "",
-      study.told.updates ? `; updates told: ${study.told.updates}, epsilon ${number(study.told.epsilon)}` : ""),
-    make("p", { class: "note" }, `digest ${study.digest}`),
-    make("dl", { class: "words" }, ...lines.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])));
-  const deeds = make("div", { class: "fields" });
-  for (const [deed, status, title] of [["approve", "approved", "Approve"], ["reject", "rejected", "Reject"]]) {
+/* A card stays while its study does, so that focus and selection stay where they are. */
+function studyCard(digest) {
+  const card = make("article", {}, make("h3"), make("p", {}, make("strong"), make("span")),
+    make("p", { class: "note" }, `digest ${digest}`), make("dl", { class: "words" }), make("div", { class: "fields" }));
+  card.id = `study-${digest}`;
+  for (const [deed, title] of [["approve", "Approve"], ["reject", "Reject"]]) {
     const button = make("button", deed === "reject" ? { class: "danger" } : {}, title);
-    button.disabled = study.status === status;
-    button.onclick = () => after(async () => {
-      const text = deed === "approve"
-        ? `${study.name} may then train on this site's patients. ${study.words.costs ? `This costs ${study.words.costs}.` : ""}`
-        : `${study.name} may then not run here, whatever the policy's list says.`;
-      if (!await confirmed(`${title} this study?`, `${text} Digest ${study.digest}.`, title)) return;
-      await change(`/api/studies/${study.digest}/${deed}`, { confirmed: study.digest });
-      await showSite();
-      announce(`${study.name}: ${status}`);
-    });
-    deeds.append(button);
+    button.onclick = () => after(() => answerStudy(card.study, deed, title));
+    card.lastElementChild.append(button);
   }
-  card.append(deeds);
   return card;
 }
 
-let studiesShown = "";
+function showStudy(card, study) {
+  const [title, about, , words, deeds] = card.children;
+  const kind = `card study ${study.status}`, told = study.told;
+  card.study = study;
+  if (card.className !== kind) card.className = kind;
+  say(title, study.name || "a study that was not asked for yet");
+  say(about.firstElementChild, WORDS[study.status] || study.status);
+  say(about.lastElementChild, (study.decided ? ` ${study.decided} by ${study.decided_by}` : "") +
+    (told.updates ? `; updates that have left this site: ${told.updates}${told.epsilon === null ? "" : `, with epsilon ${number(told.epsilon)} spent`}` : ""));
+  const lines = Object.entries(study.words).filter(([name]) => name !== "name"), mark = JSON.stringify(lines);
+  if (words.dataset.mark !== mark) {
+    words.dataset.mark = mark;
+    words.replaceChildren(...lines.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]));
+  }
+  deeds.firstElementChild.disabled = study.status === "approved";
+  deeds.lastElementChild.disabled = study.status === "rejected";
+}
+
+async function answerStudy(study, deed, title) {
+  const text = deed === "approve"
+    ? `${study.name} may then train on this site's patients. ${study.words.costs ? `This costs ${study.words.costs}.` : ""}`
+    : `${study.name} may then not run here, whatever the policy's list says.`;
+  const who = `The answer is written down as that of ${answersAs}, who started this page.`;
+  if (!await confirmed(`${title} this study?`, `${text} ${who} Digest ${study.digest}.`, title)) return;
+  const answer = await change(`/api/studies/${study.digest}/${deed}`, { confirmed: study.digest });
+  await showSite();
+  announce(`${study.name}: ${answer.status}`);
+}
+
+let answersAs = "";
+
+function showStudies(list, studies) {
+  const focused = document.activeElement, known = new Set(studies.map((study) => `study-${study.digest}`));
+  for (const card of [...list.children]) if (!known.has(card.id)) card.remove();
+  studies.forEach((study, place) => {
+    const card = byId(`study-${study.digest}`) || studyCard(study.digest);
+    showStudy(card, study);
+    if (list.children[place] !== card) list.insertBefore(card, list.children[place] || null);
+  });
+  if (list.contains(focused) && document.activeElement !== focused) focused.focus();
+}
 
 async function showSite() {
   const site = await ask("/api/site");
-  const mark = JSON.stringify(site.studies.map((study) => ({ ...study, last_asked: "" })));
-  if (mark !== studiesShown) {
-    studiesShown = mark;
-    byId("studies").replaceChildren(...site.studies.map(studyCard));
-  }
+  answersAs = site.person;
+  showStudies(byId("studies"), site.studies);
   byId("none").hidden = site.studies.length > 0;
   fill(byId("ledgers"), site.ledgers.map((of) => of.problem
     ? [of.name, { text: NONE, small: of.problem, kind: "why" }, NONE, NONE, NONE, NONE]

@@ -40,6 +40,16 @@ def not_found(what: str) -> Response:
     return json_answer({"error": what}, 404)
 
 
+async def body_of(request: Request, most_bytes: int) -> bytes | None:
+    """Return the body of a request; None where it is longer, of which no more is read."""
+    raw = b""
+    async for part in request.stream():
+        raw += part
+        if len(raw) > most_bytes:
+            return None
+    return raw
+
+
 class Pages:
     """The HTML of some templates, which lie in a folder beside those of common/pages."""
 

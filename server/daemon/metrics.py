@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from common.certificates import days_until, read_certificate
+from server.daemon.study_metrics import Stories, study_metrics
 from server.federation.home import Home
 from server.federation.registry import Registry
 from server.presence import HERE_S, Presence
@@ -24,6 +25,7 @@ class HomeCollector:
         self._registry = Registry(home)
         self._presence = Presence(home.path)
         self._restarts = restarts
+        self._stories = Stories()
 
     def collect(self) -> Iterable[Metric]:
         """Yield the metrics of this moment."""
@@ -64,16 +66,19 @@ class HomeCollector:
         rounds = GaugeMetricFamily(
             "wardround_study_rounds", "Full rounds of a study that runs", labels=["run"]
         )
+        running = []
         for run in runs_in(self._home.path):
             status, _ = run.status()
             counts[status] = counts.get(status, 0) + 1
             if status == "running":
+                running.append(run.folder)
                 rounds.add_metric([run.folder.name], run.rounds_done())
         studies = GaugeMetricFamily("wardround_studies", "Studies by status", labels=["status"])
         for status, count in sorted(counts.items()):
             studies.add_metric([status], count)
         yield studies
         yield rounds
+        yield from study_metrics(self._stories.of(running))
 
 
 def serve_metrics(home: Home, host: str, port: int, restarts: Restarts) -> Callable[[], None]:

@@ -2,6 +2,7 @@
 
     SuperLink   server/daemon/link.py: the public door, the sites' nodes, the studies' runs
     SuperExec   Flower's: starts the process of each study's rounds (server/app.py)
+    tracker     server/daemon/tracker.py: tells of studies elsewhere, where tracking.yaml says so
 
 Everything is in the home folder, so that a start after a kill goes on where the last one ended.
 """
@@ -22,6 +23,7 @@ from common.supervision import OWNER_ALONE, Keeper, Part, python_module
 from server.daemon.health import HealthServer
 from server.daemon.inner import INNER_HOST, superexec_secret
 from server.daemon.metrics import serve_metrics
+from server.daemon.tracker import tracking_of
 from server.federation.home import Home
 from server.studies import REAL, RUNS_FOLDER
 
@@ -33,6 +35,7 @@ WARN_EVERY_S = 24 * 3600.0
 def parts_of(home: Home, listen: str, inner_port: int) -> list[Part]:
     """Return the processes of the centre, the first one first."""
     flower = str(home.path / "flower")
+    told = Part(name="tracker", command=python_module("server.daemon.tracker", str(home.path)))
     return [
         Part(
             name="link",
@@ -58,6 +61,7 @@ def parts_of(home: Home, listen: str, inner_port: int) -> list[Part]:
                 REAL: "1",
             },
         ),
+        *([told] if tracking_of(home) is not None else []),
     ]
 
 

@@ -77,10 +77,7 @@ class RunPages:
 
     async def _list(self, _: Request) -> Response:
         def told() -> list[dict[str, Any]]:
-            found = self._runs.all()
-            for run in found:
-                run.follower.look(PIECE_BYTES)
-            return [line_of(run) for run in found]
+            return [line_of(run, PIECE_BYTES) for run in self._runs.all()]
 
         return json_answer(await asyncio.to_thread(told))
 
@@ -88,14 +85,14 @@ class RunPages:
         run = await self._asked(request)
         if run is None:
             return not_found("there is no such run")
-        return json_answer(await asyncio.to_thread(_looked, run))
+        return json_answer(await asyncio.to_thread(overview_of, run, PIECE_BYTES))
 
     async def _curves(self, request: Request) -> Response:
         run = await self._asked(request)
         if run is None:
             return not_found("there is no such run")
         points = number_asked(request.query_params, "points", MOST_POINTS, 10 * MOST_POINTS)
-        await asyncio.to_thread(run.follower.look, PIECE_BYTES)
+        await asyncio.to_thread(overview_of, run, PIECE_BYTES)
         return json_answer(await asyncio.to_thread(curves_of, run, max(points, 4)))
 
     async def _log(self, request: Request) -> Response:
@@ -132,25 +129,21 @@ def run_pages(folder: Path) -> list[Route]:
     return RunPages(Runs(folder), Pages(TEMPLATES, coordinator=False)).routes()
 
 
-def _looked(run: Seen) -> dict[str, Any]:
-    run.follower.look(PIECE_BYTES)
-    return overview_of(run)
-
-
 async def _changes(run: Seen, scope: Scope) -> AsyncIterator[str]:
     """Yield how the run stands whenever that changed, and a word now and then to stay connected."""
     told, silent_s = "", 0.0
     while run.folder.is_dir():
         if is_ending(scope):
             return
-        text = json.dumps(await asyncio.to_thread(_looked, run), allow_nan=False)
+        stands = await asyncio.to_thread(overview_of, run, PIECE_BYTES)
+        text = json.dumps(stands, allow_nan=False)
         if text != told:
             yield f"id: {run.follower.position}\nevent: state\ndata: {text}\n\n"
             told, silent_s = text, 0.0
         elif silent_s >= ALIVE_S:
             yield ": alive\n\n"
             silent_s = 0.0
-        if run.follower.position < run.follower.size:
+        if stands["read"] < 1:
             # It is being read; how far, is told as it goes.
             continue
         await asyncio.sleep(POLL_S)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from json import JSONDecodeError
 from logging import Logger
 from typing import Any
@@ -24,7 +25,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from common.pages.serving import Pages, asset_routes, json_answer, not_found
+from common.locks import LOOKED_AT_S
+from common.pages.serving import Pages, asset_routes, body_of, json_answer, not_found
 from server.beginning import begin_study
 from server.federation.home import Home
 from server.federation.registry import Registry
@@ -35,7 +37,11 @@ from server.presence import HERE_S, Presence
 from server.studies import StudyRun, ask_to_stop, go_on, run_named
 
 MOST_SETTINGS, MOST_BYTES = 200, 64_000
-DEEDS: dict[str, Callable[[StudyRun], None]] = {"stop": ask_to_stop, "resume": go_on}
+DEEDS: dict[str, Callable[[StudyRun], None]] = {
+    "stop": ask_to_stop,
+    # A process that is still ending is told of and not waited for: others use the page too.
+    "resume": partial(go_on, wait_s=LOOKED_AT_S),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +121,10 @@ class CentrePages:
             return not_found("there is nothing to do of that name")
 
         def changed(raw: bytes) -> dict[str, Any]:
-            if _Confirmed.validate_json(raw).confirmed != name:
-                raise ValueError(f"confirmed is not {name!r}, the study that is to be changed")
+            confirmed = _Confirmed.validate_json(raw).confirmed
             run = run_named(self._home.path, name)
+            if run.folder.name != confirmed:
+                raise ValueError(f"confirmed is not {run.folder.name!r}, which is to be changed")
             DEEDS[deed](run)
             self._log.info("%s: %s %s", request.scope[PERSON], deed, run.folder.name)
             return {"id": run.folder.name}
@@ -149,11 +156,9 @@ def sites_of(home: Home, now: datetime) -> list[dict[str, Any]]:
 
 async def _done(request: Request, work: Callable[[bytes], dict[str, Any]]) -> Response:
     """Return what came of a change; what cannot be is told with its reason."""
-    raw = b""
-    async for part in request.stream():
-        raw += part
-        if len(raw) > MOST_BYTES:
-            return json_answer({"error": f"a body may have {MOST_BYTES} bytes"}, 413)
+    raw = await body_of(request, MOST_BYTES)
+    if raw is None:
+        return json_answer({"error": f"a body may have {MOST_BYTES} bytes"}, 413)
     try:
         return json_answer(await asyncio.to_thread(work, raw))
     except (ValidationError, JSONDecodeError):

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from cryptography import x509
 from rich.console import Console
 
-from common.certificates import read_certificate
-from common.credentials import Credentials, watch_certificate
+from common.credentials import Pair, watch_certificate
 from common.daemon_log import daemon_log
 from common.supervision import OWNER_ALONE
-from common.web import OWN_NAMES, listening, run
+from common.web import listening, run
 from server.federation.cli_verbs import HomeOption
 from server.federation.home import Home, home_folder, open_home
 from server.page.centre import centre_app, centre_pages
+from server.page.certificate import HousePair, names_of
 from server.page.door import PageDoor
 from server.page.passwords import PasswordError, people, remove_person, set_password
 
@@ -37,7 +36,8 @@ def page(
     listen: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="TCP port there.")] = 8444,
     certificate: Annotated[
-        Path | None, typer.Option(help="PEM file that browsers trust; else the federation's own.")
+        Path | None,
+        typer.Option(help="PEM file, with its chain, that browsers trust; else our own."),
     ] = None,
     key: Annotated[Path | None, typer.Option(help="PEM file of its private key, 0600.")] = None,
     home: HomeOption = None,
@@ -48,9 +48,9 @@ def page(
         raise PasswordError("nobody may enter yet; run  wardround-server password NAME  first")
     if (certificate is None) != (key is None):
         raise ValueError("--certificate and --key belong together; give both or none")
-    own = place.server
+    own: Pair = place.server
     if certificate is not None and key is not None:
-        own = Credentials(key=key, certificate=certificate)
+        own = HousePair(key=key, certificate=certificate)
     os.umask(OWNER_ALONE)
     _serve(place, own, listen, port, daemon_log("page", place.path / "logs" / LOG))
 
@@ -66,23 +66,24 @@ def password(
     place = open_home(home_folder(home))
     if remove:
         remove_person(place, name)
-        _say(f"{name} may not enter the page any more; restart it to end what is open")
+        _say(f"{name} may not enter the page any more; who was in is out")
         return
     if sys.stdin.isatty():
         word = typer.prompt("password", hide_input=True, confirmation_prompt="again")
     else:
         word = sys.stdin.readline().rstrip("\n")
     set_password(place, name, word)
-    _say(f"{name} may enter:  wardround-server page")
+    _say(f"{name} may enter by this password alone:  wardround-server page")
 
 
-def _serve(home: Home, own: Credentials, listen: str, port: int, log: logging.Logger) -> None:
+def _serve(home: Home, own: Pair, listen: str, port: int, log: logging.Logger) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    own.load_into(context)
-    names = _names_of(read_certificate(own.certificate))
+    names = names_of(own.load_into(context))
     pages = centre_pages(home)
-    door = PageDoor(centre_app(home, pages, log), home.path, [*names, *OWN_NAMES], pages, log)
+    # Not by 127.0.0.1 where the certificate has other names: cookies know no ports, and there a
+    # browser would send the session also to what other users serve, and without TLS.
+    door = PageDoor(centre_app(home, pages, log), home.path, names, pages, log)
     with listening(listen, port) as listener:
         ended = threading.Event()
         keeper = threading.Thread(target=_keep, args=(context, own, log, ended), daemon=True)
@@ -92,9 +93,7 @@ def _serve(home: Home, own: Credentials, listen: str, port: int, log: logging.Lo
         ended.set()
 
 
-def _keep(
-    context: ssl.SSLContext, own: Credentials, log: logging.Logger, ended: threading.Event
-) -> None:
+def _keep(context: ssl.SSLContext, own: Pair, log: logging.Logger, ended: threading.Event) -> None:
     """Take up a renewed certificate; connections that are open stay as they are."""
     renewed = watch_certificate(context, own)
     while not ended.wait(RENEWED_EVERY_S):
@@ -103,13 +102,6 @@ def _keep(
                 log.info("the page's certificate was renewed")
         except (OSError, ValueError) as error:
             log.warning("the page's certificate cannot be read: %s", error)
-
-
-def _names_of(certificate: x509.Certificate) -> list[str]:
-    """Return the names and addresses that a certificate is for."""
-    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    names = found.get_values_for_type(x509.DNSName)
-    return [*names, *map(str, found.get_values_for_type(x509.IPAddress))]
 
 
 def _say(text: str) -> None:

@@ -33,6 +33,7 @@ class Follower:
         """The inode that was read."""
         self._position = 0
         self.size = 0
+        """Bytes of the log, as far as they are whole lines."""
 
     @property
     def position(self) -> int:
@@ -55,6 +56,8 @@ class Follower:
                     # It is being written.
                     lines.pop()
                 if not lines:
+                    # What is being written, or was cut, is no part of it yet.
+                    self.size = self._position
                     return True
                 for line in lines:
                     self._position += len(line)
@@ -115,7 +118,7 @@ def _lines_backwards(path: Path) -> Iterator[bytes]:
     """Yield the whole lines of a file, the newest first, with a piece of it in memory."""
     try:
         file = path.open("rb")
-    except FileNotFoundError:
+    except OSError:
         return
     with file:
         begin = file.seek(0, 2)

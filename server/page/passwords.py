@@ -10,6 +10,7 @@ import json
 import re
 import secrets
 from base64 import b64decode, b64encode
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import InvalidKey
@@ -31,7 +32,7 @@ class PasswordError(ValueError):
 
 
 def set_password(home: Home, name: str, password: str) -> None:
-    """Let a person enter with a password; an earlier one counts no more.
+    """Let a person enter with a password; an earlier one, and who is in by it, counts no more.
 
     Raises:
         PasswordError: the name or the password is not allowed.
@@ -52,7 +53,7 @@ def set_password(home: Home, name: str, password: str) -> None:
 
 
 def remove_person(home: Home, name: str) -> None:
-    """Let a person enter no more; who is in stays so until the page is started again.
+    """Let a person enter no more; who is in is out at once.
 
     Raises:
         PasswordError: there is no such person.
@@ -66,6 +67,27 @@ def remove_person(home: Home, name: str) -> None:
 def people(home: Path) -> list[str]:
     """Return who may enter."""
     return sorted(_read(home))
+
+
+@dataclass
+class People:
+    """The marks of who may enter, read again when the file has changed."""
+
+    home: Path
+    _stamp: tuple[int, int] = (0, 0)
+    _known: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def mark(self, name: str) -> str | None:
+        """Return what changes with a person's password; None for who may not enter."""
+        try:
+            about = (self.home / FOLDER / FILE).stat()
+        except FileNotFoundError:
+            return None
+        stamp = (about.st_ino, about.st_mtime_ns)
+        if stamp != self._stamp:
+            self._known, self._stamp = _read(self.home), stamp
+        kept = self._known.get(name)
+        return None if kept is None else kept["salt"]
 
 
 def is_password(home: Path, name: str, password: str) -> bool:

@@ -2,9 +2,11 @@
 
 import json
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from common.locks import is_held
 from server.events import EVENTS
@@ -13,6 +15,7 @@ from server.page.follow import Follower
 LOCKS = (".lock", "lock")
 """Of a simulated run (simulation/run.py), and of a server's (server/studies.py)."""
 RUN, RESULT, REPORT = "run.json", "result.json", "report.html"
+T = TypeVar("T")
 MOST_DEPTH = 3
 """Folders of sweeps and of tables lie in folders."""
 
@@ -26,24 +29,31 @@ class Seen:
     follower: Follower
     of_daemon: bool = False
     """Whether the centre's daemon works on it, and begins it again whatever ended it."""
-    _result: Any = None
+    _kept: Any = None
     _read_at: int = -1
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def folder(self) -> Path:
         """Where it lies."""
         return self.follower.folder
 
-    def result(self) -> dict[str, Any] | None:
-        """Return result.json; None before the end, and where it cannot be read."""
+    def of_result(self, read: Callable[[dict[str, Any], float], T]) -> T | None:
+        """Return what `read` takes from result.json and its Unix time; None where there is none.
+
+        That is kept, and not the result, which has a record of every round and site.
+        """
         path = self.folder / RESULT
-        try:
-            stamp = path.stat().st_mtime_ns
-            if stamp != self._read_at:
-                self._result, self._read_at = json.loads(path.read_text()), stamp
-        except (OSError, ValueError):
-            return None
-        return self._result if isinstance(self._result, dict) else None
+        with self._lock:
+            try:
+                about = path.stat()
+            except FileNotFoundError:
+                return None
+            if about.st_mtime_ns != self._read_at:
+                self._kept = read(json.loads(path.read_text()), about.st_mtime)
+                self._read_at = about.st_mtime_ns
+            kept: T = self._kept
+        return kept
 
     def worked_on(self) -> bool:
         """Whether a process works on it just now."""
@@ -70,8 +80,9 @@ class Runs:
         return sorted(found, key=lambda run: _touched(run.folder), reverse=True)
 
     def named(self, name: str) -> Seen | None:
-        """Return a run by its name; None where there is none."""
-        if name not in self._known:
+        """Return a run by its name; None where there is none, or none any more."""
+        known = self._known.get(name)
+        if known is None or not (known.folder / RUN).is_file():
             self.all()
         return self._known.get(name)
 
@@ -86,7 +97,6 @@ class Runs:
 
 def _touched(folder: Path) -> float:
     for name in (EVENTS, RUN):
-        path = folder / name
-        if path.exists():
-            return path.stat().st_mtime
+        with suppress(OSError):
+            return (folder / name).stat().st_mtime
     return 0.0

@@ -4,11 +4,12 @@ Nothing else is read, so a page sees a run that another process works on as it s
 The events are those of server/run.py, server/network.py and server/calls.py.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from server.page.series import Series
+from common.series import Series
 
 MAKING, READING, RUNNING, MEASURING = "making hospitals", "sites join", "running", "last evaluation"
 Event = Mapping[str, Any]
@@ -74,6 +75,8 @@ class Story:
 
     def hear(self, event: Event) -> None:
         """Take in the next event; one of a kind that is not known changes the time alone."""
+        if not math.isfinite(event["time"]):
+            return
         self.began = event["time"] if self.began is None else self.began
         self.last = event["time"]
         handler = _HANDLERS.get(event["event"])
@@ -93,6 +96,10 @@ class Story:
     def _start(self, event: Event) -> None:
         # Also after a stop, a failure or a kill: the run goes on.
         self.phase, self.reason, self.ended = READING, "", False
+        if event["done"] < self.done:
+            # Its checkpoint is gone: those rounds are worked on anew.
+            self.sites = {name: SiteStory() for name in self.sites}
+            self.mean, self.seconds, self.moved = Series(), Series(), Series()
         self.planned, self.done, self.round = event["rounds"], event["done"], event["done"]
         for site in self.sites.values():
             site.is_now("reads its data", event)

@@ -5,55 +5,73 @@ terminal use; docs/page.md lists the fields.
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from server.page.runs import REPORT, RESULT, Seen
-from server.page.series import Series
+from common.series import Series
+from server.page.runs import REPORT, Seen
 from server.page.story import SiteStory, Story
 from server.report import apart, joining, tables
 from server.report.reading import estimate, estimates
-from server.studies import StudyRun, stop_asked
+from server.studies import StudyRun
 
-INTERRUPTED, STOPPING, WAITING = "interrupted", "stopping", "waiting for its process"
+INTERRUPTED, WAITING = "interrupted", "waiting for its process"
+READING, UNREADABLE = "being read", "cannot be read"
+OVER = ("completed", "partial", "failed", "stopped")
+DONE = ("completed", "partial")
+"""Ends that nobody goes on from."""
+BROKEN = (OSError, ValueError, KeyError, TypeError)
+"""What files of another program, or of another version, raise."""
 MOST_POINTS = 200
 KNOWN_SCHEMA = 1
 
 
-def line_of(run: Seen) -> dict[str, Any]:
-    """Return a run as a line of the list."""
-    story = run.follower.story
-    with run.follower.lock:
-        return {
-            "id": run.name,
-            "state": state_of(run),
-            "reason": story.reason,
-            "round": story.done,
-            "rounds": story.planned,
-            "sites": len(story.sites),
-            "metric": story.metric,
-            "mean": _number(story.mean.last),
-            "epsilon": _most(story),
-            "began": story.began,
-            "last": story.last,
-            "read": _share_read(run),
-        }
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What is kept of a result.json."""
+
+    status: str
+    reason: str
+    at: float
+    """Unix time."""
+    shown: dict[str, Any] | None
+    """As result_of has it; None of a version that is not known."""
 
 
-def overview_of(run: Seen) -> dict[str, Any]:
-    """Return how a run stands, without its curves."""
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How a run stands, and its result where that is the end."""
+
+    state: str
+    reason: str = ""
+    shown: Mapping[str, Any] | None = None
+
+
+def line_of(run: Seen, most_bytes: int) -> dict[str, Any]:
+    """Return a run as a line of the list, once so much more of its log was read."""
+    try:
+        standing = _looked(run, most_bytes)
+    except BROKEN as error:
+        return {**_common(run, Story(), _broken(error)), "round": 0, "sites": 0}
     story = run.follower.story
     with run.follower.lock:
-        told = {
-            **_head(run, story),
-            "sites": [_site(name, site) for name, site in sorted(story.sites.items())],
-        }
-    result = run.result() if story.ended else None
-    known = result is not None and result.get("schema_version") == KNOWN_SCHEMA
-    return {**told, "result": result_of(result) if known and result is not None else None}
+        common = _common(run, story, standing)
+        return {**common, "round": story.done, "sites": len(story.sites)}
+
+
+def overview_of(run: Seen, most_bytes: int) -> dict[str, Any]:
+    """Return how a run stands, without its curves, once so much more of its log was read."""
+    try:
+        standing = _looked(run, most_bytes)
+    except BROKEN as error:
+        return _overview(run, Story(), _broken(error))
+    with run.follower.lock:
+        return _overview(run, run.follower.story, standing)
 
 
 def curves_of(run: Seen, most: int = MOST_POINTS) -> dict[str, Any]:
-    """Return the curves of a run, each of at most so many points."""
+    """Return the curves of what was read of a run, each of at most so many points."""
     story = run.follower.story
     with run.follower.lock:
         sites = sorted(story.sites.items())
@@ -69,22 +87,47 @@ def curves_of(run: Seen, most: int = MOST_POINTS) -> dict[str, Any]:
         }
 
 
-def state_of(run: Seen) -> str:
-    """Return in one word or two how a run stands.
+def _looked(run: Seen, most_bytes: int) -> Standing:
+    """Read on, and return how a run stands.
 
-    The story tells what was done last; that a process is still at it, the lock tells.
+    The result tells how it ended, the story what was done last, the lock that a process is still
+    at it. The result is asked first: what is told before it is then in the log.
     """
+    ended = run.of_result(_ended)
+    whole = run.follower.look(most_bytes)
     story = run.follower.story
-    if not run.of_daemon:
-        return story.phase if story.ended or run.worked_on() else INTERRUPTED
-    if story.ended and (run.folder / RESULT).exists():
-        return story.phase
-    attempt = StudyRun(run.folder).attempt
-    if attempt is not None and attempt.gave_up:
-        return "failed"
-    if stop_asked(run.folder):
-        return STOPPING
-    return story.phase if run.worked_on() and not story.ended else WAITING
+    final = run.of_daemon or (ended is not None and ended.status in DONE)
+    if ended is not None and (final or (whole and _is_newest(ended, story))):
+        return Standing(state=ended.status, reason=ended.reason, shown=ended.shown)
+    if run.of_daemon:
+        state, reason = StudyRun(run.folder).status()
+        if state != "running":
+            return Standing(state=state, reason=reason)
+    if not whole:
+        return Standing(state=READING)
+    if run.of_daemon:
+        return Standing(state=story.phase if run.worked_on() and not story.ended else WAITING)
+    still = story.ended or run.worked_on()
+    return Standing(state=story.phase if still else INTERRUPTED, reason=story.reason)
+
+
+def _is_newest(ended: Ended, story: Story) -> bool:
+    """Whether nothing was done since the result; who resumes a run leaves its old one there."""
+    return story.ended or story.last is None or ended.at >= story.last
+
+
+def _ended(result: dict[str, Any], at: float) -> Ended:
+    known = result.get("schema_version") == KNOWN_SCHEMA
+    return Ended(
+        status=str(result["status"]),
+        reason=str(result.get("reason") or ""),
+        at=at,
+        shown=result_of(result) if known else None,
+    )
+
+
+def _broken(error: Exception) -> Standing:
+    return Standing(state=UNREADABLE, reason=f"{type(error).__name__}: {error}")
 
 
 def result_of(result: dict[str, Any]) -> dict[str, Any]:
@@ -111,24 +154,40 @@ def result_of(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _head(run: Seen, story: Story) -> dict[str, Any]:
+def _common(run: Seen, story: Story, standing: Standing) -> dict[str, Any]:
+    shown, read = standing.shown, _share_read(run)
+    spent = [site.epsilon for site in story.sites.values()]
+    if shown is not None:
+        spent = list(shown["privacy"].values())
+    elif read < 1:
+        # Of a part of the log it would be too small.
+        spent = []
+    known = [epsilon for epsilon in spent if epsilon is not None]
     return {
         "id": run.name,
-        "state": state_of(run),
-        "reason": story.reason,
-        "ended": story.ended,
+        "state": standing.state,
+        "reason": standing.reason,
         "began": story.began,
         "last": story.last,
+        "rounds": story.planned,
+        "metric": story.metric if shown is None else shown["metric"],
+        "mean": _number(story.mean.last if shown is None else shown["mean"]),
+        "epsilon": _number(max(known, default=None)),
+        "read": read,
+    }
+
+
+def _overview(run: Seen, story: Story, standing: Standing) -> dict[str, Any]:
+    return {
+        **_common(run, story, standing),
+        "ended": standing.state in OVER,
         "round": story.round,
         "done": story.done,
-        "rounds": story.planned,
-        "metric": story.metric,
-        "mean": _number(story.mean.last),
-        "epsilon": _most(story),
         "bytes": sum(of.bytes_sent + of.bytes_received for of in story.sites.values()),
         "seconds": _number(story.seconds.total),
         "report": (run.folder / REPORT).is_file(),
-        "read": _share_read(run),
+        "sites": [_site(name, site) for name, site in sorted(story.sites.items())],
+        "result": standing.shown,
     }
 
 
@@ -143,15 +202,10 @@ def _site(name: str, site: SiteStory) -> dict[str, Any]:
         "epsilon": _number(site.epsilon),
         "rounds": site.rounds,
         "missed": site.missed,
-        "seconds": round(site.seconds, 3),
+        "seconds": _number(round(site.seconds, 3)),
         "bytes_sent": site.bytes_sent,
         "bytes_received": site.bytes_received,
     }
-
-
-def _most(story: Story) -> float | None:
-    spent = [site.epsilon for site in story.sites.values() if site.epsilon is not None]
-    return _number(max(spent, default=None))
 
 
 def _share_read(run: Seen) -> float:

@@ -43,6 +43,9 @@ def test_every_choice_of_every_group_is_a_study(group: str) -> None:
         ("privacy=patient_eps8 training.grad_clip_norm=1", "privacy.max_grad_norm"),
         ("training.momentum=0.9", "training.optimizer=sgd"),
         ("strategy.fraction=1.5", "strategy.fraction=1.5"),
+        ("name=a/../../b", "name='a/../../b' is not allowed"),
+        ("name=..", "name='..' is not allowed"),
+        (f"name={'y' * 201}", "200 letters"),
     ],
 )
 def test_a_bad_setting_is_named(override: str, told: str) -> None:

@@ -14,6 +14,8 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from common.web import SECURITY_HEADERS, guarded, new_token
+from tests.browser import IN_A_BROWSER, chromium, opened
+from tests.served import dialled, served
 
 TOKEN = "the-token"
 BASE = "http://127.0.0.1:8000"
@@ -66,9 +68,12 @@ def test_every_answer_has_the_security_headers(path: str) -> None:
     assert {name: headers[name] for name in SECURITY_HEADERS} == dict(SECURITY_HEADERS)
 
 
-def test_another_name_of_this_machine_reaches_nothing() -> None:
-    client = _client("http://evil.example:8000")
-    answer = client.get("/case", headers={"authorization": f"Bearer {TOKEN}"})
+@pytest.mark.parametrize(
+    "host", ["evil.example:8000", "a_b.test", "", "127.0.0.1/x?", "x.localhost", "127.0.0.1.x"]
+)
+def test_another_name_of_this_machine_reaches_nothing(host: str) -> None:
+    headers = {"authorization": f"Bearer {TOKEN}", "host": host}
+    answer = _client().get("/case", headers=headers)
     assert (answer.status_code, "secret" in answer.text) == (421, False)
 
 
@@ -109,6 +114,26 @@ def printed() -> Iterator[str]:
 
 
 def test_the_printed_url_opens_the_page_of_a_real_process(printed: str) -> None:
-    with httpx.Client(follow_redirects=True, trust_env=False) as client:
-        assert client.get(printed.partition("?")[0]).status_code == 401
-        assert client.get(printed).text == "here"
+    url, headers = dialled(printed)
+    with httpx.Client(headers=headers, trust_env=False) as client:
+        assert client.get(url.partition("?")[0]).status_code == 401
+        answer = client.get(url)
+        assert answer.headers["location"] == printed.partition("?")[0]
+        cookie = answer.headers["set-cookie"].partition(";")[0]
+        assert client.get(url.partition("?")[0], headers={"cookie": cookie}).text == "here"
+
+
+@IN_A_BROWSER
+def test_what_another_user_serves_on_this_machine_is_not_sent_the_cookie(printed: str) -> None:
+    got: list[str | None] = []
+
+    async def other(request: Request) -> PlainTextResponse:
+        got.append(request.headers.get("cookie"))
+        return PlainTextResponse("another page")
+
+    with served(Starlette(routes=[Route("/", other)])) as address, chromium() as browser:
+        page, _ = opened(browser, printed)
+        assert page.inner_text("body") == "here"
+        page.goto(address)
+        page.goto(address.replace("127.0.0.1", "localhost"))
+    assert got == [None, None]

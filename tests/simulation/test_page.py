@@ -12,6 +12,7 @@ from common.schema import SettingsError
 from common.web import PARAMETER
 from server.events import event_log
 from simulation.page import page
+from tests.served import dialled
 from tests.server.page.conftest import begun
 
 
@@ -24,7 +25,8 @@ def test_the_page_is_served_until_ctrl_c(tmp_path: Path) -> None:
         try:
             assert process.stdout is not None
             process.stdout.readline()
-            address, token = process.stdout.readline().strip().split(f"/?{PARAMETER}=")
+            url, _ = dialled(process.stdout.readline().strip())
+            address, token = url.split(f"/?{PARAMETER}=")
             assert httpx.get(f"{address}/api/runs").status_code == 401
             headers = {"authorization": f"Bearer {token}"}
             (line,) = httpx.get(f"{address}/api/runs", headers=headers).json()

@@ -1,5 +1,6 @@
 """A federation and its requests for tests."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,9 +10,14 @@ from server.federation.home import FederationSettings, Home, make_home
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def a_home(folder: Path, name: str = "Nordic chest", now: datetime = NOW) -> Home:
+def a_home(
+    folder: Path,
+    name: str = "Nordic chest",
+    now: datetime = NOW,
+    hosts: Sequence[str] = ("localhost", "127.0.0.1"),
+) -> Home:
     """A new federation on loopback."""
-    settings = FederationSettings(name=name, hosts=["localhost", "127.0.0.1"], port=8443)
+    settings = FederationSettings(name=name, hosts=list(hosts), port=8443)
     return make_home(folder, settings, now)
 
 

@@ -20,8 +20,10 @@ def begun(folder: Path) -> Path:
 
 @pytest.fixture(scope="package")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one finished run."""
-    folder = tmp_path_factory.mktemp("runs")
+    """A folder with one finished run; beside it lies one that no name may lead to."""
+    folder = tmp_path_factory.mktemp("page") / "runs"
+    outside = begun(folder.parent / "outside")
+    (outside / "report.html").write_text("outside")
     run(begun(folder / "done"), numbers_app(PATIENTS), "rounds=3")
     return folder
 

@@ -1,7 +1,11 @@
 """The API of the page: what it tells is what the run's files say, and nothing of other files."""
 
+import asyncio
 import json
+import os
+import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +15,22 @@ from starlette.testclient import TestClient
 
 from common.files import read_json
 from common.locks import held
-from common.web import guarded
+from common.web import ENDING, guarded
 from server.events import EVENTS, event_log
+from server.page.app import _changes
+from server.page.runs import Runs
+from server.page.view import line_of, overview_of
 from server.run import RESULT
 from server.showing import write_report
+from server.studies import Attempt, StudyRun, ask, ask_to_stop
 from tests.builders import numbers_app
 from tests.served import served
 from tests.server.page.conftest import app_of, begun
 from tests.server.report.conftest import make_result
 from tests.server.report.test_in_browser import with_shift
 from tests.server.test_run import PATIENTS, run
+
+FAILED = {"status": "failed", "reason": "quorum"}
 
 
 @pytest.fixture
@@ -95,6 +105,12 @@ def test_the_log_is_told_in_words_with_filters(client: TestClient) -> None:
     [
         "/api/runs/none",
         "/api/runs/..",
+        "/api/runs/..%2foutside",
+        "/api/runs/%2e%2e/outside/log",
+        "/runs/..%2foutside",
+        "/runs/..%2foutside/report.html",
+        "/runs/done/../../outside/report.html",
+        "/runs/%2e%2e/outside/report.html",
         "/api/runs/done/../../etc",
         "/api/runs/%2e%2e%2fdone",
         "/runs/none",
@@ -136,6 +152,145 @@ def test_a_report_is_served_with_a_policy_that_lets_nothing_run(tmp_path: Path) 
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
+def test_a_log_whose_last_line_was_cut_is_read_to_its_end(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "cut")
+    event_log(folder)("start", rounds=3, done=0)
+    with (folder / EVENTS).open("a") as file:
+        file.write('{"time": 2, "event": "enr')
+    client = TestClient(app_of(tmp_path))
+    assert client.get("/api/runs/cut").json()["read"] == 1.0
+    assert client.get("/api/runs").json()[0]["read"] == 1.0
+
+
+def long_log(folder: Path, result: dict[str, Any]) -> None:
+    """Write a run whose log is read in many pieces, with its end."""
+    tell = event_log(begun(folder))
+    tell("start", rounds=9, done=0)
+    for number in range(1, 10):
+        tell("round done", round=number, seconds=1.0, epsilon={"st-a": number / 10})
+        tell("pad", text="y" * 2_000_000)
+    (folder / RESULT).write_text(json.dumps(result))
+    tell("end", status=result["status"], reason=result["reason"], epsilon={"st-a": 2.0})
+
+
+def test_a_finished_run_is_told_as_finished_while_its_log_is_read(tmp_path: Path) -> None:
+    long_log(tmp_path / "long", make_result(rounds=5))
+    client, seen = TestClient(app_of(tmp_path)), []
+    while not seen or seen[-1]["read"] < 1:
+        seen += client.get("/api/runs").json()
+    assert len(seen) > 2
+    assert {(line["state"], line["epsilon"]) for line in seen} == {("completed", 2.5)}
+    assert len({line["mean"] for line in seen}) == 1
+
+
+def test_of_a_part_of_a_log_no_state_and_no_epsilon_is_told(tmp_path: Path) -> None:
+    long_log(tmp_path / "long", {**make_result(), **FAILED})
+    client, seen = TestClient(app_of(tmp_path)), []
+    while not seen or seen[-1]["read"] < 1:
+        seen.append(client.get("/api/runs/long").json())
+    assert {(line["state"], line["epsilon"]) for line in seen[:-1]} == {("being read", None)}
+    assert (seen[-1]["state"], seen[-1]["reason"]) == ("failed", "quorum")
+
+
+def test_a_result_without_the_end_in_the_log_is_the_end(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "killed")
+    event_log(folder)("start", rounds=3, done=0)
+    (folder / RESULT).write_text(json.dumps({**make_result(), **FAILED}))
+    client = TestClient(app_of(tmp_path))
+    told = client.get("/api/runs/killed").json()
+    assert (told["state"], told["reason"], told["ended"]) == ("failed", "quorum", True)
+    # Somebody resumed it, and it was killed again: the old result is no end any more.
+    os.utime(folder / RESULT, (1, 1))
+    assert client.get("/api/runs/killed").json()["state"] == "interrupted"
+
+
+def give_up(run_: StudyRun) -> None:
+    run_.keep_attempt(Attempt(flower_run=1, begun_at=1.0, gave_up="three attempts in vain"))
+
+
+def end(run_: StudyRun) -> None:
+    (run_.folder / RESULT).write_text(json.dumps({**make_result(), **FAILED}))
+
+
+@pytest.mark.parametrize("change", [give_up, end, ask_to_stop])
+def test_a_study_of_the_daemon_stands_as_the_command_line_says(
+    change: Callable[[StudyRun], None], tmp_path: Path
+) -> None:
+    study = ask(tmp_path, "one", "ab" * 32, [], ["st-a"], 60.0)
+    event_log(study.folder)("start", rounds=4, done=0)
+    change(study)
+    (run_,) = Runs(tmp_path / "runs", of_daemon=True).all()
+    told = overview_of(run_, 2**20)
+    assert (told["state"], told["reason"]) == study.status()
+
+
+def test_a_broken_file_of_the_daemon_costs_its_study_alone(tmp_path: Path) -> None:
+    study = ask(tmp_path, "one", "ab" * 32, [], ["st-a"], 60.0)
+    (study.folder / "flower.json").write_text("{")
+    (run_,) = Runs(tmp_path / "runs", of_daemon=True).all()
+    assert line_of(run_, 2**20)["state"] == "cannot be read"
+
+
+def break_log(folder: Path) -> None:
+    (folder / EVENTS).unlink()
+    (folder / EVENTS).mkdir()
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        break_log,
+        lambda folder: (folder / RESULT).write_text("{"),
+        lambda folder: (folder / RESULT).write_text('{"schema_version": 1, "status": "failed"}'),
+    ],
+)
+def test_a_run_that_cannot_be_read_costs_itself_alone(
+    break_it: Callable[[Path], object], tmp_path: Path
+) -> None:
+    for name in ("good", "bad"):
+        event_log(begun(tmp_path / name))("start", rounds=2, done=0)
+    break_it(tmp_path / "bad")
+    client = TestClient(app_of(tmp_path))
+    lines = {line["id"]: line["state"] for line in client.get("/api/runs").json()}
+    assert lines == {"good": "interrupted", "bad": "cannot be read"}
+    told = client.get("/api/runs/bad").json()
+    assert (told["state"], bool(told["reason"])) == ("cannot be read", True)
+    assert client.get("/api/runs/bad/curves").status_code == 200
+    assert client.get("/api/runs/bad/log").status_code == 200
+
+
+def test_what_a_site_tells_cannot_end_the_page(tmp_path: Path) -> None:
+    tell = event_log(begun(tmp_path / "run"))
+    tell("start", rounds=3, done=0)
+    part = {"seconds": 1e308, "bytes_sent": 1, "bytes_received": 1, "train_loss": 1e308}
+    for number in (1, 2):
+        tell("round done", round=number, seconds=1.0, sites={"st-a": part})
+    with (tmp_path / "run" / EVENTS).open("a") as file:
+        file.write('{"time": "x", "event": "start"}\n{"time": NaN, "event": "end"}\n')
+    told = TestClient(app_of(tmp_path)).get("/api/runs/run").json()
+    assert (told["sites"][0]["seconds"], told["done"]) == (None, 2)
+
+
+def test_a_run_that_was_removed_is_none(tmp_path: Path) -> None:
+    event_log(begun(tmp_path / "gone"))("start", rounds=2, done=0)
+    client = TestClient(app_of(tmp_path))
+    assert client.get("/api/runs/gone").status_code == 200
+    shutil.rmtree(tmp_path / "gone")
+    assert client.get("/api/runs/gone").status_code == 404
+
+
+def test_of_a_result_what_is_shown_is_read_once(runs: Path) -> None:
+    (run_,) = Runs(runs).all()
+    read: list[str] = []
+
+    def status(result: dict[str, Any], _: float) -> str:
+        read.append(result["status"])
+        return read[-1]
+
+    assert [run_.of_result(status) for _ in range(3)] == ["completed"] * 3
+    assert read == ["completed"]
+
+
 def test_events_follow_a_run_as_it_goes(tmp_path: Path) -> None:
     folder = begun(tmp_path / "live")
     event_log(folder)("start", rounds=3, done=0)
@@ -159,3 +314,25 @@ def test_events_follow_a_run_as_it_goes(tmp_path: Path) -> None:
     assert (seen[0]["state"], seen[0]["done"]) == ("interrupted", 0)
     assert (seen[-1]["state"], seen[-1]["done"]) == ("completed", 3)
     assert [state["done"] for state in seen] == sorted(state["done"] for state in seen)
+
+
+def test_a_stream_of_a_log_that_was_cut_waits_between_its_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = begun(tmp_path / "cut")
+    (folder / EVENTS).write_text('{"time": 1, "event": "start", "rounds": 3, "done": 0}\n{"time"')
+    run_ = Runs(tmp_path).named("cut")
+    assert run_ is not None
+    waits: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
+
+    async def followed() -> list[str]:
+        scope: dict[str, Any] = {ENDING: lambda: len(waits) == 40}
+        return [text async for text in _changes(run_, scope)]
+
+    monkeypatch.setattr("server.page.app.asyncio.sleep", wait)
+    told = asyncio.run(followed())
+    assert waits == [1.0] * 40
+    assert [text == ": alive\n\n" for text in told] == [False, True, True]

@@ -1,6 +1,7 @@
 """A coordinator at the centre's page: by TLS, with a log-in, and with a second thought."""
 
 import json
+import logging
 import ssl
 import subprocess
 import sys
@@ -12,15 +13,18 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from common.certificates import new_key, signing_request
 from server.events import event_log
 from server.federation.enrolment import admit, revoke
 from server.federation.home import Home
-from server.page.centre import sites_of
+from server.page.centre import centre_app, centre_pages, sites_of
+from server.page.door import PERSON
 from server.presence import Presence, Word
 from server.run import RESULT
-from server.studies import STOP, ask, runs_in
+from server.studies import STOP, StudyRun, ask, runs_in
 from tests.browser import IN_A_BROWSER, chromium, grave_findings, opened
 from tests.server.federation.homes import a_home
 from tests.server.report.conftest import make_result
@@ -51,7 +55,7 @@ class Centre:
 @pytest.fixture(scope="module")
 def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centre]:
     now = datetime.now(UTC)
-    home = a_home(tmp_path_factory.mktemp("centre") / "home", now=now)
+    home = a_home(tmp_path_factory.mktemp("centre") / "home", now=now, hosts=["localhost"])
     for name in ("st-a", "st-b", "st-c"):
         admit(home, signing_request(new_key(), name), name, now, 90)
     revoke(home, "st-c", now, "stolen")
@@ -96,28 +100,58 @@ def test_only_tls_1_3_is_spoken(centre: Centre) -> None:
         httpx.get(centre.address, verify=context)
 
 
-def test_a_study_is_asked_for_as_on_the_command_line(centre: Centre) -> None:
+def test_by_no_other_name_than_the_certificates_a_session_is_given(centre: Centre) -> None:
     with centre.client() as client:
-        bad = client.post("/api/runs", json={"settings": ["experiment=smoke", "sites=st-z"]})
-        assert (bad.status_code, "st-z is not admitted" in bad.json()["error"]) == (409, True)
-        bad = client.post("/api/runs", json={"settings": ["rounds=no", "sites=all"]})
-        assert (bad.status_code, "rounds" in bad.json()["error"]) == (409, True)
-        bad = client.post("/api/runs", json={"overrides": []})
-        assert bad.status_code == 400
-        told = client.post("/api/runs", json={"settings": ["experiment=smoke", "sites=all"]})
-        (line,) = [r for r in client.get("/api/runs").json() if r["id"] == told.json()["id"]]
-    run = next(run for run in runs_in(centre.home.path) if run.folder.name == told.json()["id"])
+        assert client.get("/enter").status_code == 200
+        assert client.get("/enter", headers={"host": "127.0.0.1"}).status_code == 421
+
+
+def entered(centre: Centre) -> TestClient:
+    """Return a client of the page in this process, which has torch already, behind its door."""
+    app = centre_app(centre.home, centre_pages(centre.home), logging.getLogger("test"))
+
+    async def door(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PERSON] = "anna"
+        await app(scope, receive, send)
+
+    return TestClient(door)
+
+
+def test_a_study_is_asked_for_as_on_the_command_line(centre: Centre) -> None:
+    client = entered(centre)
+    bad = client.post("/api/runs", json={"settings": ["experiment=smoke", "sites=st-z"]})
+    assert (bad.status_code, "st-z is not admitted" in bad.json()["error"]) == (409, True)
+    bad = client.post("/api/runs", json={"settings": ["rounds=no", "sites=all"]})
+    assert (bad.status_code, "rounds" in bad.json()["error"]) == (409, True)
+    assert client.post("/api/runs", json={"overrides": []}).status_code == 400
+    told = client.post("/api/runs", json={"settings": ["experiment=smoke", "sites=all"]}).json()
+    (line,) = [r for r in client.get("/api/runs").json() if r["id"] == told["id"]]
+    asked_so = '{"settings": ["experiment=smoke", "sites=all"], "join_timeout_s": %s}'
+    for wrong in ("-5", "1e999", "NaN"):
+        bad = client.post("/api/runs", content=asked_so % wrong)
+        assert (bad.status_code, len(runs_in(centre.home.path))) in [(400, 1), (409, 1)]
+    run = next(run for run in runs_in(centre.home.path) if run.folder.name == told["id"])
     assert run.asked.sites == ["st-a", "st-b"]
-    assert run.asked.digest == told.json()["digest"]
+    assert run.asked.digest == told["digest"]
     assert line["state"] == "waiting for its process"
+
+
+def test_no_name_of_a_study_leads_out_of_the_folder_of_studies(centre: Centre) -> None:
+    before = set(centre.home.path.parent.rglob("*"))
+    settings = ["experiment=smoke", "name=a/../../../escaped/by_page", "sites=all"]
+    bad = entered(centre).post("/api/runs", json={"settings": settings})
+    assert (bad.status_code, "folders are called by it" in bad.json()["error"]) == (409, True)
+    assert set(centre.home.path.parent.rglob("*")) == before
 
 
 def test_a_study_is_stopped_and_gone_on_with_after_a_confirmation(centre: Centre) -> None:
     name = asked(centre, "one")
     folder = centre.home.runs / name
     with centre.client() as client:
-        unseen = client.post(f"/api/runs/{name}/stop", json={"confirmed": "another"})
-        assert (unseen.status_code, (folder / STOP).exists()) == (409, False)
+        # Nor by the beginning of its name, which the command line takes.
+        for path, word in ((name, "another"), (name[:-1], name[:-1])):
+            unseen = client.post(f"/api/runs/{path}/stop", json={"confirmed": word})
+            assert (unseen.status_code, (folder / STOP).exists()) == (409, False)
         assert client.post(f"/api/runs/{name}/stop", json={"confirmed": name}).status_code == 200
         assert (folder / STOP).exists()
         assert client.get(f"/api/runs/{name}").json()["state"] == "stopping"
@@ -133,6 +167,18 @@ def test_a_study_is_stopped_and_gone_on_with_after_a_confirmation(centre: Centre
     assert f"anna: stop {name}" in log
     assert f"anna: resume {ended}" in log
     assert WORD not in log
+
+
+def test_a_process_that_is_still_ending_is_told_of_and_not_waited_for(centre: Centre) -> None:
+    name = asked(centre, "four")
+    (centre.home.runs / name / STOP).touch()
+    with centre.client() as client, StudyRun(centre.home.runs / name).working():
+        client.timeout = 30
+        answer = client.post(f"/api/runs/{name}/resume", json={"confirmed": name})
+        assert (answer.status_code, "wait until it has ended" in answer.json()["error"]) == (
+            409,
+            True,
+        )
 
 
 @IN_A_BROWSER

@@ -1,11 +1,13 @@
 """The page in a real browser: a run as it goes, for everybody, and whatever its texts are."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from common.pages import FOLDER
 from common.web import PARAMETER, guarded
 from server.events import event_log
 from tests.browser import IN_A_BROWSER, chromium, grave_findings, opened
@@ -88,3 +90,68 @@ def test_in_the_dark_and_on_a_small_screen_it_is_as_good(browser: Any, runs: Pat
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= 360
         assert wrong == []
+
+
+def test_a_state_that_comes_again_is_shown_again(browser: Any, runs: Path) -> None:
+    with served(guarded(app_of(runs), TOKEN)) as address:
+        page, _ = opened(browser, f"{address}/?{PARAMETER}={TOKEN}")
+        page.get_by_role("link", name="done").wait_for()
+        told = page.evaluate(
+            """() => ["failed", "running", "failed"].map((state) => {
+              const small = state === "failed" ? "quorum" : "";
+              const cell = document.querySelector("#runs tbody td");
+              show(cell, { text: state, kind: `text ${state}`, small });
+              return cell.textContent;
+            })"""
+        )
+    assert told == ["failedquorum", "running", "failedquorum"]
+
+
+def test_a_tab_that_nobody_sees_holds_no_connection(browser: Any, tmp_path: Path) -> None:
+    event_log(begun(tmp_path / "live"))("start", rounds=3, done=0)
+    looks = """(hidden) => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    with served(guarded(app_of(tmp_path), TOKEN)) as address:
+        page, wrong = opened(browser, f"{address}/?{PARAMETER}={TOKEN}")
+        page.goto(f"{address}/runs/live")
+        page.get_by_text("Interrupted.").wait_for()
+        page.evaluate(looks, True)
+        event_log(tmp_path / "live")("round done", round=1, seconds=1.0)
+        page.wait_for_timeout(1500)
+        assert page.get_by_text("Round 1 of 3 is done.").count() == 0
+        page.evaluate(looks, False)
+        page.get_by_text("Round 1 of 3 is done.").wait_for()
+        assert wrong == []
+
+
+def test_a_page_whose_run_or_log_in_is_gone_says_so(browser: Any, tmp_path: Path) -> None:
+    event_log(begun(tmp_path / "live"))("start", rounds=3, done=0)
+    with served(guarded(app_of(tmp_path), TOKEN)) as address:
+        page, _ = opened(browser, f"{address}/?{PARAMETER}={TOKEN}")
+        page.goto(f"{address}/runs/live")
+        page.get_by_text("Interrupted.").wait_for()
+        page.context.clear_cookies()
+        hidden = "document.dispatchEvent(new Event('visibilitychange'))"
+        page.evaluate(hidden)
+        page.get_by_text("open this page with the URL that was printed").wait_for()
+
+
+def test_lines_of_many_sites_stand_out_from_the_paper() -> None:
+    look, own = ((FOLDER / name).read_text() for name in ("look.css", "page.css"))
+    (colour,) = re.findall(r"\.chart \.crowd { stroke: var\(--(\w+)\)", own)
+    papers, lines = (re.findall(rf"--{name}: #(\w+)", look) for name in ("paper", colour))
+    assert len(papers) == len(lines) == 2
+    for paper, line in zip(papers, lines, strict=True):
+        low, high = sorted((luminance(paper), luminance(line)))
+        # WCAG 2.2, 1.4.11.
+        assert (high + 0.05) / (low + 0.05) >= 3.0
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of a colour (WCAG 2.2)."""
+    wide = colour if len(colour) == 6 else "".join(2 * letter for letter in colour)
+    parts = [int(wide[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+    return sum(w * v for w, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

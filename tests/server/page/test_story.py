@@ -89,6 +89,21 @@ def test_every_moment_of_a_run_has_a_state(tmp_path: Path) -> None:
     assert not follower.story.ended
 
 
+def test_rounds_whose_checkpoint_is_gone_are_not_counted_twice(tmp_path: Path) -> None:
+    tell = event_log(tmp_path)
+    part = {"seconds": 1.0, "bytes_sent": 10, "bytes_received": 10, "train_loss": 0.5}
+    for _ in range(2):
+        tell("start", rounds=2, done=0)
+        tell("round done", round=1, seconds=5.0, sites={"st-a": part}, missing={"st-b": "gone"})
+    story = story_of(tmp_path)
+    site = story.sites["st-a"]
+    assert (site.rounds, site.bytes_sent, site.seconds, story.sites["st-b"].missed) == (1, 10, 1, 1)
+    assert story.seconds.total == 5.0
+    # Of a resumed run they stay.
+    tell("start", rounds=2, done=1)
+    assert story_of(tmp_path).sites["st-a"].rounds == 1
+
+
 def test_an_event_of_another_version_changes_the_time_alone(tmp_path: Path) -> None:
     event_log(tmp_path)("start", rounds=2, done=0)
     before = story_of(tmp_path)

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.page.series import Series, thinned
+from common.series import Series, thinned
 
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300)
 
