@@ -2,6 +2,7 @@
 
 wardround-site preflight --root DIR
 wardround-site preflight --site SITE.yaml experiment=retina
+wardround-site preflight --site SITE.yaml --study 3f2a91c0
 """
 
 import sys
@@ -14,9 +15,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from client.approval import FEWEST_DIGITS, Approvals
+from client.enrolment import state_folder
+
 if TYPE_CHECKING:
     from client.manifest import Row
     from client.preflight.cost import Cost
+    from client.preflight.facts import Facts
     from client.preflight.report import Report
 
 NO_GO_CODE = 3
@@ -48,6 +53,10 @@ def preflight(
         Path | None,
         typer.Option("--card", help="Folder for the data card; cards/ in the site's state folder."),
     ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(metavar="HASH", help="Or a study that was proposed here, by its hash."),
+    ] = None,
     mapping: Annotated[
         Path | None,
         typer.Option("--mapping", help="A mapping file; its mask says which of several masks."),
@@ -69,9 +78,11 @@ def preflight(
     data = root if own is None else own.manifest_path
     assert data is not None
     device = "cpu" if own is None else own.device
+    if study is not None:
+        overrides = _proposed(study, site)
     check, cost = _for_study(overrides, device)
     pattern = (load_names(mapping) if mapping else Names()).mask
-    report = read(data, each=_watched, cost=cost, mask_pattern=pattern, check=check)
+    report = read(data, each=_watched, cost_of=cost, mask_pattern=pattern, check=check)
     if own is not None and card is None:
         card = own.state_path / CARDS
     page = (
@@ -90,9 +101,24 @@ def _watched(rows: "Sequence[Row]") -> "Iterable[Row]":
     return track(rows, "reading", console=console, disable=not console.is_terminal, transient=True)
 
 
+def _proposed(study: str, site: Path | None) -> list[str]:
+    """Return the settings of a study that was proposed to a site."""
+    if site is None:
+        raise ValueError("--study is looked up at a site; give --site SITE.yaml")
+    known = Approvals(state_folder(site)).all()
+    found = [one for one in known if one.digest.startswith(study) and one.overrides]
+    if len(found) != 1:
+        there = ", ".join(one.digest[:FEWEST_DIGITS] for one in known) or "none"
+        raise ValueError(
+            f"--study {study} is {len(found)} of the studies that were proposed here ({there}); "
+            "give more digits, or the study's settings"
+        )
+    return list(found[0].overrides)
+
+
 def _for_study(
     overrides: Sequence[str] | None, device: str
-) -> "tuple[Callable[[Row], object], Callable[[Sequence[Row]], Cost] | None]":
+) -> "tuple[Callable[[Row], object], Callable[[Sequence[Facts]], Cost | None] | None]":
     """Return what checks a row for a study, and what tells the study's cost."""
     if not overrides:
         return (lambda row: None), None
@@ -105,7 +131,7 @@ def _for_study(
     study = load_study(list(overrides))
     return (
         lambda row: read_case(row, study.data, study.task),
-        lambda rows: cost_of(study, rows, torch.device(device)),
+        lambda facts: cost_of(study, facts, torch.device(device)),
     )
 
 

@@ -42,8 +42,9 @@ def listing_of(root: Path, mask_pattern: str = "*") -> Listing:
 def found_in(root: Path, mask_pattern: str = "*") -> Listing:
     """Return the rows of a folder, whatever manifest it has.
 
-    The first of these that is there: a dataset.json; BIDS; DICOM series; one of the two layouts of
-    read_folder; pictures and volumes wherever they lie, each a patient of its own.
+    The first of these that is there: a dataset.json; BIDS; images/ with its masks, as read_folder
+    has it; DICOM series; pictures and volumes wherever they lie, each a patient of its own, with
+    the folder as its class where each lies in a folder of the root.
 
     Raises:
         ValueError: nothing that can be read, or several masks of an image.
@@ -53,6 +54,8 @@ def found_in(root: Path, mask_pattern: str = "*") -> Listing:
         return Listing(rows=decathlon.decathlon_rows(data_list))
     if is_bids(root):
         return Listing(rows=bids_rows(root, mask_pattern))
+    if (root / "images").is_dir():
+        return Listing(rows=read_folder(root))
     files = files_of(root) if root.is_dir() else []
     dicom = [file for file in files if is_dicom(file)]
     if dicom:
@@ -61,8 +64,6 @@ def found_in(root: Path, mask_pattern: str = "*") -> Listing:
         from client.listing.dicom import dicom_rows
 
         return dicom_rows(root, dicom)
-    if (root / "images").is_dir():
-        return Listing(rows=read_folder(root))
     rows = [Row(image=file, patient=stem(file)) for file in files if ending(file) in READERS]
     if not rows:
         raise ValueError(

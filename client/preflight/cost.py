@@ -9,7 +9,7 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from client.manifest import Row
+from client.preflight.facts import Facts
 from client.privacy.dp_sgd import private_plan
 from client.privacy.engine.preflight import memory_bytes, memory_of, one_pass
 from client.training import steps_of
@@ -29,7 +29,7 @@ class Cost:
     memory_mb: float
     """Weights, their gradients, what the optimiser and a pass keep; without the data."""
     steps: int
-    """Of a round, if all patients trained."""
+    """Of a round."""
     minutes: float
     """Of a round: passes alone, without reading data or evaluating."""
     physical_batch: int
@@ -38,25 +38,26 @@ class Cost:
     private: bool
 
 
-def cost_of(study: Study, rows: Sequence[Row], device: torch.device) -> Cost:
-    """Return what a round takes if all patients of the rows train, an image a row.
+def cost_of(study: Study, facts: Sequence[Facts], device: torch.device) -> Cost | None:
+    """Return what a round takes if all patients train but those whose side is test.
 
-    In a 2-D study each slice of a volume is an image, and the round takes so much longer.
+    None where nobody is left.
     """
+    images_each = _images_each(study, facts)
+    if not images_each:
+        return None
     model = build_model(study.model, seed(study.seed, "initial model")).to(device)
     shape = (study.data.channels, *(study.data.segment or study.data.size))
     memory = memory_of(model, shape, device)
     private = study.privacy.private
-    images_each = list(Counter(row.patient for row in rows).values())
     batch = study.training.batch_size
     if private:
         plan = private_plan(study, images_each)
-        steps, at_once = plan.steps_a_round, study.privacy.images_per_patient
-        images = plan.units_a_step * min(at_once or math.inf, max(images_each))
+        steps, images = plan.steps_a_round, plan.units_a_step * _images_a_unit(study, images_each)
         fits = memory.images(study.privacy.physical_batch_size, memory_bytes(device))
         kept_bytes = memory.private_bytes * fits
     else:
-        steps, images, fits = steps_of(study.training, len(rows)), batch, batch
+        steps, images, fits = steps_of(study.training, sum(images_each)), batch, batch
         kept_bytes = memory.plain_bytes * batch
     weights_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
     return Cost(
@@ -67,6 +68,22 @@ def cost_of(study: Study, rows: Sequence[Row], device: torch.device) -> Cost:
         physical_batch=fits,
         private=private,
     )
+
+
+def _images_each(study: Study, facts: Sequence[Facts]) -> list[int]:
+    """Return the images of each patient who trains; in a 2-D study each slice is one."""
+    images: Counter[str] = Counter()
+    for one in facts:
+        slices = one.size[-1] if len(one.size) > study.data.spatial_dims else 1
+        if one.row.split != "test":
+            images[one.row.patient] += slices
+    return list(images.values())
+
+
+def _images_a_unit(study: Study, images_each: Sequence[int]) -> float:
+    if study.privacy.unit == "image":
+        return 1
+    return min(study.privacy.images_per_patient or math.inf, max(images_each))
 
 
 def _seconds_an_image(

@@ -16,6 +16,7 @@ from client.preflight.burned_in import LETTERS, letters_in
 from client.preflight.headers import About, about
 from client.readers import BadFileError, Picture, read_image, read_mask
 
+IMAGE, LABEL, STUDY = "image", "label", "study"
 _MM3_IN_ML = 1000.0
 _CHANNELS = 1
 _LOOKED_AT = 3
@@ -29,6 +30,8 @@ class Facts:
     row: Row
     error: BadFileError | None = None
     """Why the image or its mask cannot be used."""
+    failed: str = ""
+    """What could not be used: image, label, or study; empty where there is no error."""
     about: About = field(default_factory=About)
     size: tuple[int, ...] = ()
     spacing_mm: tuple[float, ...] = ()
@@ -49,14 +52,15 @@ def facts_of(row: Row, check: Callable[[Row], object] = lambda row: None) -> Fac
 
     check: raises BadFileError for a row that can be read but that a study cannot use.
     """
-    known = About()
+    known, failed = About(), IMAGE
     try:
         image = read_image(row.image, _CHANNELS)
-        known = about(row.image)
+        known, failed = about(row.image), LABEL
         labels = _labels(row, image)
+        failed = STUDY
         check(row)
     except BadFileError as error:
-        return Facts(row=row, error=error, about=known)
+        return Facts(row=row, error=error, failed=failed, about=known)
     grey_S = image.array_CS[0]
     low, median, high = (float(value) for value in np.percentile(grey_S, [1, 50, 99]))
     return Facts(

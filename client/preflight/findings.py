@@ -7,10 +7,13 @@ from pathlib import Path
 
 from client.listing.folder import Listing
 from client.manifest import Row
-from client.preflight.facts import Facts
+from client.preflight.facts import IMAGE, LABEL, STUDY, Facts
 from client.preflight.outliers import FURTHEST, outliers
 
 STOP, WARNING = "stop", "warning"
+
+
+_KINDS = {IMAGE: "unreadable", LABEL: "label", STUDY: "study"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +58,8 @@ def told(root: Path, path: Path) -> str:
 def _unreadable(root: Path, facts: Sequence[Facts]) -> Iterator[Finding]:
     for one in facts:
         if one.error is not None:
-            misfit = one.error.path == one.row.mask and one.row.image.exists()
             yield Finding(
-                kind="label" if misfit else "unreadable",
+                kind=_KINDS[one.failed],
                 level=STOP,
                 text=f"{one.error.reason}; {one.error.remedy}",
                 at=(told(root, one.error.path),),

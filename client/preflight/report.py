@@ -10,8 +10,9 @@ import numpy as np
 from client.listing.folder import listing_of
 from client.manifest import Row
 from client.preflight.cost import Cost
-from client.preflight.facts import Facts, facts_of
+from client.preflight.facts import STUDY, Facts, facts_of
 from client.preflight.findings import STOP, Finding, findings_of
+from common.contract import RefusalError
 
 GO, NO_GO = "go", "no-go"
 UNKNOWN = "not told"
@@ -71,13 +72,13 @@ class Report:
 def preflight(
     root: Path,
     each: Callable[[Sequence[Row]], Iterable[Row]] = lambda rows: rows,
-    cost: Callable[[Sequence[Row]], Cost] | None = None,
+    cost_of: Callable[[Sequence[Facts]], Cost | None] | None = None,
     mask_pattern: str = "*",
     check: Callable[[Row], object] = lambda row: None,
 ) -> Report:
     """Read all rows of a manifest or a folder, one image in memory at a time.
 
-    each: goes through the rows, such as a progress bar. cost: of the rows that could be read.
+    each: goes through the rows, such as a progress bar. cost_of: of what could be read.
     mask_pattern: of the masks' names, where a folder without a manifest has several of an image.
     check: as facts_of has it.
 
@@ -87,8 +88,9 @@ def preflight(
     listing = listing_of(root, mask_pattern)
     facts = [facts_of(row, check) for row in each(listing.rows)]
     folder = root if root.is_dir() else root.parent
-    findings = findings_of(folder, listing, facts)
     read = [one for one in facts if one.error is None]
+    cost, refused = _cost_of(read, cost_of)
+    findings = [*refused, *findings_of(folder, listing, facts)]
     stops = any(finding.level == STOP for finding in findings)
     axes = max((len(one.spacing_mm) for one in read), default=0)
     return Report(
@@ -112,8 +114,20 @@ def preflight(
         scanners=_counts(_known(one, one.about.scanner, "scanner") for one in read),
         field_t=_counts(_known(one, one.about.field_t, "field_t") for one in read),
         findings=tuple(findings),
-        cost=cost([one.row for one in read]) if cost is not None and read else None,
+        cost=cost,
     )
+
+
+def _cost_of(
+    read: Sequence[Facts], cost_of: Callable[[Sequence[Facts]], Cost | None] | None
+) -> tuple[Cost | None, list[Finding]]:
+    """Return what a study takes, or why it cannot run on this data."""
+    if cost_of is None or not read:
+        return None, []
+    try:
+        return cost_of(read), []
+    except (RefusalError, ValueError) as error:
+        return None, [Finding(kind=STUDY, level=STOP, text=str(error), at=())]
 
 
 def _known(one: Facts, in_header: str, column: str) -> str:

@@ -160,6 +160,16 @@ def test_the_names_of_segments_are_mapped_too(tmp_path: Path) -> None:
     assert set(np.unique(read_mask(row.mask).array_CS)) == {0, 3}
 
 
+def test_series_in_images_have_the_masks_of_their_names(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_series(root / "images" / "p1")
+    volume(root / "masks" / "p1.nii.gz", (1,))
+    (row,) = manifest_of(root)
+    assert (row.image.name, row.patient) == ("p1", "p1")
+    assert row.mask is not None
+    assert row.mask.name == "p1.nii.gz"
+
+
 def test_classes_are_renamed_and_an_unknown_one_is_told(tmp_path: Path) -> None:
     root = tmp_path / "in"
     for name in ("gesund", "krank"):

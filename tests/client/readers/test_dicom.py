@@ -3,6 +3,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import gdcm
 import nibabel as nib
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from pydicom.uid import (
     MPEG2MPML,
     DigitalXRayImageStorageForPresentation,
     JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
     RLELossless,
     generate_uid,
 )
@@ -204,13 +207,31 @@ def test_where_high_is_dark_it_is_turned_round(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "a.dcm", 1).array_CS[0], 4095 - pixels.T)
 
 
-@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
-def test_a_compressed_series_has_the_values_of_the_plain_one(tmp_path: Path, syntax: str) -> None:
-    pixels = np.random.default_rng(0).integers(0, 4096, (3, 64, 64)).astype(np.uint16)
-    for file in write_series(tmp_path / "s", pixels):
+def compress(file: Path, syntax: str) -> None:
+    if syntax != JPEGLosslessSV1:
         one = dcmread(file)
         one.compress(syntax, generate_instance_uid=False)
         one.save_as(file)
+        return
+    reader, writer = gdcm.ImageReader(), gdcm.ImageWriter()
+    changed = gdcm.ImageChangeTransferSyntax()
+    reader.SetFileName(str(file))
+    assert reader.Read()
+    changed.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+    changed.SetInput(reader.GetImage())
+    assert changed.Change()
+    writer.SetFileName(str(file))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(changed.GetOutput())
+    assert writer.Write()
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless, JPEGLosslessSV1])
+def test_a_compressed_series_has_the_values_of_the_plain_one(tmp_path: Path, syntax: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4096, (3, 64, 64)).astype(np.uint16)
+    for file in write_series(tmp_path / "s", pixels):
+        compress(file, syntax)
+        assert dcmread(file).file_meta.TransferSyntaxUID == syntax
     expected = (2.0 * pixels - 10).transpose(2, 1, 0)[::-1, ::-1]
     np.testing.assert_array_equal(read_image(tmp_path / "s", 1).array_CS[0], expected)
 
