@@ -11,11 +11,13 @@ from pydicom import DataElement, Dataset, FileDataset
 from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
+from client.deidentify.pixels import clean_pixels
 from client.deidentify.profile import EDITION, Action, action_for
 from client.deidentify.pseudonyms import Pseudonyms
 from client.mapping import Names
 
-METHOD = f"wardround, Basic Profile of {EDITION}"
+MADE_BY = "wardround,"
+METHOD = f"{MADE_BY} Basic Profile of {EDITION}"
 _BASIC = ("113100", "Basic Application Confidentiality Profile")
 _CLEAN_DESCRIPTORS = ("113105", "Clean Descriptors Option")
 """Of PS3.16, CID 7050."""
@@ -40,11 +42,13 @@ def deidentify(found: FileDataset, pseudonyms: Pseudonyms, names: Names) -> Done
     """Take out of a data set, in place, what may tell who the patient is; return what was done.
 
     The patient's number and name become the pseudonym, UIDs get others that fit together over all
-    files, dates and times are emptied or removed, private attributes too.
+    files, dates and times are emptied or removed, private attributes too, and so is what lies in
+    PixelData beside the pixels.
     """
     patient = pseudonyms.patient(str(found.get("PatientID", "")))
     sequence = names.sequence(str(found.get("SeriesDescription", "")))
     done: Done = Counter()
+    clean_pixels(found)
     _clean(found, pseudonyms, names, done)
     found.PatientID = found.PatientName = patient
     if sequence is not None:
