@@ -46,8 +46,8 @@ def about_series(path: Path) -> About:
 def identifying(header: Dataset) -> Iterator[str]:
     """Yield the attributes that the Basic Profile takes out of a file, and that are not empty.
 
-    Of a file that says it is de-identified: those that the profile removes, and names that are not
-    the pseudonym. What it replaces or renames is then taken for replaced.
+    Of a file that says it is de-identified: those that the profile removes or empties, and names
+    that are not the pseudonym. What it replaces or renames is then taken for replaced.
     """
     done = header.get("PatientIdentityRemoved") == "YES"
     for element in _elements(header):
@@ -57,7 +57,7 @@ def identifying(header: Dataset) -> Iterator[str]:
         if element.tag.is_private_creator:
             continue
         person = element.VR == "PN" and element.value != header.get("PatientID")
-        if not done or action is Action.REMOVE or person:
+        if not done or action in (Action.REMOVE, Action.EMPTY) or person:
             yield PRIVATE if element.tag.is_private else element.keyword or str(element.tag)
 
 

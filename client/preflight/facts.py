@@ -5,7 +5,7 @@ Shape suffixes: C channels, S spatial axes, X Y the first two of them.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,7 @@ def facts_of(row: Row, check: Callable[[Row], object] = lambda row: None) -> Fac
         image = read_image(row.image, _CHANNELS)
         known, failed = about(row.image), LABEL
         labels = _labels(row, image)
+        known = _with_mask(known, row)
         failed = STUDY
         check(row)
     except BadFileError as error:
@@ -75,6 +76,15 @@ def facts_of(row: Row, check: Callable[[Row], object] = lambda row: None) -> Fac
         labels=labels,
         letters=_letters(row, grey_S),
     )
+
+
+def _with_mask(known: About, row: Row) -> About:
+    """Return what is said of an image, with the fields of its mask that may name a patient."""
+    if row.mask is None:
+        return known
+    of_mask = about(row.mask).identifying
+    more = tuple(name for name in of_mask if name not in known.identifying)
+    return replace(known, identifying=known.identifying + more)
 
 
 def _labels(row: Row, image: Picture) -> dict[int, float]:

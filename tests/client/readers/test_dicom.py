@@ -1,5 +1,6 @@
 import shutil
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pydicom import Dataset, dcmread
 from pydicom.fileset import FileSet
 from pydicom.uid import (
     MPEG2MPML,
+    DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
     JPEG2000Lossless,
     JPEGLosslessSV1,
@@ -305,6 +307,50 @@ def test_a_header_that_asks_for_too_much_is_refused(tmp_path: Path) -> None:
     found.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     with pytest.raises(BadFileError, match="says that it has 4294836225 pixels"):
         read_image(tmp_path / "a.dcm", 1)
+
+
+def test_channels_and_slices_count_as_pixels_too(tmp_path: Path) -> None:
+    def large(_: int, one: Dataset) -> None:
+        one.Rows = one.Columns = 2**14
+
+    write_series(tmp_path / "s", change=large)
+    with pytest.raises(BadFileError, match=f"says that it has {2**30} pixels"):
+        read_image(tmp_path / "s", 1)
+
+    def coloured(_: int, one: Dataset) -> None:
+        one.Rows, one.Columns, one.SamplesPerPixel = 2**14, 2**14, 3
+
+    (path,) = write_series(tmp_path / "c", stored_volume(1), change=coloured)
+    with pytest.raises(BadFileError, match=f"says that it has {3 * 2**28} pixels"):
+        read_image(path, 1)
+
+
+def test_a_deflated_file_is_inflated_no_further_than_an_image_may_be(tmp_path: Path) -> None:
+    path = write_series(tmp_path / "s", np.arange(2**16, dtype=np.uint16).reshape(1, 256, 256))[0]
+    found = dcmread(path)
+    found.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    found.save_as(path)
+    assert read_image(path, 1).array_CS.max() == 2 * (2**16 - 1) - 10
+    start = 144 + int(dcmread(path).file_meta.FileMetaInformationGroupLength)
+    deflater = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+    pieces = [deflater.compress(bytes(2**24)) for _ in range(17)]
+    path.write_bytes(b"".join([path.read_bytes()[:start], *pieces, deflater.flush()]))
+    with pytest.raises(BadFileError, match="is deflated and holds more than 268435456 bytes"):
+        read_image(path, 1)
+
+
+def test_no_error_quotes_a_header(tmp_path: Path) -> None:
+    """A scanner that writes a name into the wrong attribute: the error must not tell it on."""
+    for name in ("PixelSpacing", "RescaleSlope", "NumberOfFrames"):
+
+        def named(_: int, one: Dataset, name: str = name) -> None:
+            one.pop(name, None)
+            one.add_new(name, "LO", "DOE^JANE")
+
+        write_series(tmp_path / name, change=named)
+        with pytest.raises(BadFileError) as caught:
+            read_image(tmp_path / name, 1)
+        assert "DOE" not in caught.value.reason
 
 
 @pytest.fixture(scope="module")
