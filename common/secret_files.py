@@ -65,11 +65,11 @@ def secret_key(path: Path, length: int) -> bytes:
         finally:
             made.unlink()
         sync_folder(path.parent)
-    if path.stat().st_mode & _OTHERS:
-        raise ValueError(f"{path} is a secret that others may read; chmod 600 it")
     key = path.read_bytes()
     if len(key) != length:
         raise ValueError(f"{path} holds {len(key)} bytes, a key has {length}; restore it")
+    if path.stat().st_mode & _OTHERS:
+        raise ValueError(f"{path} is a secret that others may read; chmod 600 it")
     return key
 
 
