@@ -95,8 +95,8 @@ class Store:
             _check_same(path, found, source)
             self.known += 1
             return path
-        private_folder(self.folder)
-        private_folder(path.parent)
+        for folder in (self.folder, path.parents[1], path.parent):
+            private_folder(folder)
         replace_file(path, content.getvalue())
         self.kept += 1
         self.done += done

@@ -56,8 +56,9 @@ def identifying(header: Dataset) -> Iterator[str]:
             continue
         if element.tag.is_private_creator:
             continue
-        person = element.VR == "PN" and element.value != header.get("PatientID")
-        if not done or action in (Action.REMOVE, Action.EMPTY) or person:
+        may_be_pseudonym = element.VR == "PN" or action is Action.EMPTY
+        left = may_be_pseudonym and str(element.value) != str(header.get("PatientID"))
+        if not done or action is Action.REMOVE or left:
             yield PRIVATE if element.tag.is_private else element.keyword or str(element.tag)
 
 

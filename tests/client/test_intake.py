@@ -89,6 +89,8 @@ def test_the_log_has_names_of_attributes_and_no_value(tmp_path: Path) -> None:
     assert line["attributes"]["renamed"]["SOPInstanceUID"] == 4
     for file in (log, log.with_name("pseudonyms.key")):
         assert file.stat().st_mode & 0o777 == 0o600
+    for folder in log.with_name("cohort").glob("**/"):
+        assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_the_site_can_find_a_patient_again(
