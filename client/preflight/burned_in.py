@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 LETTERS = 5
-"""So many in a line are text. Two ultrasound images with burned-in names have 16; radiographs,
-photographs of the retina, CT and MR slices have 2 at most."""
+"""So many in a line are text. Two ultrasound images with burned-in names have 17 and 19. Of 1,876
+radiographs one has 5, a time of day; the others, CT and MR slices have less than 3, and so do
+photographs of the retina."""
 _STROKE = 9
 """Pixels: a stroke of a letter is thinner."""
 _CONTRAST = 0.3
