@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydicom import FileDataset, dcmread, dcmwrite
+from pydicom import FileDataset, dcmwrite
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
@@ -33,7 +33,7 @@ from client.deidentify.pseudonyms import Pseudonyms
 from client.mapping import Names
 from client.preflight.burned_in import LETTERS, letters_in
 from client.readers import BadFileError
-from client.readers.dicom_files import refusing
+from client.readers.dicom_files import read_header, refusing
 from client.readers.dicom_pixels import decoded
 from common.secret_files import PRIVATE, private_folder, replace_file
 
@@ -121,7 +121,7 @@ class Store:
 
 def _check_same(path: Path, found: FileDataset, source: Path) -> None:
     """Raise BadFileError where the image of this UID that is there is another one."""
-    there = dcmread(path)
+    there = read_header(path, pixels=True)
     # A header may differ: another mapping file, another edition of the profile.
     if any(there.get(name) != found.get(name) for name in _CONTENT):
         raise BadFileError(

@@ -246,6 +246,14 @@ def test_a_radiograph_is_a_flat_picture_with_its_own_spacing(tmp_path: Path) -> 
     assert picture.affine is None
 
 
+def test_a_radiograph_whose_pixels_have_no_size_is_refused(tmp_path: Path) -> None:
+    kind = DigitalXRayImageStorageForPresentation
+    found = with_pixels(header(kind, "DX", PixelSpacing=[0, 0]), stored_volume()[1])
+    found.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    with pytest.raises(BadFileError, match="a pixel size that is no length"):
+        read_image(tmp_path / "a.dcm", 1)
+
+
 def test_where_high_is_dark_it_is_turned_round(tmp_path: Path) -> None:
     pixels = stored_volume()[0]
     found = header(DigitalXRayImageStorageForPresentation, "DX")
