@@ -10,7 +10,7 @@ from client.deidentify.store import COHORT, LOG, Store
 from client.mapping import Names
 from client.readers import BadFileError
 from client.readers.dicom_files import read_header
-from client.readers.registry import is_dicom
+from client.readers.registry import is_dicom, is_dicom_without_mark
 
 _INDEX = "DICOMDIR"
 
@@ -40,13 +40,20 @@ def import_folder(
 ) -> Imported:
     """Put every DICOM image below a folder into the store; what cannot be put there is told.
 
+    The store itself may lie below the folder; it is passed over.
+
     Raises:
         ValueError: there is no DICOM file.
     """
-    files = [file for file in files_of(root) if file.name != _INDEX and is_dicom(file)]
-    if not files:
+    own = store.folder.resolve()
+    there = [file for file in files_of(root) if not file.resolve().is_relative_to(own)]
+    files = [file for file in there if file.name != _INDEX and is_dicom(file)]
+    unmarked = [file for file in there if is_dicom_without_mark(file)]
+    if not files and not unmarked:
         raise ValueError(f"{root} holds no DICOM file; give the folder that a PACS exported into")
-    imported = Imported(files=len(files))
+    imported = Imported(
+        files=len(files) + len(unmarked), refused=[_without_mark(file) for file in unmarked]
+    )
     try:
         for file in each(files):
             try:
@@ -56,3 +63,11 @@ def import_folder(
     finally:
         store.write_log()
     return imported
+
+
+def _without_mark(file: Path) -> BadFileError:
+    return BadFileError(
+        file,
+        "looks like DICOM without the header of a file",
+        "export it again as a DICOM file (PS3.10), or leave it out",
+    )

@@ -74,12 +74,24 @@ def load_names(path: Path) -> Names:
         raise SettingsError(f"{path}: sequences and classes must map this site's names to names")
     if not all(type(value) is int and value >= 0 for value in labels.values()):
         raise SettingsError(f"{path}: labels must map names or values to whole numbers, 0 or more")
+    _check_apart(path, labels)
     return Names(
         sequences={str(own): name for own, name in sequences.items()},
         labels={str(own).strip().lower(): value for own, value in labels.items()},
         classes={str(own): name for own, name in classes.items()},
         mask=str(values.get(_MASK, "*")),
     )
+
+
+def _check_apart(path: Path, labels: Mapping[Any, Any]) -> None:
+    """Raise SettingsError where two keys are one name, since capitals do not count."""
+    seen: dict[str, Any] = {}
+    for own, value in labels.items():
+        if seen.setdefault(str(own).strip().lower(), value) != value:
+            raise SettingsError(
+                f"{path}: labels has {own!r} twice, with several values, and capitals do not "
+                "count; keep one of them"
+            )
 
 
 def _part(path: Path, values: Mapping[str, Any], key: str) -> Mapping[Any, Any]:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 PRIVATE, PUBLIC = 0o600, 0o644
 _PRIVATE_FOLDER = 0o700
+_OTHERS = 0o077
+"""Rights of the group and of all."""
 
 
 def replace_file(path: Path, content: bytes, mode: int = PRIVATE) -> None:
@@ -47,15 +49,27 @@ def write_new(path: Path, content: bytes, mode: int = PRIVATE) -> None:
 def secret_key(path: Path, length: int) -> bytes:
     """Return a secret of so many bytes, made at its first use; readable by its owner alone.
 
+    Of several that come first at once, one makes it, and all return that one.
+
     Raises:
-        ValueError: the file holds another number of bytes.
+        ValueError: the file holds another number of bytes, or others may read it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        replace_file(path, secrets.token_bytes(length))
+        made = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+        write_new(made, secrets.token_bytes(length))
+        try:
+            # A link is whole, or there was one before.
+            with suppress(FileExistsError):
+                path.hardlink_to(made)
+        finally:
+            made.unlink()
+        sync_folder(path.parent)
     key = path.read_bytes()
     if len(key) != length:
         raise ValueError(f"{path} holds {len(key)} bytes, a key has {length}; restore it")
+    if path.stat().st_mode & _OTHERS:
+        raise ValueError(f"{path} is a secret that others may read; chmod 600 it")
     return key
 
 

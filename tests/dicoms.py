@@ -163,6 +163,8 @@ def write_contours(
     outlines_mm: Mapping[int, Sequence[np.ndarray]],
     series: str = "1.2.3",
     patient: str = "4711",
+    kind: str = "CLOSED_PLANAR",
+    frame_of_reference: str = "",
 ) -> Path:
     """Write an RTSTRUCT; outlines_mm: by number of the region, its outlines [N, 3] in LPS."""
     found = header(RTStructureSetStorage, "RTSTRUCT", StructureSetLabel="a", PatientID=patient)
@@ -170,6 +172,7 @@ def write_contours(
     frame, study, of = Dataset(), Dataset(), Dataset()
     of.SeriesInstanceUID, study.RTReferencedSeriesSequence = series, [of]
     frame.RTReferencedStudySequence = [study]
+    frame.FrameOfReferenceUID = frame_of_reference
     found.ReferencedFrameOfReferenceSequence = [frame]
     for number, outlines in outlines_mm.items():
         region, roi = Dataset(), Dataset()
@@ -177,7 +180,7 @@ def write_contours(
         region.ReferencedROINumber, region.ContourSequence = number, []
         for points_mm in outlines:
             contour = Dataset()
-            contour.ContourGeometricType = "CLOSED_PLANAR"
+            contour.ContourGeometricType = kind
             contour.NumberOfContourPoints = len(points_mm)
             contour.ContourData = [float(mm) for mm in np.ravel(points_mm)]
             region.ContourSequence.append(contour)

@@ -1,8 +1,8 @@
 """One DICOM data set, less what may tell who the patient is.
 
 Basic Application Level Confidentiality Profile (DICOM PS3.15, annex E; profile.py says which
-edition), all of it and none of its options but one: descriptions that a site's mapping file lists
-stay, under the study's names (Clean Descriptors: what is left is from a list).
+edition), all of it and none of its options but one: descriptions and labels that a site's mapping
+file lists stay (Clean Descriptors: what is left is from a list).
 """
 
 from collections import Counter
@@ -11,11 +11,13 @@ from pydicom import DataElement, Dataset, FileDataset
 from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
+from client.deidentify.pixels import clean_pixels
 from client.deidentify.profile import EDITION, Action, action_for
 from client.deidentify.pseudonyms import Pseudonyms
 from client.mapping import Names
 
-METHOD = f"wardround, Basic Profile of {EDITION}"
+MADE_BY = "wardround,"
+METHOD = f"{MADE_BY} Basic Profile of {EDITION}"
 _BASIC = ("113100", "Basic Application Confidentiality Profile")
 _CLEAN_DESCRIPTORS = ("113105", "Clean Descriptors Option")
 """Of PS3.16, CID 7050."""
@@ -23,6 +25,7 @@ _NUMBERS = ("US", "SS", "UL", "SL", "FL", "FD")
 _DAY, _TIME, _AGE, _WORD = "19000101", "000000", "000Y", "REMOVED"
 _DUMMIES = {"DA": _DAY, "TM": _TIME, "DT": _DAY + _TIME, "AS": _AGE, "DS": "0", "IS": "0"}
 _TEXTS = ("AE", "CS", "LO", "LT", "SH", "ST", "UC", "UT", "PN")
+_LABELS = ("ROIName", "SegmentLabel")
 _UIDS_OF_FILE = ("MediaStorageSOPInstanceUID",)
 _KEPT_OF_FILE = (
     "FileMetaInformationVersion",
@@ -39,11 +42,13 @@ def deidentify(found: FileDataset, pseudonyms: Pseudonyms, names: Names) -> Done
     """Take out of a data set, in place, what may tell who the patient is; return what was done.
 
     The patient's number and name become the pseudonym, UIDs get others that fit together over all
-    files, dates and times are emptied or removed, private attributes too.
+    files, dates and times are emptied or removed, private attributes too, and so is what lies in
+    PixelData beside the pixels.
     """
     patient = pseudonyms.patient(str(found.get("PatientID", "")))
     sequence = names.sequence(str(found.get("SeriesDescription", "")))
     done: Done = Counter()
+    clean_pixels(found)
     _clean(found, pseudonyms, names, done)
     found.PatientID = found.PatientName = patient
     if sequence is not None:
@@ -67,7 +72,7 @@ def _clean(part: Dataset, pseudonyms: Pseudonyms, names: Names, done: Done) -> N
                 for item in element.value:
                     _clean(item, pseudonyms, names, done)
             continue
-        if element.keyword == "ROIName" and names.label(str(element.value)) is not None:
+        if element.keyword in _LABELS and names.label(str(element.value)) is not None:
             continue
         word = "private" if element.tag.is_private else element.keyword or str(element.tag)
         # A sequence that is to be replaced holds what people wrote; no image needs one.
@@ -83,7 +88,7 @@ def _clean(part: Dataset, pseudonyms: Pseudonyms, names: Names, done: Done) -> N
 
 
 def _replace(element: DataElement, action: Action, pseudonyms: Pseudonyms) -> None:
-    if element.VR == "UI":
+    if action is Action.RENAME:
         element.value = _renamed(element.value, pseudonyms)
     elif action is Action.REPLACE and element.VR in _NUMBERS:
         element.value = 0

@@ -13,20 +13,46 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydicom import FileDataset, dcmwrite
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    EnhancedPETImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    LegacyConvertedEnhancedPETImageStorage,
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+    RTStructureSetStorage,
+    SegmentationStorage,
+)
 
-from client.deidentify.dataset import Done, deidentify
+from client.deidentify.dataset import MADE_BY, Done, deidentify
 from client.deidentify.profile import EDITION
 from client.deidentify.pseudonyms import Pseudonyms
 from client.mapping import Names
 from client.preflight.burned_in import LETTERS, letters_in
 from client.readers import BadFileError
-from client.readers.dicom_files import refusing
+from client.readers.dicom_files import read_header, refusing
 from client.readers.dicom_pixels import decoded
 from common.secret_files import PRIVATE, private_folder, replace_file
 
 COHORT, LOG = "cohort", "deidentification.jsonl"
-_LABELS = ("SEG", "RTSTRUCT")
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_CONTENT = ("PixelData", "ROIContourSequence")
+_LABELS = (SegmentationStorage, "1.2.840.10008.5.1.4.1.1.66.7", RTStructureSetStorage)
+"""The second is a label map, which pydicom has no name for."""
+_SLICES = (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    MRImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    PositronEmissionTomographyImageStorage,
+    EnhancedPETImageStorage,
+    LegacyConvertedEnhancedPETImageStorage,
+)
+"""What scanners make has no text in it; what is derived from it, and saved screens, may."""
 
 
 @dataclass(kw_only=True)
@@ -51,8 +77,8 @@ class Store:
         source: names the data set in errors; what was sent over a network has none of its own.
 
         Raises:
-            BadFileError: no image and no labels, no UID, text in the pixels, or private attributes
-                without which it cannot be read.
+            BadFileError: no image and no labels, no UID, text in the pixels, private attributes
+                without which it cannot be read, another image of its UID, or imported before.
         """
         with refusing(source, "cannot be de-identified"):
             _check(found, source)
@@ -66,10 +92,11 @@ class Store:
             content = io.BytesIO()
             dcmwrite(content, found, enforce_file_format=True)
         if path.exists():
+            _check_same(path, found, source)
             self.known += 1
             return path
-        private_folder(self.folder)
-        private_folder(path.parent)
+        for folder in (self.folder, path.parents[1], path.parent):
+            private_folder(folder)
         replace_file(path, content.getvalue())
         self.kept += 1
         self.done += done
@@ -92,6 +119,18 @@ class Store:
         self.done, self.logged = Counter(), self.kept
 
 
+def _check_same(path: Path, found: FileDataset, source: Path) -> None:
+    """Raise BadFileError where the image of this UID that is there is another one."""
+    there = read_header(path, pixels=True)
+    # A header may differ: another mapping file, another edition of the profile.
+    if any(there.get(name) != found.get(name) for name in _CONTENT):
+        raise BadFileError(
+            source,
+            "has the UID of another image that is there already",
+            "find out which of the two is right, and leave the other out",
+        )
+
+
 def _by_action(done: Done) -> Mapping[str, Mapping[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for (action, name), count in sorted(done.items()):
@@ -103,7 +142,9 @@ def _check(found: FileDataset, source: Path) -> None:
     for name in ("PatientID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
         if not str(found.get(name, "") or "").strip():
             raise BadFileError(source, f"has no {name}", "leave it out, or export it again")
-    if found.get("Modality") in _LABELS:
+    if str(found.get("DeidentificationMethod", "")).startswith(MADE_BY):
+        raise BadFileError(source, "was imported before", "leave it where it is")
+    if found.SOPClassUID in _LABELS:
         return
     if "TotalPixelMatrixRows" in found:
         raise BadFileError(source, "is a whole slide", "leave it out: no study here reads one")
@@ -117,7 +158,7 @@ def _check(found: FileDataset, source: Path) -> None:
             "is a Siemens mosaic, which cannot be read without its private attributes",
             "convert it to NIfTI, or export one file a slice",
         )
-    said = found.get("BurnedInAnnotation")
+    said = str(found.get("BurnedInAnnotation") or "").strip().upper()
     if said == "YES" or (said != "NO" and _has_text(found, source)):
         raise BadFileError(
             source,
@@ -127,11 +168,17 @@ def _check(found: FileDataset, source: Path) -> None:
 
 
 def _has_text(found: FileDataset, source: Path) -> bool:
-    """Return whether letters are seen where there may be some: not on slices of CT and MR."""
-    placed = "ImagePositionPatient" in found or "PerFrameFunctionalGroupsSequence" in found
-    if placed and found.SOPClassUID != _SECONDARY_CAPTURE:
+    """Return whether letters are seen where there may be some: not on what a scanner made."""
+    grey = int(found.get("SamplesPerPixel", 1)) == 1
+    if grey and found.SOPClassUID in _SLICES and _is_original_slice(found):
         return False
+    channels = 1 if grey and found.PhotometricInterpretation != "PALETTE COLOR" else 3
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        frames_FCRK = decoded(source, found, 1)
-    return any(letters_in(frame_CRK[0].T) >= LETTERS for frame_CRK in frames_FCRK)
+        frames_FCRK = decoded(source, found, channels)
+    return any(letters_in(frame_CRK.swapaxes(1, 2)) >= LETTERS for frame_CRK in frames_FCRK)
+
+
+def _is_original_slice(found: FileDataset) -> bool:
+    placed = found.get("ImagePositionPatient") or found.get("PerFrameFunctionalGroupsSequence")
+    return bool(placed) and list(found.get("ImageType") or [])[:1] == ["ORIGINAL"]

@@ -59,7 +59,7 @@ def bids_rows(root: Path, mask_pattern: str) -> list[Row]:
     named = [_named(file) for file in files_of(root) if ending(file) in (".nii", ".nii.gz")]
     found = [one for one in named if one is not None]
     masks = [one for one in found if _is_mask(root, one)]
-    images = [one for one in found if one not in masks and DERIVATIVES not in one.path.parts[:-1]]
+    images = [one for one in found if one not in masks and not _is_derived(root, one)]
     people = _table(root / _TABLE, "participant_id")
     rows = []
     for one in images:
@@ -91,8 +91,12 @@ def _named(path: Path) -> _Named | None:
 
 
 def _is_mask(root: Path, one: _Named) -> bool:
-    derived = DERIVATIVES in one.path.relative_to(root).parts
-    return bool(_MASKS.search(one.suffix)) or (derived and "label" in one.entities)
+    derived = _is_derived(root, one) and "label" in one.entities
+    return bool(_MASKS.search(one.suffix)) or derived
+
+
+def _is_derived(root: Path, one: _Named) -> bool:
+    return DERIVATIVES in one.path.relative_to(root).parts[:-1]
 
 
 def _mask_of(image: _Named, masks: Sequence[_Named], pattern: str) -> Path | None:

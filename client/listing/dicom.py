@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pydicom import Dataset
@@ -23,47 +24,54 @@ _COLUMNS = {
 """Columns of a row, and the attributes that they are taken from."""
 
 
-def dicom_rows(root: Path, files: Sequence[Path]) -> Listing:
+def dicom_rows(root: Path, files: Sequence[Path], mask_pattern: str = "*") -> Listing:
     """Return a row for each series; where several lie in one folder, one for each of their files.
 
     The patient is the PatientID, or the first folder below the root where the headers have none.
-    Files without pixels or labels, such as reports, are counted.
+    Files without pixels or labels, such as reports, are counted. mask_pattern: of the file names
+    of segmentations, where a series has several.
 
     Raises:
-        ValueError: several segmentations of one series.
+        ValueError: several segmentations of one series that the pattern does not tell apart.
     """
     rows: list[tuple[str, Row]] = []
     masks: defaultdict[str, list[Path]] = defaultdict(list)
     unsorted: dict[Path, int] = {}
     others = 0
-    for folder, members in by_folder([f for f in files if f.name != _INDEX]).items():
+    folders = by_folder([file for file in files if file.name != _INDEX])
+    above = {parent for folder in folders for parent in folder.parents}
+    for folder, members in folders.items():
         series = _series_of(members)
         for uid, of in series.items():
             header = _header_of(of[0])
             if header is not None and header.get("Modality") in LABELS:
-                for image in set(_refers_to(header)):
-                    masks[image] += of
+                for file in of:
+                    for image in set(_refers_to(_header_of(file) or Dataset())):
+                        masks[image].append(file)
             elif header is not None and "Rows" not in header:
                 others += len(of)
             else:
-                together = len(of) > 1 and (len(series) > 1 or _has_folders(folder))
+                together = len(of) > 1 and (len(series) > 1 or folder in above)
                 if together:
-                    unsorted[folder] = len(series)
+                    unsorted[folder] = len(series) + (folder in above)
                 paths = of if together or len(of) == 1 else [folder]
                 rows += [(uid, _row(root, path, of[0])) for path in paths]
     return Listing(
-        rows=[replace(row, mask=_only(row, masks[uid])) for uid, row in rows],
+        rows=[replace(row, mask=_only(row, masks[uid], mask_pattern)) for uid, row in rows],
         unsorted=unsorted,
         others=others,
     )
 
 
-def _only(row: Row, masks: Sequence[Path]) -> Path | None:
+def _only(row: Row, masks: Sequence[Path], pattern: str) -> Path | None:
     if len(masks) > 1:
+        fitting = [mask for mask in masks if fnmatchcase(mask.name.lower(), pattern.lower())]
+        if len(fitting) == 1:
+            return fitting[0]
         told = ", ".join(str(mask) for mask in masks)
         raise ValueError(
-            f"{row.image} has {len(masks)} segmentations ({told}); keep one of them, or name it in "
-            "a manifest"
+            f"{row.image} has {len(masks)} segmentations ({told}); say which with mask: PATTERN in "
+            "the mapping file, or keep one of them"
         )
     return masks[0] if masks else None
 
@@ -124,7 +132,3 @@ def _patient(root: Path, file: Path, header: Dataset | None) -> str:
         return named
     below = file.relative_to(root).parts
     return below[0] if len(below) > 1 else file.stem
-
-
-def _has_folders(folder: Path) -> bool:
-    return any(entry.is_dir() and not entry.name.startswith(".") for entry in folder.iterdir())

@@ -20,7 +20,7 @@ class Listing:
 
     rows: Sequence[Row]
     unsorted: Mapping[Path, int] = field(default_factory=dict)
-    """Folders in which several DICOM series lie together, and how many."""
+    """Folders in which, or below which, several DICOM series lie together, and how many."""
     others: int = 0
     """DICOM files that hold neither an image nor labels; they are no rows."""
 
@@ -40,15 +40,26 @@ def listing_of(root: Path, mask_pattern: str = "*") -> Listing:
 
 
 def found_in(root: Path, mask_pattern: str = "*") -> Listing:
-    """Return the rows of a folder, whatever manifest it has.
+    """Return the rows of a folder, one at least, whatever manifest it has.
 
     The first of these that is there: a dataset.json; BIDS; images/ with its masks, as read_folder
     has it; DICOM series; pictures and volumes wherever they lie, each a patient of its own, with
     the folder as its class where each lies in a folder of the root.
 
     Raises:
-        ValueError: nothing that can be read, or several masks of an image.
+        ValueError: no image, or several masks of an image.
     """
+    listing = _found_in(root, mask_pattern)
+    if not listing.rows:
+        more = f" ({listing.others} DICOM files hold none)" if listing.others else ""
+        raise ValueError(
+            f"{root} holds no images{more}; give the folder of the images, or a manifest "
+            f"({MANIFESTS[0]})"
+        )
+    return listing
+
+
+def _found_in(root: Path, mask_pattern: str) -> Listing:
     data_list = root if root.is_file() else root / decathlon.NAME
     if data_list.is_file():
         return Listing(rows=decathlon.decathlon_rows(data_list))
@@ -63,12 +74,8 @@ def found_in(root: Path, mask_pattern: str = "*") -> Listing:
         # A site without DICOM does without its libraries.
         from client.listing.dicom import dicom_rows
 
-        return dicom_rows(root, dicom)
+        return dicom_rows(root, dicom, mask_pattern)
     rows = [Row(image=file, patient=stem(file)) for file in files if ending(file) in READERS]
-    if not rows:
-        raise ValueError(
-            f"{root} holds no images; give the folder of the images, or a manifest ({MANIFESTS[0]})"
-        )
     return Listing(rows=_classes(root, rows))
 
 

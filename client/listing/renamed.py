@@ -1,5 +1,8 @@
 """A site's rows under the study's names: sequences chosen, classes renamed, masks relabelled."""
 
+import gzip
+import hashlib
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +16,12 @@ from client.manifest import Row
 from client.mapping import Names
 from client.readers import BadFileError, Picture, read_image, read_mask
 from client.readers.registry import is_dicom
+from common.secret_files import private_folder, replace_file
 
 SEQUENCE = "sequence"
 _MOST_OF_PNG = 255
+_DIGITS = 32
+"""Of the names of new masks, hexadecimal."""
 
 
 def chosen(rows: Iterable[Row], names: Names) -> list[Row]:
@@ -39,11 +45,12 @@ def chosen(rows: Iterable[Row], names: Names) -> list[Row]:
     return found
 
 
-def relabelled(row: Row, names: Names, words: Mapping[int, str], folder: Path, number: int) -> Row:
+def relabelled(row: Row, names: Names, words: Mapping[int, str], folder: Path) -> Row:
     """Return the row with its mask in the study's values; one that changes is written anew.
 
     words: names of the label values, where a data set tells them. A segmentation or a set of
-    contours tells its own. folder: where new masks go, as NIfTI, or PNG for a flat image.
+    contours tells its own. folder: where new masks go, as NIfTI, or PNG for a flat image; they are
+    named by their content, so that several manifests may share it.
 
     Raises:
         BadFileError: a label that the mapping does not list, or files that cannot be read.
@@ -68,7 +75,7 @@ def relabelled(row: Row, names: Names, words: Mapping[int, str], folder: Path, n
         new[labels == value] = known
     if (new == labels).all():
         return row
-    return replace(row, mask=_write(folder / f"{number:05d}", image, new))
+    return replace(row, mask=_write(folder, image, new))
 
 
 def _own_words(mask: Path) -> Mapping[int, str]:
@@ -80,14 +87,19 @@ def _own_words(mask: Path) -> Mapping[int, str]:
     return names_of_labels(mask)
 
 
-def _write(path: Path, image: Picture, labels_S: NDArray[np.int64]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write(folder: Path, image: Picture, labels_S: NDArray[np.int64]) -> Path:
     if labels_S.ndim == 2 and labels_S.max() <= _MOST_OF_PNG:
-        path = path.with_suffix(".png")
-        Image.fromarray(labels_S.T.astype(np.uint8)).save(path)
-        return path
-    path = path.with_suffix(".nii.gz")
-    nib.save(nib.Nifti1Image(labels_S.astype(np.int32), image.affine), path)
+        picture = io.BytesIO()
+        Image.fromarray(labels_S.T.astype(np.uint8)).save(picture, "PNG")
+        kind, content = ".png", picture.getvalue()
+    else:
+        volume = nib.Nifti1Image(labels_S.astype(np.int32), image.affine)
+        # Without the time, which would make another file of the same mask.
+        kind, content = ".nii.gz", gzip.compress(volume.to_bytes(), mtime=0)
+    path = folder / f"{hashlib.sha256(content).hexdigest()[:_DIGITS]}{kind}"
+    private_folder(folder)
+    if not path.exists():
+        replace_file(path, content)
     return path
 
 

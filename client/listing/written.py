@@ -9,9 +9,9 @@ from pathlib import Path
 from client.listing.decathlon import NAME, label_names
 from client.listing.folder import found_in
 from client.listing.renamed import chosen, relabelled, sequences_of
-from client.manifest import Row, stated_sides
+from client.manifest import SEQUENCE, Row, stated_sides
 from client.mapping import Names
-from common.files import write_atomic
+from common.secret_files import replace_file
 
 MASKS = "masks-of-study"
 _FIRST = ("image", "mask", "label", "patient", "split")
@@ -36,7 +36,8 @@ def write_manifest(
 ) -> Written:
     """Write a CSV manifest of a folder's images, under the study's names.
 
-    Masks whose labels have other values in the study are written anew, beside the manifest.
+    Masks whose labels have other values in the study are written anew, beside the manifest. Both
+    are for their owner alone: of DICOM that is not de-identified the patients are their numbers.
 
     Raises:
         ValueError: nothing found, no sequence that the mapping names, a label that it does not
@@ -49,19 +50,19 @@ def write_manifest(
         raise ValueError(f"the mapping names no sequence of {root}; its sequences are: {there}")
     words = label_names(root / NAME)
     folder = target.parent / MASKS
-    rows = [relabelled(row, names, words, folder, number) for number, row in enumerate(each(rows))]
+    rows = [relabelled(row, names, words, folder) for row in each(rows)]
     stated_sides(rows)
-    write_atomic(target, _table(rows, target.parent.resolve()).encode())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(target, _table(rows, target.parent.resolve()).encode())
     return Written(rows=rows, found=len(listing.rows), unsorted=len(listing.unsorted))
 
 
 def _table(rows: Sequence[Row], folder: Path) -> str:
-    covariates = sorted({name for row in rows for name in row.covariates} - set(_FIRST))
-    lines = [{**_cells(row, folder), **row.covariates} for row in rows]
+    names = {name for row in rows for name in row.covariates} - set(_FIRST)
+    covariates = sorted(name for name in names if not name.startswith(SEQUENCE))
+    # A table of the site's own may have columns of these names too: the manifest's count.
+    lines = [{**row.covariates, **_cells(row, folder)} for row in rows]
     used = [name for name in (*_FIRST, *covariates) if any(line.get(name) for line in lines)]
-    if "mask" not in used and "label" not in used:
-        # A manifest has one of the two, also where there are no targets yet.
-        used.insert(1, "mask")
     text = io.StringIO()
     writer = csv.DictWriter(text, used, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 LETTERS = 5
-"""So many in a line are text. Two ultrasound images with burned-in names have 16; radiographs,
-photographs of the retina, CT and MR slices have 2 at most."""
+"""So many in a line are text. Two ultrasound images with burned-in names have 17 and 19. Of 1,876
+radiographs one has 5, a time of day; the others, CT and MR slices have less than 3, and so do
+photographs of the retina."""
 _STROKE = 9
 """Pixels: a stroke of a letter is thinner."""
 _CONTRAST = 0.3
@@ -26,30 +27,73 @@ _ALIKE = 0.35
 """By what part of the usual height one of a line may differ."""
 _MOST_SPOTS = 20_000
 """A picture with more is noise."""
+_COARSER = (1, 2, 4)
+"""By what factors a picture is also looked at smaller: letters of up to 160 pixels."""
 
 
-def letters_in(picture_XY: NDArray[np.floating]) -> int:
-    """Return the letters of the longest line of text; X runs along the line."""
-    low, high = np.percentile(picture_XY, [0.5, 99.9])
-    if not high > low:
-        return 0
-    scaled = (picture_XY - low) / (high - low)
-    lines = (_in_line(line) for side in (scaled, -scaled) for line in _lines(_spots(side)))
+def letters_in(picture_CXY: NDArray[np.floating]) -> int:
+    """Return the letters of the longest line of text, along X or Y, in any of the channels.
+
+    picture_CXY: [C, X, Y]. Each channel is looked at, since red or blue text hardly differs from
+    what is around it in grey.
+    """
+    scaled = (_scaled(channel_XY) for channel_XY in picture_CXY)
+    lines = (
+        _in_line(line)
+        for channel_XY in scaled
+        for factor in _COARSER
+        for side in (1, -1)
+        for boxes in _turned(_spots(side * _smaller(channel_XY, factor)))
+        for line in _lines(boxes)
+    )
     return max(lines, default=0)
 
 
+def _scaled(channel_XY: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return a picture in its own range, without the few pixels that are brighter or darker."""
+    low, high = np.percentile(channel_XY, [0.5, 99.9])
+    if not high > low:
+        # Few pixels that differ at all: they may be the text.
+        low, high = channel_XY.min(), channel_XY.max()
+    return (channel_XY - low) / (high - low) if high > low else np.zeros_like(channel_XY)
+
+
+def _smaller(channel_XY: NDArray[np.floating], factor: int) -> NDArray[np.floating]:
+    """Return the means of squares of so many pixels; what is left over at the end is dropped."""
+    width, height = (side // factor for side in channel_XY.shape)
+    cut = channel_XY[: width * factor, : height * factor]
+    means: NDArray[np.floating] = cut.reshape(width, factor, height, factor).mean(axis=(1, 3))
+    return means
+
+
+def _turned(boxes: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield the boxes as they are and turned by quarters: a text may run up or down."""
+    left, right, top, bottom = boxes.T
+    for turned in (
+        (left, right, top, bottom),
+        (-bottom, -top, left, right),
+        (-right, -left, -bottom, -top),
+        (top, bottom, -right, -left),
+    ):
+        yield _letters(np.stack(turned, axis=1))
+
+
+def _letters(boxes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return those of the boxes that have the size of a letter."""
+    widths, heights = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
+    fits = (heights >= _HEIGHTS[0]) & (heights <= _HEIGHTS[1]) & (widths <= _WIDEST * heights)
+    return boxes[fits]
+
+
 def _spots(scaled_XY: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return left, right, top and bottom of each spot that may be a letter, [N, 4]."""
+    """Return left, right, top and bottom of each spot that may be a part of a text, [N, 4]."""
     thin = scaled_XY - ndimage.grey_opening(scaled_XY, size=(_STROKE, _STROKE))
     marked, count = ndimage.label(thin > _CONTRAST, structure=np.ones((3, 3)))
     if not 0 < count <= _MOST_SPOTS:
         return np.zeros((0, 4), np.int64)
-    boxes = np.array(
+    return np.array(
         [(x.start, x.stop, y.start, y.stop) for x, y in ndimage.find_objects(marked)], np.int64
     )
-    widths, heights = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
-    fits = (heights >= _HEIGHTS[0]) & (heights <= _HEIGHTS[1]) & (widths <= _WIDEST * heights)
-    return boxes[fits]
 
 
 def _lines(boxes: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

@@ -46,8 +46,8 @@ def about_series(path: Path) -> About:
 def identifying(header: Dataset) -> Iterator[str]:
     """Yield the attributes that the Basic Profile takes out of a file, and that are not empty.
 
-    Of a file that says it is de-identified: those that the profile removes, and names that are not
-    the pseudonym. What it replaces or renames is then taken for replaced.
+    Of a file that says it is de-identified: those that the profile removes or empties, and names
+    that are not the pseudonym. What it replaces or renames is then taken for replaced.
     """
     done = header.get("PatientIdentityRemoved") == "YES"
     for element in _elements(header):
@@ -56,8 +56,9 @@ def identifying(header: Dataset) -> Iterator[str]:
             continue
         if element.tag.is_private_creator:
             continue
-        person = element.VR == "PN" and element.value != header.get("PatientID")
-        if not done or action is Action.REMOVE or person:
+        may_be_pseudonym = element.VR == "PN" or action is Action.EMPTY
+        left = may_be_pseudonym and str(element.value) != str(header.get("PatientID"))
+        if not done or action is Action.REMOVE or left:
             yield PRIVATE if element.tag.is_private else element.keyword or str(element.tag)
 
 

@@ -5,7 +5,7 @@ Shape suffixes: C channels, S spatial axes, X Y the first two of them.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from client.readers import BadFileError, Picture, read_image, read_mask
 
 IMAGE, LABEL, STUDY = "image", "label", "study"
 _MM3_IN_ML = 1000.0
-_CHANNELS = 1
+_CHANNELS, _COLOURS = 1, 3
 _LOOKED_AT = 3
 """Slices of a volume in which text is looked for: a name is in all of them, or in the first."""
 
@@ -57,6 +57,7 @@ def facts_of(row: Row, check: Callable[[Row], object] = lambda row: None) -> Fac
         image = read_image(row.image, _CHANNELS)
         known, failed = about(row.image), LABEL
         labels = _labels(row, image)
+        known = _with_mask(known, row)
         failed = STUDY
         check(row)
     except BadFileError as error:
@@ -73,8 +74,17 @@ def facts_of(row: Row, check: Callable[[Row], object] = lambda row: None) -> Fac
         high=high,
         pixel_hash=_hash(grey_S),
         labels=labels,
-        letters=_letters(grey_S),
+        letters=_letters(row, grey_S),
     )
+
+
+def _with_mask(known: About, row: Row) -> About:
+    """Return what is said of an image, with the fields of its mask that may name a patient."""
+    if row.mask is None:
+        return known
+    of_mask = about(row.mask).identifying
+    more = tuple(name for name in of_mask if name not in known.identifying)
+    return replace(known, identifying=known.identifying + more)
 
 
 def _labels(row: Row, image: Picture) -> dict[int, float]:
@@ -92,14 +102,14 @@ def _hash(grey_S: NDArray[np.float32]) -> str:
     return hashlib.sha256(repr(grey_S.shape).encode() + grey_S.tobytes()).hexdigest()
 
 
-def _letters(grey_S: NDArray[np.float32]) -> int:
+def _letters(row: Row, grey_S: NDArray[np.float32]) -> int:
     if grey_S.ndim == 2:
-        pictures = [grey_S]
+        # Text in one colour may be as grey as what is around it.
+        pictures = [read_image(row.image, _COLOURS).array_CS]
     else:
-        # Upright volumes run to the head and to the front; a slice is shown the other way round.
         axis = int(np.argmin(grey_S.shape))
         slices = np.moveaxis(grey_S, axis, 0)
         chosen = sorted({0, len(slices) // 2, len(slices) - 1})[:_LOOKED_AT]
-        pictures = [slices[index][::-1, ::-1] for index in chosen]
-    letters = max(letters_in(picture_XY) for picture_XY in pictures)
+        pictures = [slices[index][None] for index in chosen]
+    letters = max(letters_in(picture_CXY) for picture_CXY in pictures)
     return letters if letters >= LETTERS else 0

@@ -71,7 +71,8 @@ def _unsorted(root: Path, listing: Listing) -> Iterator[Finding]:
         yield Finding(
             kind="unsorted",
             level=STOP,
-            text=f"{count} DICOM series lie in one folder, so each file counts as an image; "
+            text=f"{count} DICOM series lie in one folder or below it, so each file counts as an "
+            "image; "
             "wardround-site import gives each series a folder",
             at=(told(root, folder),),
         )

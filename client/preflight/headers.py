@@ -74,6 +74,8 @@ def _about_nifti(path: Path) -> About:
 def _about_picture(path: Path) -> About:
     try:
         with Image.open(path) as image:
+            # Texts may stand behind the pixels.
+            image.load()
             chunks = [str(name) for name in image.info if str(name) not in _HARMLESS_PNG]
             fields = set(_exif_fields(image))
     except Exception as error:

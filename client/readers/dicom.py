@@ -4,6 +4,7 @@ A picture that says where it lies in the patient is a slice of a volume, also wh
 one; another is a flat picture. Shape suffixes: F frames, C channels, R rows, K columns.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from client.readers.dicom_files import read_header, refusing, series_files
-from client.readers.dicom_frames import frame_planes, frame_scales
+from client.readers.dicom_frames import frame_planes
 from client.readers.dicom_pixels import decoded
 from client.readers.dicom_planes import LPS_TO_RAS, Plane, stack
-from client.readers.picture import SIZES_MM, BadFileError, Picture, upright
+from client.readers.picture import SIZES_MM, BadFileError, Picture, check_voxels, upright
 
 _LABELS = ("SEG", "RTSTRUCT")
 
@@ -50,8 +51,7 @@ def _one_file(path: Path, file: Path, channels: int) -> Picture:
     array_FCRK = decoded(path, header, channels)
     if planes is None:
         return _flat(path, header, array_FCRK[0])
-    array_FCRK = frame_scales(path, header, array_FCRK)
-    return _volume(path, planes, array_FCRK)
+    return _volume(path, planes, array_FCRK, _frame_of(header))
 
 
 def _series(path: Path, files: Sequence[Path], channels: int) -> Picture:
@@ -71,22 +71,37 @@ def _series(path: Path, files: Sequence[Path], channels: int) -> Picture:
     planes = [_plane_of(file, header) for file, header in zip(files, headers, strict=True)]
     # Before the pixels: a series that is no volume is told at once.
     stack(path, planes)
+    frames = {frame for frame in map(_frame_of, headers) if frame}
+    if len(frames) > 1:
+        raise BadFileError(
+            path,
+            f"has slices in {len(frames)} frames of reference (the patient was put down anew?)",
+            "give each frame of reference a series of its own",
+        )
     sizes = {(header.Rows, header.Columns) for header in headers}
     if len(sizes) > 1:
         raise BadFileError(
             path, "has slices of several sizes", "export slices of one size together"
         )
+    shape = (len(files), channels, *sizes.pop())
+    check_voxels(path, math.prod(shape))
     # One slice at a time: a series of 500 is 0.5 GB as numbers.
-    array_FCRK = np.empty((len(files), channels, *sizes.pop()), np.float32)
+    array_FCRK = np.empty(shape, np.float32)
     for index, file in enumerate(files):
         array_FCRK[index] = decoded(file, read_header(file, pixels=True), channels)[0]
-    return _volume(path, planes, array_FCRK)
+    return _volume(path, planes, array_FCRK, "".join(frames))
 
 
-def _volume(path: Path, planes: Sequence[Plane], array_FCRK: NDArray[np.float32]) -> Picture:
+def _volume(
+    path: Path, planes: Sequence[Plane], array_FCRK: NDArray[np.float32], frame: str
+) -> Picture:
     stacked = stack(path, planes)
     ordered_FCRK = array_FCRK[list(stacked.order)]
-    return upright(ordered_FCRK.transpose(1, 3, 2, 0), stacked.affine)
+    return upright(ordered_FCRK.transpose(1, 3, 2, 0), stacked.affine, frame)
+
+
+def _frame_of(header: Dataset) -> str:
+    return str(header.get("FrameOfReferenceUID") or "")
 
 
 def _flat(path: Path, header: Dataset, array_CRK: NDArray[np.float32]) -> Picture:
@@ -116,7 +131,7 @@ def _mosaic(path: Path, header: Dataset, channels: int) -> Picture:
             )
         volume = np.asarray(wrapper.get_data(), np.float32)
         affine = LPS_TO_RAS @ wrapper.affine
-    return upright(np.repeat(volume[None], channels, axis=0), affine)
+    return upright(np.repeat(volume[None], channels, axis=0), affine, _frame_of(header))
 
 
 def _plane_of(file: Path, header: Dataset) -> Plane:

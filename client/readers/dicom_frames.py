@@ -53,7 +53,7 @@ def frame_group(header: Dataset, frame: int, macro: str) -> Dataset | None:
 def frame_scales(
     path: Path, header: Dataset, array_FCRK: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return the frames with their own rescale slopes and intercepts applied."""
+    """Return the frames with their own rescale slopes and intercepts applied, in place."""
     if "PerFrameFunctionalGroupsSequence" not in header:
         return array_FCRK
     with refusing(path, "has a rescale slope that is no number"):

@@ -3,25 +3,21 @@
 The label of a voxel is the number of its segment (SegmentNumber) or of its region (ROINumber).
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import highdicom as hd
 import numpy as np
-from matplotlib.path import Path as Outline
-from numpy.typing import NDArray
 from pydicom import Dataset
 
+from client.readers.dicom_contours import regions
 from client.readers.dicom_files import read_header, refusing, series_files
 from client.readers.dicom_frames import frame_group
+from client.readers.dicom_grid import affine_of, overlap
 from client.readers.dicom_planes import LPS_TO_RAS
 from client.readers.picture import BadFileError, Picture, upright, whole_numbers
 
 _TOLERANCE = 0.05
 """Voxels by which a segmentation's grid may be off its image's; rounded headers are below it."""
-_OFF_PLANE = 0.5
-"""Slices by which a contour may lie off the nearest slice: half-way it belongs to none."""
 
 
 def read_dicom_mask(path: Path, image: Picture | None) -> Picture:
@@ -30,8 +26,8 @@ def read_dicom_mask(path: Path, image: Picture | None) -> Picture:
     image: its image; a segmentation has a grid of its own where none is given.
 
     Raises:
-        BadFileError: neither of the two, probabilities, labels that overlap, or labels that do not
-            lie on the grid of the image.
+        BadFileError: neither of the two, probabilities, labels that overlap or would be lost, or
+            labels that do not lie on the grid of the image.
     """
     with refusing(path):
         files = series_files(path)
@@ -46,7 +42,7 @@ def read_dicom_mask(path: Path, image: Picture | None) -> Picture:
         if modality == "SEG":
             return _segments(path, header, image)
         if modality == "RTSTRUCT":
-            return _regions(path, header, image)
+            return _contours(path, header, image)
         raise BadFileError(
             path,
             f"is of modality {modality}, and labels are SEG or RTSTRUCT",
@@ -114,7 +110,7 @@ def _flat_segments(path: Path, segments: hd.seg.Segmentation, image: Picture | N
         group = frame_group(segments, index, "SegmentIdentificationSequence")
         assert group is not None
         if (labels_RK[frame > 0] > 0).any():
-            _overlap(path)
+            overlap(path)
         labels_RK[frame > 0] = group.ReferencedSegmentNumber
     return Picture(
         array_CS=np.ascontiguousarray(labels_RK.T[None]),
@@ -124,7 +120,7 @@ def _flat_segments(path: Path, segments: hd.seg.Segmentation, image: Picture | N
 
 def _on_grid(path: Path, volume: hd.Volume, image: Picture) -> Picture:
     """Return the segments cut and filled up to the image's grid, never resampled."""
-    affine = _affine_of(path, image)
+    affine = affine_of(path, image, [volume.frame_of_reference_uid or ""])
     grid = hd.VolumeGeometry(
         LPS_TO_RAS @ affine,
         spatial_shape=image.array_CS.shape[1:],
@@ -146,81 +142,17 @@ def _on_grid(path: Path, volume: hd.Volume, image: Picture) -> Picture:
             "name the image it was drawn on",
         )
     labels_1S = whole_numbers(path, placed.array[None])
-    return Picture(array_CS=labels_1S, spacing_mm=image.spacing_mm, affine=affine)
+    return Picture(
+        array_CS=labels_1S,
+        spacing_mm=image.spacing_mm,
+        affine=affine,
+        frame_of_reference=image.frame_of_reference,
+    )
 
 
-def _regions(path: Path, header: Dataset, image: Picture | None) -> Picture:
+def _contours(path: Path, header: Dataset, image: Picture | None) -> Picture:
     if image is None:
         raise BadFileError(
             path, "holds contours, which have no grid of their own", "name its image beside it"
         )
-    affine = _affine_of(path, image)
-    labels = np.zeros(image.array_CS.shape[1:], np.int64)
-    for number, inside in _drawn(path, header, affine, labels.shape):
-        if labels[inside].any():
-            _overlap(path)
-        labels[inside] = number
-    return Picture(array_CS=labels[None], spacing_mm=image.spacing_mm, affine=affine)
-
-
-def _drawn(
-    path: Path, header: Dataset, affine: NDArray[np.float64], shape: tuple[int, ...]
-) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    """Yield the number of each region and its voxels.
-
-    A voxel is inside where its centre is inside an odd number of the region's outlines on its
-    slice: an outline within another is a hole.
-    """
-    to_index = np.linalg.inv(affine) @ LPS_TO_RAS
-    with refusing(path, "has contours that cannot be understood"):
-        for region in header.get("ROIContourSequence", []):
-            inside = np.zeros(shape, np.bool_)
-            for contour in region.get("ContourSequence", []):
-                if contour.ContourGeometricType != "CLOSED_PLANAR":
-                    continue
-                points_mm = np.array(contour.ContourData, float).reshape(-1, 3)
-                points = points_mm @ to_index[:3, :3].T + to_index[:3, 3]
-                _add_outline(path, inside, points)
-            yield int(region.ReferencedROINumber), inside
-
-
-def _add_outline(path: Path, inside: NDArray[np.bool_], points: NDArray[np.float64]) -> None:
-    """points: [N, 3] in voxels."""
-    # The axis of slices is the one along which the outline is flat.
-    axis = int(np.argmin(np.ptp(points, axis=0)))
-    slices = points[:, axis]
-    nearest = int(np.rint(slices.mean()))
-    if np.abs(slices - nearest).max() >= _OFF_PLANE:
-        raise BadFileError(
-            path,
-            "has a contour that crosses the slices of its image",
-            "name the image it was drawn on",
-        )
-    flat = np.delete(points, axis, axis=1)
-    plane = np.moveaxis(inside, axis, 0)
-    if not 0 <= nearest < len(plane) or (flat < -1).any() or (flat > plane.shape[1:]).any():
-        raise BadFileError(
-            path, "has a contour outside of its image", "name the image it was drawn on"
-        )
-    # Only where the outline is: a slice has many more voxels than a small organ.
-    low = np.maximum(np.floor(flat.min(axis=0)).astype(int), 0)
-    high = np.ceil(flat.max(axis=0)).astype(int) + 1
-    box = plane[nearest, low[0] : high[0], low[1] : high[1]]
-    centres = np.moveaxis(np.indices(box.shape), 0, -1).reshape(-1, 2) + low
-    box ^= Outline(flat).contains_points(centres).reshape(box.shape)
-
-
-def _affine_of(path: Path, image: Picture) -> NDArray[np.float64]:
-    if image.affine is None:
-        raise BadFileError(
-            path, "lies in a patient, and its image does not", "name the image it was drawn on"
-        )
-    return image.affine
-
-
-def _overlap(path: Path) -> NoReturn:
-    raise BadFileError(
-        path,
-        "has labels that overlap, and a voxel has one label",
-        "take the labels apart that overlap, and name the ones that the study needs",
-    )
+    return regions(path, header, image)

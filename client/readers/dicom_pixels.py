@@ -9,20 +9,24 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.pixels.utils import pixel_array
 
 from client.readers.dicom_files import refusing
-from client.readers.picture import BadFileError
+from client.readers.dicom_frames import frame_scales
+from client.readers.picture import BadFileError, check_voxels
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R 601-2), as PIL has them."""
-_MOST_VOXELS = 2**30
-"""More are not decoded: 4 GiB as numbers. A damaged header easily asks for them."""
+_MEASURED = ("CT", "PT")
+"""Modalities whose numbers are a quantity, whatever RescaleType says: HU, Bq/ml."""
+_NO_UNIT = ("", "US")
+"""Of RescaleType: none, and unspecified (PS3.3, C.11.1.1.2)."""
 
 
 def decoded(path: Path, header: Dataset, channels: int) -> NDArray[np.float32]:
     """Return a file's pictures as [F, C, R, K], F frames of R rows and K columns.
 
-    A modality LUT or the rescale slope and intercept of the data set are applied; those of single
-    frames are not. MONOCHROME1, where high is dark, is turned round within the range of the stored
-    bits. Colour is made grey where 1 channel is asked, grey fills 3 channels equally.
+    A modality LUT or the rescale slope and intercept of the data set are applied, and those of
+    single frames. MONOCHROME1, where high is dark, is turned round within the range of the stored
+    bits, unless the numbers are a quantity: that is how they are shown, not what they are. Colour
+    is made grey where 1 channel is asked, grey fills 3 channels equally.
 
     Raises:
         BadFileError: no pixels, too many, a codec that is not installed, broken pixels.
@@ -37,22 +41,18 @@ def decoded(path: Path, header: Dataset, channels: int) -> NDArray[np.float32]:
             colour_FCRK = np.moveaxis(stored.reshape(frames, *stored.shape[-3:]), -1, 1)
             return _with_channels(colour_FCRK[:, :3].astype(np.float32), channels)
         values = apply_modality_lut(stored, header)
-        if header.PhotometricInterpretation == "MONOCHROME1":
+        if header.PhotometricInterpretation == "MONOCHROME1" and not _is_quantity(header):
             values = _turned_round(values, header)
-        grey_FCRK = values.reshape(frames, 1, *values.shape[-2:])
-        return _with_channels(grey_FCRK.astype(np.float32), channels)
+        grey_FCRK = values.reshape(frames, 1, *values.shape[-2:]).astype(np.float32)
+    return _with_channels(frame_scales(path, header, grey_FCRK), channels)
 
 
 def _stored(path: Path, header: Dataset, frames: int) -> NDArray[np.generic]:
     with refusing(path, "holds no image that can be understood"):
-        voxels = frames * int(header.Rows) * int(header.Columns)
+        samples = int(header.get("SamplesPerPixel", 1))
+        voxels = frames * int(header.Rows) * int(header.Columns) * samples
         syntax = header.file_meta.TransferSyntaxUID
-    if not 0 < voxels <= _MOST_VOXELS:
-        raise BadFileError(
-            path,
-            f"says that it has {voxels} pixels",
-            f"correct its header, or cut it into pieces of at most {_MOST_VOXELS} pixels",
-        )
+    check_voxels(path, voxels)
     try:
         with refusing(path, f"has pixels that cannot be decoded from {syntax.name}"):
             return pixel_array(header)
@@ -66,6 +66,11 @@ def _stored(path: Path, header: Dataset, frames: int) -> NDArray[np.generic]:
                 "pip install 'wardround[clinical]', or export it uncompressed",
             ) from error
         raise
+
+
+def _is_quantity(header: Dataset) -> bool:
+    unit = header.get("RescaleType") or ""
+    return header.get("Modality") in _MEASURED or unit not in _NO_UNIT
 
 
 def _turned_round(values: NDArray[np.generic], header: Dataset) -> NDArray[np.generic]:

@@ -21,6 +21,9 @@ _UNEVEN, _UNEVEN_MM = 0.05, 0.02
 """By what part of the distance of slices, or by how much, one may differ from the others."""
 _GAP = 1.5
 """Distances of slices that are a gap, in the ordinary one."""
+_SHIFT, _DRIFT = 0.1, 0.25
+"""By how many pixels and by how many slices one may lie off the line through the first and the
+last: more, and it is not where the affine says."""
 _TILT = 0.02
 """Sine of the largest angle between the stack and its slices' normal: about one degree."""
 
@@ -60,7 +63,7 @@ def stack(path: Path, planes: Sequence[Plane]) -> Stack:
 
     Raises:
         BadFileError: not one direction or pixel size, two at one place, a gap, uneven distances,
-            or a stack that leans (a CT with a tilted gantry).
+            one beside the others, or a stack that leans (a CT with a tilted gantry).
     """
     first = planes[0]
     _check_alike(path, planes)
@@ -80,6 +83,7 @@ def stack(path: Path, planes: Sequence[Plane]) -> Stack:
                 "gantry?)",
                 "resample it to an upright volume first",
             )
+        _check_line(path, first, positions[order], step)
     rows_mm, columns_mm = first.spacing_mm
     affine = np.eye(4)
     affine[:3, 0] = np.array(first.along_row) * columns_mm
@@ -113,6 +117,27 @@ def _check_alike(path: Path, planes: Sequence[Plane]) -> None:
     if np.abs(sizes_mm[:, :2] - sizes_mm[0, :2]).max() > 1e-3 * sizes_mm[0, :2].min():
         raise BadFileError(
             path, "has slices of several pixel sizes", "export slices of one pixel size together"
+        )
+
+
+def _check_line(
+    path: Path, first: Plane, positions_mm: NDArray[np.float64], step: NDArray[np.float64]
+) -> None:
+    """positions_mm: [slices, 3], in their order. step: [3], from one to the next."""
+    off = positions_mm - (positions_mm[0] + np.arange(len(positions_mm))[:, None] * step)
+    along = off @ first.normal
+    across = np.linalg.norm(off - along[:, None] * first.normal, axis=1)
+    if across.max() > max(_SHIFT * min(first.spacing_mm), _UNEVEN_MM):
+        raise BadFileError(
+            path,
+            f"has a slice that lies {across.max():.4g} mm beside the others",
+            "correct its header, or resample it to one grid first",
+        )
+    if np.abs(along).max() > _DRIFT * np.linalg.norm(step):
+        raise BadFileError(
+            path,
+            "has slices whose distances change from one end to the other",
+            "resample it to even slices first",
         )
 
 

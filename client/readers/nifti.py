@@ -18,6 +18,7 @@ from client.readers.picture import (
     BadFileError,
     Picture,
     check_fits,
+    check_voxels,
     short,
     upright,
     whole_numbers,
@@ -73,6 +74,10 @@ def _load(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
         array = np.asarray(nib.funcs.squeeze_image(image).dataobj)
     except BadFileError:
         raise
+    except MemoryError as error:
+        raise BadFileError(
+            path, "is larger than this machine's memory", "cut it into pieces, or add memory"
+        ) from error
     except _BROKEN as error:
         raise BadFileError(
             path,
@@ -87,6 +92,7 @@ def _check_header(path: Path, image: Any) -> None:  # noqa: ANN401 - nibabel is 
     check_fits(path, math.prod(shape) * image.get_data_dtype().itemsize)
     if 0 in shape:
         raise BadFileError(path, f"is empty (shape {shape})", "export it again, or leave it out")
+    check_voxels(path, math.prod(shape))
     if len(shape) < 3 or any(n > 1 for n in shape[3:]):
         raise BadFileError(
             path,

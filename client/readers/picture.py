@@ -25,6 +25,9 @@ class BadFileError(ValueError):
 
 SIZES_MM = (1e-5, 1e5)
 """Voxel sizes that are one: from ten nanometres to a hundred metres."""
+MOST_VOXELS = 2**29
+"""More are not decoded, all channels and slices together: 4 GiB as they are scaled. A damaged
+header easily asks for them."""
 _MOST_LABEL = 2.0**53
 """Above it a decimal is always whole, and says nothing."""
 _MOST_OF_A_BYTE = 1032
@@ -48,12 +51,17 @@ class Picture:
     one: they count as 1 mm a pixel."""
     affine: NDArray[np.float64] | None = None
     """[4, 4], voxel index to mm in the scanner's frame; None for PNG and JPEG."""
+    frame_of_reference: str = ""
+    """UID of the frame that the affine is in; empty where the file tells none. Two volumes in one
+    frame lie to each other as their affines say, in two frames nobody knows."""
 
 
-def upright(array_CS: NDArray[Any], affine: NDArray[np.float64]) -> Picture:
+def upright(
+    array_CS: NDArray[Any], affine: NDArray[np.float64], frame_of_reference: str = ""
+) -> Picture:
     """Return a volume [C, X, Y, Z], stored in any order of its axes, in RAS+ order.
 
-    affine: [4, 4], voxel index to mm in RAS.
+    affine: [4, 4], voxel index to mm in RAS. frame_of_reference: as Picture has it.
     """
     turn = io_orientation(affine)
     turned_SC = apply_orientation(np.moveaxis(array_CS, 0, -1), turn)
@@ -63,7 +71,18 @@ def upright(array_CS: NDArray[Any], affine: NDArray[np.float64]) -> Picture:
         # To a nanometre: 2.9999999 from a rounded affine is 3, and needs no resampling to 3.
         spacing_mm=tuple(round(float(mm), 6) for mm in voxel_sizes(affine)),
         affine=affine,
+        frame_of_reference=frame_of_reference,
     )
+
+
+def check_voxels(path: Path, voxels: int) -> None:
+    """Raise BadFileError where there are none, or more than are decoded."""
+    if not 0 < voxels <= MOST_VOXELS:
+        raise BadFileError(
+            path,
+            f"says that it has {voxels} pixels",
+            f"correct its header, or cut it into pieces of at most {MOST_VOXELS} pixels",
+        )
 
 
 def check_fits(path: Path, promised: int) -> None:

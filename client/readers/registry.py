@@ -49,6 +49,8 @@ _RASTER = Reader(read_picture, lambda path, _: read_picture_mask(path))
 _DICOM = Reader(_dicom_image, _dicom_mask)
 
 _MARK, _MARK_AT = b"DICM", 128
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
+"""Of the tags with which a data set begins, 0002 or 0008."""
 
 READERS: Mapping[str, Reader] = {
     ".nii": _NIFTI,
@@ -134,8 +136,22 @@ def _reader(path: Path) -> Reader:
 
 def is_dicom(path: Path) -> bool:
     """Return whether a file has the mark of DICOM (PS3.10, 7.1), whatever it is called."""
+    return _beginning(path)[_MARK_AT:] == _MARK
+
+
+def is_dicom_without_mark(path: Path) -> bool:
+    """Return whether a file may be DICOM of old, a bare data set, by ending or first tag."""
+    start = _beginning(path)
+    is_named = bool(start) and ending(path) == ".dcm"
+    return start[_MARK_AT:] != _MARK and (is_named or start[:2] in _FIRST_GROUPS)
+
+
+def _beginning(path: Path) -> bytes:
+    """Return the first bytes of a file; none of what cannot be read, such as a pipe."""
     try:
+        if not path.is_file():
+            return b""
         with path.open("rb") as file:
-            return file.read(_MARK_AT + len(_MARK))[_MARK_AT:] == _MARK
+            return file.read(_MARK_AT + len(_MARK))
     except OSError:
-        return False
+        return b""

@@ -173,7 +173,12 @@ def _dicom(path: Path, seed: Path) -> bool:
     store = Store(folder=out / "cohort", log=out / "log", pseudonyms=Pseudonyms(b"k" * 32))
     with suppress(BadFileError):
         store.add(read_header(path, pixels=True), path)
-    found_in(path.parent)
+    try:
+        found_in(path.parent)
+    except ValueError as error:
+        # Labels alone, and what is no DICOM any more.
+        if "holds no images" not in str(error):
+            raise
     return read
 
 

@@ -1,7 +1,9 @@
 import hashlib
+import os
 from pathlib import Path
 
 from client.content import digest_of, files_of
+from client.readers.registry import is_dicom
 
 
 def write(folder: Path, **contents: str) -> Path:
@@ -25,6 +27,25 @@ def test_a_folder_is_its_files_whatever_they_are_called(tmp_path: Path) -> None:
     assert digest_of(one) == digest_of(other)
     write(other, d="z")
     assert digest_of(one) != digest_of(other)
+
+
+def test_a_link_that_leads_round_in_a_circle_comes_to_an_end(tmp_path: Path) -> None:
+    folder = write(tmp_path / "1", a="x", deep__b="y")
+    outside = write(tmp_path / "2", c="z")
+    (folder / "deep" / "round").symlink_to(folder)
+    (folder / "elsewhere").symlink_to(outside)
+    assert [file.name for file in files_of(folder)] == ["a", "b", "c"]
+    before = digest_of(folder)
+    write(outside, c="changed")
+    assert digest_of(folder) != before
+
+
+def test_a_pipe_is_no_file_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    folder = write(tmp_path / "1", a="x")
+    os.mkfifo(folder / "pipe")
+    assert files_of(folder) == [folder / "a"]
+    assert digest_of(folder / "pipe") == "unreadable"
+    assert not is_dicom(folder / "pipe")
 
 
 def test_hidden_files_do_not_count(tmp_path: Path) -> None:

@@ -3,11 +3,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 from pydicom import dcmread
-from pydicom.uid import UltrasoundImageStorage
+from pydicom.uid import (
+    CTImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    UltrasoundImageStorage,
+)
 
 from client.cli import app
 from client.cli_intake import SOME_REFUSED
+from client.listing.folder import listing_of
 from client.preflight.report import GO, preflight
 from client.work import cohort_of
 from tests.builders import SLICES
@@ -83,6 +89,8 @@ def test_the_log_has_names_of_attributes_and_no_value(tmp_path: Path) -> None:
     assert line["attributes"]["renamed"]["SOPInstanceUID"] == 4
     for file in (log, log.with_name("pseudonyms.key")):
         assert file.stat().st_mode & 0o777 == 0o600
+    for folder in log.with_name("cohort").glob("**/"):
+        assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_the_site_can_find_a_patient_again(
@@ -117,12 +125,103 @@ def test_what_cannot_be_cleaned_is_refused(
 
 def test_contours_still_refer_to_their_series(tmp_path: Path) -> None:
     series = write_series(tmp_path / "in")
-    uid = str(dcmread(series[0]).SeriesInstanceUID)
-    write_contours(tmp_path / "in" / "rt.dcm", {1: []}, series=uid)
+    one = dcmread(series[0])
+    write_contours(
+        tmp_path / "in" / "rt.dcm",
+        {1: [square_mm((0, 0), (3, 3), 1)]},
+        series=str(one.SeriesInstanceUID),
+        frame_of_reference=str(one.FrameOfReferenceUID),
+    )
     import_(tmp_path / "in", site(tmp_path / "site"))
     cohort = tmp_path / "site" / "state" / "cohort"
-    assert preflight(cohort).verdict == GO
-    assert [f.kind for f in preflight(cohort).findings] == []
+    (row,) = listing_of(cohort).rows
+    assert row.mask is not None
+    report = preflight(cohort)
+    assert report.labels["1"].images == 1
+    assert (report.verdict, report.findings) == (GO, ())
+
+
+TEXT = "ZZZTEST MARY 04041985"
+
+
+def drawn(folder: Path, kind: str, **changes: object) -> Path:
+    """Write a picture in colour with a name in it, and say things of it that may excuse it."""
+    text = Image.new("RGB", (400, 80))
+    ImageDraw.Draw(text).text((20, 20), TEXT, fill="white", font=ImageFont.load_default(24))
+    found = header(kind, "US")
+    found.Rows, found.Columns, found.SamplesPerPixel = 80, 400, 3
+    found.PhotometricInterpretation, found.PlanarConfiguration = "RGB", 0
+    found.BitsAllocated, found.BitsStored, found.HighBit = 8, 8, 7
+    found.PixelRepresentation, found.PixelData = 0, text.tobytes()
+    for name, value in changes.items():
+        setattr(found, name, value)
+    folder.mkdir(parents=True)
+    found.save_as(folder / "a.dcm", enforce_file_format=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        (UltrasoundImageStorage, {"ImagePositionPatient": None}),
+        (UltrasoundImageStorage, {"ImagePositionPatient": [0, 0, 0]}),
+        (UltrasoundImageStorage, {"Modality": "SEG"}),
+        (MultiFrameTrueColorSecondaryCaptureImageStorage, {"ImagePositionPatient": [0, 0, 0]}),
+        (CTImageStorage, {"ImagePositionPatient": [0, 0, 0], "ImageType": ["ORIGINAL", "PRIMARY"]}),
+    ],
+)
+def test_no_attribute_excuses_a_name_in_the_pixels(
+    tmp_path: Path, kind: str, changes: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert import_(drawn(tmp_path / "in", kind, **changes), site(tmp_path / "s")) == SOME_REFUSED
+    assert "text in its pixels" in capsys.readouterr().out
+    assert not (tmp_path / "s" / "state" / "cohort").exists()
+
+
+def test_another_image_under_the_same_uid_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site_yaml = site(tmp_path / "site")
+    series = write_series(tmp_path / "in")
+    import_(tmp_path / "in", site_yaml)
+    one = dcmread(series[0])
+    one.PixelData = one.PixelData[::-1]
+    one.save_as(series[0])
+    capsys.readouterr()
+    assert import_(tmp_path / "in", site_yaml) == SOME_REFUSED
+    out = capsys.readouterr().out
+    assert "has the UID of another image that is there already" in out
+    assert "0 of 4 images de-identified" in out
+
+
+def test_files_without_the_mark_of_dicom_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in write_series(tmp_path / "in"):
+        # The data set alone begins with its group 0008.
+        content = file.read_bytes()
+        file.with_suffix("").write_bytes(content[content.index(b"\x08\x00\x16\x00UI") :])
+        file.unlink()
+    (tmp_path / "in" / "notes.txt").write_text("no DICOM")
+    assert import_(tmp_path / "in", site(tmp_path / "site")) == SOME_REFUSED
+    out = capsys.readouterr().out
+    assert "and 3 more looks like DICOM without the header of a file" in out
+    assert "0 of 4 images" in out
+
+
+def test_a_cohort_is_not_imported_into_itself_nor_into_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site_yaml = site(tmp_path / "site")
+    write_series(tmp_path / "in")
+    import_(tmp_path / "in", site_yaml)
+    capsys.readouterr()
+    # The folder of all holds the site's own state.
+    assert import_(tmp_path, site_yaml) == 0
+    assert "0 of 4 images de-identified" in capsys.readouterr().out
+    cohort = tmp_path / "site" / "state" / "cohort"
+    assert import_(cohort, site(tmp_path / "other")) == SOME_REFUSED
+    assert "and 3 more was imported before" in capsys.readouterr().out
 
 
 def test_burned_in_names_of_real_images_do_not_get_in(

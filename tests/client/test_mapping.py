@@ -26,6 +26,7 @@ def test_the_first_pattern_that_fits_counts_and_capitals_do_not(tmp_path: Path) 
         ("labels: {a: -1}", "0 or more"),
         ("labels: {a: true}", "0 or more"),
         ("labels: {", "cannot be read"),
+        ("labels: {GTV: 1, gtv: 2}", "'gtv' twice, with several values"),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, text: str, word: str) -> None:

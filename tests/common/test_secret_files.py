@@ -1,11 +1,13 @@
 import os
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
-from common.secret_files import PUBLIC, private_folder, replace_file, write_new
+from common.secret_files import PUBLIC, private_folder, replace_file, secret_key, write_new
 
 
 def _mode(path: Path) -> int:
@@ -39,6 +41,29 @@ def test_a_secret_never_lands_in_a_file_that_is_there(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         write_new(tmp_path / "key", b"secret")
     assert (tmp_path / "key").read_bytes() == b"planted"
+
+
+def test_several_who_come_first_at_once_get_one_key(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    start = Barrier(8)
+
+    def first(_: int) -> bytes:
+        start.wait()
+        return secret_key(path, 32)
+
+    for _ in range(10):
+        path.unlink(missing_ok=True)
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(first, range(8))) == {path.read_bytes()}
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    secret_key(tmp_path / "key", 32)
+    (tmp_path / "key").chmod(0o640)
+    with pytest.raises(ValueError, match="others may read"):
+        secret_key(tmp_path / "key", 32)
 
 
 def test_each_version_is_later_than_the_one_before_also_when_the_clock_went_back(

@@ -6,7 +6,7 @@ from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as t
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.datadict import DicomDictionary, dictionary_keyword, dictionary_VR
 from pydicom.tag import Tag
 
 from client.deidentify.dataset import deidentify
@@ -14,11 +14,23 @@ from client.deidentify.profile import Action, action_for
 from client.deidentify.pseudonyms import Pseudonyms
 from client.mapping import Names
 from client.preflight.dicom_headers import identifying
-from tests.dicoms import write_contours, write_series
+from client.readers import read_mask
+from tests.dicoms import stored_volume, write_contours, write_segmentation, write_series
 
 KEY = Pseudonyms(b"k" * 32)
 NAMES = Names()
-TEXTS = ("LO", "SH", "PN", "LT", "ST", "UT", "UC", "CS", "AE")
+TEXTS = ("LO", "SH", "PN", "LT", "ST", "UT", "UC", "UR", "AE")
+KEPT = {
+    "Manufacturer",
+    "ManufacturerModelName",
+    "ConvolutionKernel",
+    "ImagedNucleus",
+    "RescaleType",
+    "ModalityLUTType",
+    "CodeValue",
+    "CodingSchemeDesignator",
+    "CodingSchemeVersion",
+}
 SECRET = "ZEBRA"
 
 
@@ -33,21 +45,64 @@ def cleaned(path: Path, names: Names = NAMES, key: Pseudonyms = KEY) -> bytes:
     return path.with_suffix(".out").read_bytes()
 
 
-def test_no_text_of_an_attribute_in_the_table_is_left(tmp_path: Path) -> None:
-    """Each attribute of the profile that holds text, also within a sequence that stays."""
+def test_no_text_that_a_person_may_have_written_is_left(tmp_path: Path) -> None:
+    """Each text of the standard, each code of the table, also within a sequence that stays."""
     path = slice_of(tmp_path)
     found, item = dcmread(path), Dataset()
-    tags = [Tag(*tag) for tag in table.ALL_TAGS if len(tag) == 2]
-    texts = [tag for tag in tags if dictionary_has_tag(tag) and dictionary_VR(tag) in TEXTS]
-    assert len(texts) > 250
+    listed = {Tag(*tag) for tag in table.ALL_TAGS if len(tag) == 2}
+    texts = [
+        Tag(tag)
+        for tag, (kind, *_) in DicomDictionary.items()
+        if tag >> 16 > 2 and (kind in TEXTS or (kind == "CS" and Tag(tag) in listed))
+    ]
+    assert len(texts) > 750
     for tag in texts:
-        for part in (found, item):
-            if tag.group > 2:
+        # What a device or a standard writes, and readers need.
+        if dictionary_keyword(tag) not in KEPT:
+            for part in (found, item):
                 part.add_new(tag, dictionary_VR(tag), SECRET)
     found.ViewCodeSequence = [item]
     found.save_as(path)
-    assert path.read_bytes().count(SECRET.encode()) > 500
+    assert path.read_bytes().count(SECRET.encode()) > 1500
     assert SECRET.encode() not in cleaned(path)
+
+
+def test_no_day_is_left(tmp_path: Path) -> None:
+    path = slice_of(tmp_path)
+    found = dcmread(path)
+    for tag, (kind, *_) in DicomDictionary.items():
+        if kind in ("DA", "DT") and tag >> 16 > 2:
+            found.add_new(Tag(tag), kind, "20250317")
+    found.save_as(path)
+    assert path.read_bytes().count(b"20250317") > 100
+    assert b"20250317" not in cleaned(path)
+
+
+def test_no_uid_of_a_file_is_left_and_those_of_the_standard_are(tmp_path: Path) -> None:
+    path = slice_of(tmp_path)
+    found = dcmread(path)
+    for tag, (kind, *_) in DicomDictionary.items():
+        if kind == "UI" and tag >> 16 > 2 and not dictionary_keyword(tag).endswith("ClassUID"):
+            found.add_new(Tag(tag), kind, "1.2.3.4711")
+    found.ContextUID = "1.2.840.10008.6.1.1"
+    found.save_as(path)
+    assert path.read_bytes().count(b"1.2.3.4711") > 80
+    content = cleaned(path)
+    assert b"1.2.3.4711" not in content
+    assert b"1.2.840.10008.6.1.1" in content
+
+
+def test_attributes_under_another_kind_are_cleaned_by_what_they_are(tmp_path: Path) -> None:
+    path = slice_of(tmp_path)
+    found = dcmread(path)
+    uid = str(found.SOPInstanceUID)
+    del found.SOPInstanceUID
+    found.add_new(0x00080018, "LO", uid)
+    found.add_new(0x00189423, "CS", SECRET)  # AcquisitionProtocolName, a text
+    found.add_new(0x00100099, "LO", SECRET)  # of no edition
+    found.save_as(path)
+    assert SECRET.encode() not in cleaned(path)
+    assert dcmread(path.with_suffix(".out")).SOPInstanceUID == KEY.uid(uid)
 
 
 def test_private_attributes_overlays_and_the_senders_name_are_gone(tmp_path: Path) -> None:
@@ -56,6 +111,8 @@ def test_private_attributes_overlays_and_the_senders_name_are_gone(tmp_path: Pat
     block = found.private_block(0x0029, SECRET, create=True)
     block.add_new(0x01, "LO", SECRET)
     found.add_new(0x60023000, "OW", SECRET.encode() + b"!")
+    found.add_new(0x60021500, "LO", SECRET)
+    found.add_new(0x50000030, "SH", SECRET)
     found.file_meta.SourceApplicationEntityTitle = SECRET
     found.preamble = SECRET.encode().ljust(128)
     found.save_as(path)
@@ -112,6 +169,21 @@ def test_only_descriptions_that_the_site_lists_stay(tmp_path: Path) -> None:
     assert [roi.ROIName for roi in rois] == ["Liver", ""]
 
 
+def test_labels_of_segments_that_the_site_lists_stay(tmp_path: Path) -> None:
+    masks = {1: np.ones(stored_volume().shape, np.uint8)}
+    series = write_series(tmp_path / "s")
+    for label, left in (("Liver", "Liver"), ("GTV of ZEBRA", "REMOVED")):
+        path = write_segmentation(tmp_path / "seg.dcm", series, masks)
+        found = dcmread(path)
+        found.SegmentSequence[0].SegmentLabel = label
+        found.SegmentSequence[0].SegmentDescription = found.ContentDescription = SECRET
+        found.save_as(path)
+        assert SECRET.encode() not in cleaned(path, Names(labels={"liver": 1}))
+        after = dcmread(path.with_suffix(".out"))
+        assert after.SegmentSequence[0].SegmentLabel == left
+        assert read_mask(path.with_suffix(".out")).array_CS.all()
+
+
 @pytest.mark.parametrize(
     ("name", "action"),
     [
@@ -121,6 +193,10 @@ def test_only_descriptions_that_the_site_lists_stay(tmp_path: Path) -> None:
         ("PatientAge", Action.REMOVE),
         ("PixelSpacing", None),
         ("SOPClassUID", None),
+        ("EvaluatorName", Action.REMOVE),
+        ("StudyUpdateDateTime", Action.REMOVE),
+        ("CodeMeaning", Action.REPLACE),
+        ("RescaleType", None),
     ],
 )
 def test_actions_are_those_of_the_standard(name: str, action: Action | None) -> None:

@@ -102,6 +102,75 @@ def test_labels_of_a_site_get_the_studys_values(bids: Path) -> None:
         manifest_of(bids, labels={1: 1})
 
 
+def test_columns_of_a_table_do_not_take_the_place_of_the_manifests(bids: Path) -> None:
+    before = manifest_of(bids)
+    (bids / "participants.tsv").write_text(
+        "participant_id\timage\tmask\tlabel\tpatient\tsplit\timage_t1\tage\n"
+        "sub-01\t../secret.nii\t../x.nii\tsick\tyes\ttest\t../y.nii\t40\n"
+    )
+    after = manifest_of(bids)
+    for old, new in zip(before, after, strict=True):
+        assert (new.image, new.mask, new.patient) == (old.image, old.mask, old.patient)
+        assert (new.label, new.split, new.sequences) == (None, None, {})
+    ages = [row.covariates.get("age") for row in after]
+    assert ages == ["40", "40", "41", "41", None, None]
+
+
+def test_a_second_manifest_beside_the_first_leaves_its_masks_as_they_are(bids: Path) -> None:
+    one = manifest_of(bids, sequences={"t1w": "t1"}, labels={255: 1})
+    masks = {row.mask: row.mask.read_bytes() for row in one if row.mask}
+    manifest_of(bids, labels={255: 2})
+    assert masks
+    assert all(mask.read_bytes() == content for mask, content in masks.items())
+    # The same masks again are the same files.
+    assert {row.mask for row in manifest_of(bids, labels={255: 1})} == set(masks)
+
+
+def test_what_is_written_is_for_its_owner_alone(bids: Path) -> None:
+    for row in manifest_of(bids, labels={255: 1}):
+        assert row.mask is not None
+        assert row.mask.stat().st_mode & 0o077 == 0
+        assert row.mask.parent.stat().st_mode & 0o077 == 0
+    assert (bids.parent / "m.csv").stat().st_mode & 0o077 == 0
+
+
+def test_a_data_set_within_a_folder_called_derivatives_has_its_images(bids: Path) -> None:
+    bids.rename(bids.parent / "derivatives")
+    assert len(manifest_of(bids.parent / "derivatives")) == 6
+
+
+def test_a_folder_of_labels_alone_has_no_images(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_contours(tmp_path / "in" / "rt.dcm", {1: []})
+    with pytest.raises(ValueError, match="holds no images"):
+        manifest_of(tmp_path / "in")
+
+
+def test_several_segmentations_of_a_series_want_a_pattern(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    uid = str(dcmread(write_series(root / "ct")[0]).SeriesInstanceUID)
+    for name in ("heart.dcm", "gtv.dcm"):
+        (root / "m").mkdir(exist_ok=True)
+        write_contours(root / "m" / name, {1: []}, series=uid)
+    with pytest.raises(ValueError, match="has 2 segmentations"):
+        manifest_of(root)
+    (row,) = manifest_of(root, mask="*GTV*")
+    assert row.mask is not None
+    assert row.mask.name == "gtv.dcm"
+
+
+def test_only_dicom_in_a_sub_folder_takes_a_series_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "in"
+    write_series(root / "ct")
+    (root / "ct" / "notes").mkdir()
+    assert len(manifest_of(root)) == 1
+    write_series(root / "ct" / "scout", stored_volume(2))
+    assert len(manifest_of(root)) == 5
+    assert "1 folders hold several DICOM series" in capsys.readouterr().out
+
+
 def test_a_decathlon_list_has_names_of_labels_and_sides(tmp_path: Path) -> None:
     root = tmp_path / "Task"
     for name in "abc":

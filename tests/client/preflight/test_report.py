@@ -6,7 +6,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from client.preflight.card import DATA, PAGE, lines_of, write_card
@@ -138,6 +138,43 @@ def test_dicom_series_get_their_segmentations_and_scanners(tmp_path: Path) -> No
     for name in ("PatientName", "PatientID", "ReferringPhysicianName", "StudyDate"):
         assert name in header.text
     assert "Doe" not in str(report)
+
+
+def test_texts_behind_the_pixels_and_headers_of_masks_are_looked_at_too(tmp_path: Path) -> None:
+    behind = PngInfo()
+    behind.add(b"tEXt", b"Patient\0Doe", after_idat=True)
+    picture(tmp_path / "a.png", 1, pnginfo=behind)
+    note = PngInfo()
+    note.add_text("Comment", "Doe")
+    picture(tmp_path / "b.png", 2)
+    picture(tmp_path / "mask.png", 3, pnginfo=note)
+    report = preflight(
+        manifest(
+            tmp_path,
+            {"image": "a.png", "mask": "mask.png", "patient": "1"},
+            {"image": "b.png", "mask": "mask.png", "patient": "2"},
+        )
+    )
+    texts = {f.at: f.text.split(": ")[1] for f in found(report, "identifying header")}
+    assert texts == {("a.png",): "Patient, Comment", ("b.png",): "Comment"}
+
+
+def test_what_a_de_identified_file_should_have_emptied_is_told(tmp_path: Path) -> None:
+    write_series(tmp_path / "a", PatientIdentityRemoved="YES", PatientName="4711")
+    (told,) = found(preflight(tmp_path), "identifying header")
+    assert "StudyDate" in told.text
+    assert "PatientBirthDate" in told.text
+
+
+def test_a_name_in_colour_is_found_beside_white(tmp_path: Path) -> None:
+    for number, ink in enumerate(("red", "blue")):
+        drawn = Image.new("RGB", (400, 120))
+        draw = ImageDraw.Draw(drawn)
+        draw.rectangle((300, 60, 390, 110), fill="white")
+        font = ImageFont.load_default(24)
+        draw.text((20, 10), "DOE JANE 19600102", fill=ink, font=font)
+        drawn.save(tmp_path / f"{number}.png")
+    assert found_places(preflight(tmp_path), "burned-in text") == ("0.png", "1.png")
 
 
 def test_series_that_lie_together_are_told(tmp_path: Path) -> None:

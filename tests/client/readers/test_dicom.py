@@ -1,5 +1,6 @@
 import shutil
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pydicom import Dataset, dcmread
 from pydicom.fileset import FileSet
 from pydicom.uid import (
     MPEG2MPML,
+    DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
     JPEG2000Lossless,
     JPEGLosslessSV1,
@@ -22,7 +24,9 @@ from pydicom.uid import (
 )
 
 from client.readers import BadFileError, read_image
+from client.readers.dicom_planes import Plane, stack
 from tests.dicoms import (
+    AXIAL,
     ORIGIN_MM,
     SPACING_MM,
     header,
@@ -110,6 +114,14 @@ def _nan(index: int, one: Dataset) -> None:
     one.PixelSpacing = [0, 1]
 
 
+def _beside(index: int, one: Dataset) -> None:
+    one.ImagePositionPatient[0] += 50 * (index == 1)
+
+
+def _other_frame(index: int, one: Dataset) -> None:
+    one.FrameOfReferenceUID = f"1.2.{index // 2}"
+
+
 def _leaning(index: int, one: Dataset) -> None:
     one.ImageOrientationPatient = [1, 0, 0, 0.7, 0.7, 0]
 
@@ -123,6 +135,8 @@ def _leaning(index: int, one: Dataset) -> None:
         (_tilted, "11.3 degrees off their normal"),
         (_sizes, "several sizes"),
         (_pixel_sizes, "several pixel sizes"),
+        (_beside, "a slice that lies 50 mm beside the others"),
+        (_other_frame, "slices in 2 frames of reference"),
         (_nowhere, "does not say where it lies"),
         (_nan, "no length"),
         (_leaning, "not at right angles"),
@@ -187,6 +201,39 @@ def test_frames_of_an_enhanced_image_are_a_volume(tmp_path: Path) -> None:
     assert picture.affine[2, 3] == ORIGIN_MM[2] - 2 * SPACING_MM[2]
 
 
+def test_distances_that_grow_a_little_from_one_end_to_the_other_are_refused() -> None:
+    """Each is within the tolerance, and the middle is 2 mm from where an even stack has it."""
+    planes = [
+        Plane(
+            position_mm=(0.0, 0.0, 5 * index + 0.24 * max(0, index - 32)),
+            along_row=AXIAL[:3],
+            along_column=AXIAL[3:],
+            spacing_mm=(1.0, 1.0),
+            thickness_mm=5.0,
+        )
+        for index in range(64)
+    ]
+    assert len(stack(Path(), planes[:33]).order) == 33
+    with pytest.raises(BadFileError, match="distances change from one end to the other"):
+        stack(Path(), planes)
+
+
+def test_enhanced_files_of_one_frame_have_the_values_of_each_alone(tmp_path: Path) -> None:
+    uid = generate_uid()
+    (tmp_path / "s").mkdir()
+    for index in range(3):
+        path = tmp_path / "s" / f"{index}.dcm"
+        found = dcmread(write_enhanced(path, stored_volume(1), slopes=(10,)))
+        (group,) = found.PerFrameFunctionalGroupsSequence
+        group.PlanePositionSequence[0].ImagePositionPatient = [*ORIGIN_MM[:2], 5.0 * index]
+        found.SeriesInstanceUID, found.FrameOfReferenceUID = uid, uid
+        found.save_as(path)
+    alone = read_image(tmp_path / "s" / "0.dcm", 1).array_CS
+    assert alone.max() == 10 * 29 + 1
+    together = read_image(tmp_path / "s", 1).array_CS
+    np.testing.assert_array_equal(together, np.repeat(alone, 3, axis=-1))
+
+
 def test_a_radiograph_is_a_flat_picture_with_its_own_spacing(tmp_path: Path) -> None:
     found = with_pixels(
         header(DigitalXRayImageStorageForPresentation, "DX", ImagerPixelSpacing=[0.3, 0.2]),
@@ -199,12 +246,30 @@ def test_a_radiograph_is_a_flat_picture_with_its_own_spacing(tmp_path: Path) -> 
     assert picture.affine is None
 
 
+def test_a_radiograph_whose_pixels_have_no_size_is_refused(tmp_path: Path) -> None:
+    kind = DigitalXRayImageStorageForPresentation
+    found = with_pixels(header(kind, "DX", PixelSpacing=[0, 0]), stored_volume()[1])
+    found.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    with pytest.raises(BadFileError, match="a pixel size that is no length"):
+        read_image(tmp_path / "a.dcm", 1)
+
+
 def test_where_high_is_dark_it_is_turned_round(tmp_path: Path) -> None:
     pixels = stored_volume()[0]
     found = header(DigitalXRayImageStorageForPresentation, "DX")
     with_pixels(found, pixels, PhotometricInterpretation="MONOCHROME1", BitsStored=12, HighBit=11)
     found.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     np.testing.assert_array_equal(read_image(tmp_path / "a.dcm", 1).array_CS[0], 4095 - pixels.T)
+
+
+def test_a_quantity_is_never_turned_round(tmp_path: Path) -> None:
+    """MONOCHROME1 says how a CT is shown; its numbers are Hounsfield units all the same."""
+
+    def shown_inverted(_: int, one: Dataset) -> None:
+        one.PhotometricInterpretation, one.BitsStored, one.HighBit = "MONOCHROME1", 12, 11
+
+    write_series(tmp_path / "s", change=shown_inverted)
+    np.testing.assert_array_equal(read_image(tmp_path / "s", 1).array_CS[0], RAS_VOLUME)
 
 
 def compress(file: Path, syntax: str) -> None:
@@ -250,6 +315,50 @@ def test_a_header_that_asks_for_too_much_is_refused(tmp_path: Path) -> None:
     found.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     with pytest.raises(BadFileError, match="says that it has 4294836225 pixels"):
         read_image(tmp_path / "a.dcm", 1)
+
+
+def test_channels_and_slices_count_as_pixels_too(tmp_path: Path) -> None:
+    def large(_: int, one: Dataset) -> None:
+        one.Rows = one.Columns = 2**14
+
+    write_series(tmp_path / "s", change=large)
+    with pytest.raises(BadFileError, match=f"says that it has {2**30} pixels"):
+        read_image(tmp_path / "s", 1)
+
+    def coloured(_: int, one: Dataset) -> None:
+        one.Rows, one.Columns, one.SamplesPerPixel = 2**14, 2**14, 3
+
+    (path,) = write_series(tmp_path / "c", stored_volume(1), change=coloured)
+    with pytest.raises(BadFileError, match=f"says that it has {3 * 2**28} pixels"):
+        read_image(path, 1)
+
+
+def test_a_deflated_file_is_inflated_no_further_than_an_image_may_be(tmp_path: Path) -> None:
+    path = write_series(tmp_path / "s", np.arange(2**16, dtype=np.uint16).reshape(1, 256, 256))[0]
+    found = dcmread(path)
+    found.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    found.save_as(path)
+    assert read_image(path, 1).array_CS.max() == 2 * (2**16 - 1) - 10
+    start = 144 + int(dcmread(path).file_meta.FileMetaInformationGroupLength)
+    deflater = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+    pieces = [deflater.compress(bytes(2**24)) for _ in range(17)]
+    path.write_bytes(b"".join([path.read_bytes()[:start], *pieces, deflater.flush()]))
+    with pytest.raises(BadFileError, match="is deflated and holds more than 268435456 bytes"):
+        read_image(path, 1)
+
+
+def test_no_error_quotes_a_header(tmp_path: Path) -> None:
+    """A scanner that writes a name into the wrong attribute: the error must not tell it on."""
+    for name in ("PixelSpacing", "RescaleSlope", "NumberOfFrames"):
+
+        def named(_: int, one: Dataset, name: str = name) -> None:
+            one.pop(name, None)
+            one.add_new(name, "LO", "DOE^JANE")
+
+        write_series(tmp_path / name, change=named)
+        with pytest.raises(BadFileError) as caught:
+            read_image(tmp_path / name, 1)
+        assert "DOE" not in caught.value.reason
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,17 @@ def test_every_orientation_reads_as_the_same_ras_volume(
         assert picture.spacing_mm == pytest.approx((2.0, 3.0, 5.0))
 
 
+def test_a_volume_of_more_voxels_than_are_decoded_is_refused(tmp_path: Path) -> None:
+    """A file of 1.1 MB may really hold them: deflate makes at most 1032 bytes of one."""
+    image = nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), AFFINE)
+    content = bytearray(image.to_bytes())
+    content[40:48] = np.array([3, 1024, 1024, 1024], np.int16).tobytes()
+    noise = np.random.default_rng(0).bytes(1_100_000)
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(bytes(content) + noise))
+    with pytest.raises(BadFileError, match=f"says that it has {2**30} pixels"):
+        read_image(tmp_path / "a.nii.gz", 1)
+
+
 def test_a_grey_volume_fills_three_channels_equally(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(volume(), AFFINE), tmp_path / "a.nii.gz")
     array_CS = read_image(tmp_path / "a.nii.gz", 3).array_CS
