@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.readers.registry import ending, stem
+from common.data_config import COLUMNS, SEQUENCE
 from common.tasks.config import EMPTY_CELLS
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_COLUMNS = ("image", "mask", "label", "patient", "split")
-SEQUENCE = "image_"
-"""How a column begins that holds the files of one image sequence."""
 SIDES = ("train", "test")
 """The values of a split column."""
 
@@ -193,7 +191,7 @@ def _row(path: Path, line: int, cells: Mapping[str, str]) -> Row:
         covariates={
             name: cell
             for name, cell in filled.items()
-            if name not in _COLUMNS and not name.startswith(SEQUENCE)
+            if name not in COLUMNS and not name.startswith(SEQUENCE)
         },
         sequences={
             name.removeprefix(SEQUENCE): path.parent / cell

@@ -8,6 +8,11 @@ from common.checks import in_range, one_of, positive
 from common.covariates import check_covariates
 from common.frequencies import check_amplitudes
 
+COLUMNS = ("image", "mask", "label", "patient", "split")
+"""Columns of a manifest that are no covariates."""
+SEQUENCE = "image_"
+"""How a column begins that holds the files of one image sequence."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:

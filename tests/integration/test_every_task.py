@@ -159,6 +159,11 @@ def test_a_site_and_a_patient_without_covariates_take_part(task: str, tmp_path: 
     [
         ("task=segmentation model=unet", "has an answer a voxel"),
         ("model.covariates=null", "is not data.covariates"),
+        ("data.covariates={label:[normal,pneumonia]}", "data.covariates has label, which"),
+        (
+            "data.sequences=[t1] data.covariates={image_t1:[a,b]}",
+            "data.covariates has image_t1, which",
+        ),
     ],
 )
 def test_covariates_that_cannot_be_used_are_refused(setting: str, told: str) -> None:
