@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.manifest import SEQUENCE, Row
+from client.content import digest_of
+from client.manifest import Row
 from client.readers import BadFileError, Picture, read_image, read_mask
 from common.covariates import Covariates, encoded
-from common.data_config import DataConfig
+from common.data_config import SEQUENCE, DataConfig
 from common.forward import degraded, references
 from common.models.late_fusion import with_covariates
 from common.seeding import generator, seed
@@ -26,7 +27,7 @@ from common.tasks.multilabel import SEPARATOR, MultilabelConfig
 from common.tasks.pretraining import PretrainingConfig, hidden, turned
 from common.tasks.restoration import RestorationConfig
 from common.tasks.segmentation import SegmentationConfig
-from common.tasks.survival import SurvivalConfig
+from common.tasks.survival import RISK_LIMIT, SurvivalConfig
 from common.transforms import prepare
 
 _TOLERANCE = 0.5
@@ -161,6 +162,12 @@ def _happened(row: Row, task: SurvivalConfig) -> list[float]:
             "write a time of 0 or more, and 1 where the event happened then, else 0",
         )
     truth = math.nan if task.truth_column is None else _number_in(row, task.truth_column)
+    if abs(truth) > RISK_LIMIT:
+        raise BadFileError(
+            row.image,
+            f"has {task.truth_column}={truth:g}",
+            f"write the true risk as a log-hazard from {-RISK_LIMIT:g} to {RISK_LIMIT:g}",
+        )
     return [time, event, truth]
 
 
@@ -213,7 +220,7 @@ def _labelled_case(row: Row, data: DataConfig, target: Tensor) -> Case:
 def _degraded_case(row: Row, data: DataConfig, task: RestorationConfig) -> Case:
     """Return images degraded by the chance of patient and image, the same in every study."""
     clean, spacing_mm, acquired = _clean(row, data)
-    draws = generator(seed(0, "degraded", row.patient, row.image.name))
+    draws = _draws("degraded", row, data)
     arrived = degraded(clean, task.forward, draws)
     targets = torch.cat([clean, *references(arrived, task.forward)], dim=1)
     return Case(images=arrived, targets=targets, spacing_mm=spacing_mm, acquired=acquired)
@@ -222,12 +229,18 @@ def _degraded_case(row: Row, data: DataConfig, task: RestorationConfig) -> Case:
 def _unlabelled_case(row: Row, data: DataConfig, task: PretrainingConfig) -> Case:
     """Return images with parts hidden, or turned, by the chance of patient and image."""
     clean, spacing_mm, acquired = _clean(row, data)
-    draws = generator(seed(0, "unlabelled", row.patient, row.image.name))
+    draws = _draws("unlabelled", row, data)
     if task.grey:
         images, targets = hidden(clean, task, draws)
     else:
         images, targets = turned(clean, torch.zeros(len(clean), dtype=torch.int64), draws)
     return Case(images=images, targets=targets, spacing_mm=spacing_mm, acquired=acquired)
+
+
+def _draws(purpose: str, row: Row, data: DataConfig) -> torch.Generator:
+    # Hospitals call other patients alike: what an image shows is its own.
+    contents = [digest_of(file) for file in images_of(row, data).values()]
+    return generator(seed(0, purpose, row.patient, *contents))
 
 
 def _clean(row: Row, data: DataConfig) -> tuple[Tensor, tuple[float, ...], Acquired]:
