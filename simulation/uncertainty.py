@@ -129,7 +129,9 @@ def with_temperature(
     Each half of a site's patients has the temperature that is best for the other half: on the
     patients who chose it a temperature would flatter itself.
     """
-    at = told_at(build_task(_without_temperatures(task.config)), TEMPERATURES)
+    config = _without_temperatures(task.config)
+    already = config.temperature or 1.0
+    at = told_at(build_task(config), TEMPERATURES, already)
     rows = {site: patient_rows(said[site], c.held_out, at) for site, c in cohorts.items()}
 
     def chosen(kept: Callable[[int], bool]) -> float:
@@ -140,19 +142,19 @@ def with_temperature(
                 means = at.score(_added(some))
                 told[site] = {metric_of(t): (means[metric_of(t)], len(some)) for t in TEMPERATURES}
         best = best_temperature(told, TEMPERATURES)
-        return 1.0 if best is None else best[0]
+        return already if best is None else best[0]
 
     halves = [chosen(lambda place, half=half: place % 2 == half) for half in (1, 0)]  # type: ignore[misc]
     made = {}
     for site, cohort in cohorts.items():
         place = {patient: number for number, patient in enumerate(rows[site])}
         each = [halves[place[patient] % 2] for patient in cohort.held_out.patients]
-        cooled = [tempered(p, t) for p, t in zip(said[site], each, strict=True)]
+        cooled = [tempered(p, t / already) for p, t in zip(said[site], each, strict=True)]
         made[site] = torch.stack(cooled) if cooled else said[site]
     return chosen(lambda _: True), made
 
 
-def _without_temperatures(config: TaskConfig) -> TaskConfig:
+def _without_temperatures(config: TaskConfig) -> ClassificationConfig:
     assert isinstance(config, ClassificationConfig)
     # Those that the study tells of would be found beside these.
     return replace(config, temperatures=None)
