@@ -119,6 +119,11 @@ class DataConfig:
                 f"data.sequences={list(names)} and data.channels={self.channels} do not fit; name "
                 "each sequence once, and give as many channels"
             )
+        if len(names) > 1 and self.normalise == "minmax":
+            raise ValueError(
+                "data.normalise=minmax makes 0 the darkest voxel, and a sequence that is missing "
+                "is 0: it would be a black image; set data.normalise=zscore"
+            )
         in_range(0.0, 0.95, **{"data.sequence_dropout": self.sequence_dropout or 0.0})
 
     def _check_segment(self) -> None:
