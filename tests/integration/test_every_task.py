@@ -109,8 +109,8 @@ def test_a_site_that_lacks_a_sequence_takes_part(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     own = {"image_t1": lambda site, k: f"{site}{k}.png", "label": lambda _, k: "ab"[k % 2]}
-    # The second sequence is another patient's picture: here a file is a file.
-    more = {"image_t2": lambda site, k: f"{site}{5 - k}.png" if site == "north" else ""}
+    # The second sequence is the same picture: here a file is a file.
+    more = {"image_t2": lambda site, k: f"{site}{k}.png" if site == "north" else ""}
     result = run(
         tmp_path / "run",
         listed(data, {**own, **more}),
