@@ -5,7 +5,7 @@ Shape suffixes: K samples of the file, C channels, S spatial axes, N all samples
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.manifest import SEQUENCE, Row
-from client.readers import BadFileError, Picture, read_image, read_mask
+from client.manifest import Row
+from client.readers import BadFileError, read_mask
+from client.row_images import (
+    Acquired,
+    acquired_of,
+    check_same_grid,
+    image_of,
+    images_of,
+    samples_of,
+)
 from common.covariates import Covariates, encoded
 from common.data_config import DataConfig
 from common.forward import degraded, references
@@ -28,19 +36,6 @@ from common.tasks.restoration import RestorationConfig
 from common.tasks.segmentation import SegmentationConfig
 from common.tasks.survival import SurvivalConfig
 from common.transforms import prepare
-
-_TOLERANCE = 0.5
-"""Voxels by which a corner of mask and image may lie apart: below it each voxel's nearest one in
-the other grid is its own. Rounded headers of real scanners differ by up to 0.15."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Acquired:
-    """How a file came, before it was resampled."""
-
-    spacing_mm: tuple[float, ...]
-    size: tuple[int, ...]
-    """Voxels along each axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,16 +82,16 @@ def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> 
         raise BadFileError(
             row.image, "has no mask", "name its mask in the manifest, or leave the image out"
         )
-    image, mask = _image(row, data), read_mask(row.mask)
-    _check_same_grid(row.mask, mask, next(iter(images_of(row, data).values())), image)
+    image, mask = image_of(row, data), read_mask(row.mask)
+    check_same_grid(row.mask, mask, next(iter(images_of(row, data).values())), image)
     target_1S = _class_indices(row.mask, mask.array_CS, task)
     prepared, target, spacing_mm = prepare(data)(image.array_CS, target_1S, image.spacing_mm)
     assert target is not None
     return Case(
-        images=_samples(prepared, data),
-        targets=_samples(target, data),
+        images=samples_of(prepared, data),
+        targets=samples_of(target, data),
         spacing_mm=spacing_mm,
-        acquired=_acquired(image),
+        acquired=acquired_of(image),
     )
 
 
@@ -183,16 +178,16 @@ def _unknown_label(row: Row, label: str, known: Sequence[str]) -> BadFileError:
 
 def _labelled_case(row: Row, data: DataConfig, target: Tensor) -> Case:
     """Return the samples of an image, all with the one target: a scalar, or [labels]."""
-    image = _image(row, data)
+    image = image_of(row, data)
     prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
-    images = _samples(prepared, data)
+    images = samples_of(prepared, data)
     if data.covariates is not None:
         images = with_covariates(images, _covariates(row, data.covariates))
     return Case(
         images=images,
         targets=target.expand(len(images), *target.shape).clone(),
         spacing_mm=spacing_mm,
-        acquired=_acquired(image),
+        acquired=acquired_of(image),
     )
 
 
@@ -217,86 +212,9 @@ def _unlabelled_case(row: Row, data: DataConfig, task: PretrainingConfig) -> Cas
 
 
 def _clean(row: Row, data: DataConfig) -> tuple[Tensor, tuple[float, ...], Acquired]:
-    image = _image(row, data)
+    image = image_of(row, data)
     prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
-    return _samples(prepared, data), spacing_mm, _acquired(image)
-
-
-def images_of(row: Row, data: DataConfig) -> dict[str, Path]:
-    """Return the files that the channels come from, by sequence; a plain image has no name.
-
-    Raises:
-        BadFileError: the row has none of the sequences that the study names.
-    """
-    if data.sequences is None:
-        return {"": row.image}
-    found = {name: row.sequences[name] for name in data.sequences if name in row.sequences}
-    if not found:
-        raise BadFileError(
-            row.image,
-            f"has none of the sequences {', '.join(data.sequences)}",
-            f"name one or more in columns such as {SEQUENCE}{data.sequences[0]}, or leave it out",
-        )
-    return found
-
-
-def _image(row: Row, data: DataConfig) -> Picture:
-    """Return the image; of several sequences each is a channel, and one that is missing is 0."""
-    files = images_of(row, data)
-    if data.sequences is None:
-        return _picture(row.image, data.channels, data)
-    read = {name: _picture(path, 1, data) for name, path in files.items()}
-    first = next(iter(read.values()))
-    for name, picture in read.items():
-        _check_same_grid(files[name], picture, next(iter(files.values())), first)
-    none = np.zeros_like(first.array_CS)
-    channels = [read[name].array_CS if name in read else none for name in data.sequences]
-    return replace(first, array_CS=np.concatenate(channels))
-
-
-def _picture(path: Path, channels: int, data: DataConfig) -> Picture:
-    image = read_image(path, channels)
-    if len(image.spacing_mm) < data.spatial_dims:
-        raise BadFileError(
-            path,
-            "is a 2-D picture, and the study works on volumes (data.spatial_dims=3)",
-            "leave it out, or take part in a study with data.spatial_dims=2",
-        )
-    return image
-
-
-def _acquired(image: Picture) -> Acquired:
-    return Acquired(spacing_mm=tuple(image.spacing_mm), size=tuple(image.array_CS.shape[1:]))
-
-
-def _samples(prepared_CS: Tensor, data: DataConfig) -> Tensor:
-    """Return [K, C, *size]: each axial slice of a volume in a 2-D study, else the one sample."""
-    if prepared_CS.ndim - 1 > data.spatial_dims:
-        return prepared_CS.movedim(-1, 0).contiguous()
-    return prepared_CS[None]
-
-
-def _check_same_grid(path: Path, other: Picture, image_path: Path, image: Picture) -> None:
-    """Raise BadFileError unless a mask, or another sequence, lies on the grid of the image."""
-    ours, theirs = image.array_CS.shape[1:], other.array_CS.shape[1:]
-    if ours != theirs:
-        raise BadFileError(
-            path,
-            f"has the shape {theirs}, its image {image_path} has {ours}",
-            "draw or resample it on the grid of its image",
-        )
-    if image.affine is None or other.affine is None:
-        return
-    ends = [(0, n - 1) for n in ours]
-    corners = np.stack([grid.ravel() for grid in np.meshgrid(*ends)])
-    apart_mm = (image.affine - other.affine) @ np.vstack([corners, np.ones(corners.shape[1])])
-    largest_mm = float(np.linalg.norm(apart_mm[:3], axis=0).max())
-    if largest_mm > _TOLERANCE * min(image.spacing_mm):
-        raise BadFileError(
-            path,
-            f"lies up to {largest_mm:.3g} mm away from its image {image_path} (other affine)",
-            "resample it to its image, or correct the header that is wrong",
-        )
+    return samples_of(prepared, data), spacing_mm, acquired_of(image)
 
 
 def _class_indices(
