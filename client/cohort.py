@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from client.cases import Acquired, Case, images_of, read_case
+from client.cases import Case, read_case
 from client.content import digest_of
 from client.manifest import Row, stated_sides
 from client.readers import BadFileError
+from client.row_images import Acquired, images_of
 from common.data_config import DataConfig
 from common.seeding import seed as seed_of
 from common.tasks.config import TaskConfig
