@@ -141,7 +141,7 @@ def images_of_nobody(study: Study) -> Tensor:
         scales = ([max(1, n // coarse) for n in data.size] for coarse in NOBODYS_SCALES)
         fields = (torch.randn(1, data.channels, *small, generator=draws) for small in scales)
         wide = torch.stack([F.interpolate(field, size=list(data.size)) for field in fields])
-        image, _, _ = run(wide.sum(0)[0].exp().numpy(), None, spacing_mm)
+        image, _, _ = run(wide.mean(0)[0].exp().numpy(), None, spacing_mm)
         images.append(image)
     together = torch.stack(images)
     if data.covariates is None:
