@@ -172,7 +172,7 @@ def efficientnet_of_timm() -> dict[str, tuple[int, ...]]:
 
 
 def efficientnet_of_torchvision() -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {"0.conv.weight": (32, 3, 3, 3)}
+    shapes: dict[str, tuple[int, ...]] = {"features.0.0.weight": (32, 3, 3, 3)}
     shapes |= {f"features.0.1.{key}": (32,) for key in NORM}
     for stage, block, kernel, before, wide, out, squeezed in efficientnet_blocks():
         at, layer = f"features.{stage + 1}.{block}.block", 0
