@@ -5,7 +5,7 @@ Shape suffixes: K samples of the file, C channels, S spatial axes, N all samples
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.manifest import SEQUENCE, Row
-from client.readers import BadFileError, Picture, read_image, read_mask
+from client.content import digest_of
+from client.manifest import Row
+from client.readers import BadFileError, Picture, read_mask
+from client.row_images import (
+    Acquired,
+    acquired_of,
+    check_same_grid,
+    image_of,
+    images_of,
+    samples_in,
+)
 from common.covariates import Covariates, encoded
 from common.data_config import DataConfig
 from common.forward import degraded, references
@@ -26,21 +35,8 @@ from common.tasks.multilabel import SEPARATOR, MultilabelConfig
 from common.tasks.pretraining import PretrainingConfig, hidden, turned
 from common.tasks.restoration import RestorationConfig
 from common.tasks.segmentation import SegmentationConfig
-from common.tasks.survival import SurvivalConfig
+from common.tasks.survival import RISK_LIMIT, SurvivalConfig
 from common.transforms import prepare
-
-_TOLERANCE = 0.5
-"""Voxels by which a corner of mask and image may lie apart: below it each voxel's nearest one in
-the other grid is its own. Rounded headers of real scanners differ by up to 0.15."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Acquired:
-    """How a file came, before it was resampled."""
-
-    spacing_mm: tuple[float, ...]
-    size: tuple[int, ...]
-    """Voxels along each axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +79,7 @@ def read_case(row: Row, data: DataConfig, task: TaskConfig) -> Case:
 
 
 def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> Case:
-    image = _image(row, data)
+    image = image_of(row, data)
     target_1S = classes_drawn(row, next(iter(images_of(row, data).values())), image, task)
     prepared, target, spacing_mm = prepare(data)(image.array_CS, target_1S, image.spacing_mm)
     assert target is not None
@@ -91,7 +87,7 @@ def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> 
         images=samples_in(prepared, data),
         targets=samples_in(target, data),
         spacing_mm=spacing_mm,
-        acquired=_acquired(image),
+        acquired=acquired_of(image),
     )
 
 
@@ -161,6 +157,12 @@ def _happened(row: Row, task: SurvivalConfig) -> list[float]:
             "write a time of 0 or more, and 1 where the event happened then, else 0",
         )
     truth = math.nan if task.truth_column is None else _number_in(row, task.truth_column)
+    if abs(truth) > RISK_LIMIT:
+        raise BadFileError(
+            row.image,
+            f"has {task.truth_column}={truth:g}",
+            f"write the true risk as a log-hazard from {-RISK_LIMIT:g} to {RISK_LIMIT:g}",
+        )
     return [time, event, truth]
 
 
@@ -197,7 +199,7 @@ def _unknown_label(row: Row, label: str, known: Sequence[str]) -> BadFileError:
 
 def _labelled_case(row: Row, data: DataConfig, target: Tensor) -> Case:
     """Return the samples of an image, all with the one target: a scalar, or [labels]."""
-    image = _image(row, data)
+    image = image_of(row, data)
     prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
     images = samples_in(prepared, data)
     if data.covariates is not None:
@@ -206,14 +208,14 @@ def _labelled_case(row: Row, data: DataConfig, target: Tensor) -> Case:
         images=images,
         targets=target.expand(len(images), *target.shape).clone(),
         spacing_mm=spacing_mm,
-        acquired=_acquired(image),
+        acquired=acquired_of(image),
     )
 
 
 def _degraded_case(row: Row, data: DataConfig, task: RestorationConfig) -> Case:
     """Return images degraded by the chance of patient and image, the same in every study."""
     clean, spacing_mm, acquired = _clean(row, data)
-    draws = generator(seed(0, "degraded", row.patient, row.image.name))
+    draws = _draws("degraded", row, data)
     arrived = degraded(clean, task.forward, draws)
     targets = torch.cat([clean, *references(arrived, task.forward)], dim=1)
     return Case(images=arrived, targets=targets, spacing_mm=spacing_mm, acquired=acquired)
@@ -222,7 +224,7 @@ def _degraded_case(row: Row, data: DataConfig, task: RestorationConfig) -> Case:
 def _unlabelled_case(row: Row, data: DataConfig, task: PretrainingConfig) -> Case:
     """Return images with parts hidden, or turned, by the chance of patient and image."""
     clean, spacing_mm, acquired = _clean(row, data)
-    draws = generator(seed(0, "unlabelled", row.patient, row.image.name))
+    draws = _draws("unlabelled", row, data)
     if task.grey:
         images, targets = hidden(clean, task, draws)
     else:
@@ -230,96 +232,16 @@ def _unlabelled_case(row: Row, data: DataConfig, task: PretrainingConfig) -> Cas
     return Case(images=images, targets=targets, spacing_mm=spacing_mm, acquired=acquired)
 
 
+def _draws(purpose: str, row: Row, data: DataConfig) -> torch.Generator:
+    # Hospitals call other patients alike: what an image shows is its own.
+    contents = [digest_of(file) for file in images_of(row, data).values()]
+    return generator(seed(0, purpose, row.patient, *contents))
+
+
 def _clean(row: Row, data: DataConfig) -> tuple[Tensor, tuple[float, ...], Acquired]:
-    image = _image(row, data)
+    image = image_of(row, data)
     prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
-    return samples_in(prepared, data), spacing_mm, _acquired(image)
-
-
-def images_of(row: Row, data: DataConfig) -> dict[str, Path]:
-    """Return the files that the channels come from, by sequence; a plain image has no name.
-
-    Raises:
-        BadFileError: the row has none of the sequences that the study names.
-    """
-    if data.sequences is None:
-        return {"": row.image}
-    found = {name: row.sequences[name] for name in data.sequences if name in row.sequences}
-    if not found:
-        raise BadFileError(
-            row.image,
-            f"has none of the sequences {', '.join(data.sequences)}",
-            f"name one or more in columns such as {SEQUENCE}{data.sequences[0]}, or leave it out",
-        )
-    return found
-
-
-def _image(row: Row, data: DataConfig) -> Picture:
-    """Return the image; of several sequences each is a channel, and one that is missing is 0."""
-    files = images_of(row, data)
-    if data.sequences is None:
-        return _picture(row.image, data.channels, data)
-    read = {name: _picture(path, 1, data) for name, path in files.items()}
-    first = next(iter(read.values()))
-    for name, picture in read.items():
-        check_same_grid(files[name], picture, next(iter(files.values())), first)
-    none = np.zeros_like(first.array_CS)
-    channels = [read[name].array_CS if name in read else none for name in data.sequences]
-    return replace(first, array_CS=np.concatenate(channels))
-
-
-def image_for(path: Path, data: DataConfig) -> Picture:
-    """Return an image that the study can use, before anything is done to it.
-
-    Raises:
-        BadFileError: as read_image, or it has fewer axes than the study's samples.
-    """
-    return _picture(path, data.channels, data)
-
-
-def _picture(path: Path, channels: int, data: DataConfig) -> Picture:
-    image = read_image(path, channels)
-    if len(image.spacing_mm) < data.spatial_dims:
-        raise BadFileError(
-            path,
-            "is a 2-D picture, and the study works on volumes (data.spatial_dims=3)",
-            "leave it out, or take part in a study with data.spatial_dims=2",
-        )
-    return image
-
-
-def _acquired(image: Picture) -> Acquired:
-    return Acquired(spacing_mm=tuple(image.spacing_mm), size=tuple(image.array_CS.shape[1:]))
-
-
-def samples_in(prepared_CS: Tensor, data: DataConfig) -> Tensor:
-    """Return [K, C, *size]: each axial slice of a volume in a 2-D study, else the one sample."""
-    if prepared_CS.ndim - 1 > data.spatial_dims:
-        return prepared_CS.movedim(-1, 0).contiguous()
-    return prepared_CS[None]
-
-
-def check_same_grid(path: Path, other: Picture, image_path: Path, image: Picture) -> None:
-    """Raise BadFileError unless a mask, or another sequence, lies on the grid of the image."""
-    ours, theirs = image.array_CS.shape[1:], other.array_CS.shape[1:]
-    if ours != theirs:
-        raise BadFileError(
-            path,
-            f"has the shape {theirs}, its image {image_path} has {ours}",
-            "draw or resample it on the grid of its image",
-        )
-    if image.affine is None or other.affine is None:
-        return
-    ends = [(0, n - 1) for n in ours]
-    corners = np.stack([grid.ravel() for grid in np.meshgrid(*ends)])
-    apart_mm = (image.affine - other.affine) @ np.vstack([corners, np.ones(corners.shape[1])])
-    largest_mm = float(np.linalg.norm(apart_mm[:3], axis=0).max())
-    if largest_mm > _TOLERANCE * min(image.spacing_mm):
-        raise BadFileError(
-            path,
-            f"lies up to {largest_mm:.3g} mm away from its image {image_path} (other affine)",
-            "resample it to its image, or correct the header that is wrong",
-        )
+    return samples_in(prepared, data), spacing_mm, acquired_of(image)
 
 
 def _class_indices(

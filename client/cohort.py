@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from client.cases import Acquired, Case, images_of, read_case
+from client.cases import Case, read_case
 from client.content import digest_of
 from client.manifest import Row, stated_sides
 from client.readers import BadFileError
+from client.row_images import Acquired, images_of
 from common.data_config import DataConfig
 from common.seeding import seed as seed_of
 from common.tasks.config import TaskConfig
@@ -109,7 +110,7 @@ def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: i
     for row in rows:
         try:
             case = read_case(row, data, task)
-            _check_no_twin(row, owner)
+            _check_no_twin(row, images_of(row, data).values(), owner)
             cases.append((row, case))
         except BadFileError as error:
             bad_files.append(error)
@@ -196,14 +197,15 @@ def _without_repeats(rows: Sequence[Row]) -> tuple[list[Row], list[BadFileError]
     return kept, bad_files
 
 
-def _check_no_twin(row: Row, owner: dict[str, str]) -> None:
-    """Note whose image this is; raise BadFileError if, byte for byte, it was another patient's."""
-    if owner.setdefault(digest_of(row.image), row.patient) != row.patient:
-        raise BadFileError(
-            row.image,
-            "is, byte for byte, an image of another patient too",
-            "give both the same patient, or keep the one that is right",
-        )
+def _check_no_twin(row: Row, images: Iterable[Path], owner: dict[str, str]) -> None:
+    """Note whose images they are; raise BadFileError if, byte for byte, one was another's."""
+    for path in images:
+        if owner.setdefault(digest_of(path), row.patient) != row.patient:
+            raise BadFileError(
+                path,
+                "is, byte for byte, an image of another patient too",
+                "give both the same patient, or keep the one that is right",
+            )
 
 
 def _samples(cases: Sequence[tuple[Row, Case]], data: DataConfig, task: TaskConfig) -> Samples:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.readers.registry import ending, stem
+from common.data_config import COLUMNS, SEQUENCE
 from common.tasks.config import EMPTY_CELLS
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_COLUMNS = ("image", "mask", "label", "patient", "split")
-SEQUENCE = "image_"
-"""How a column begins that holds the files of one image sequence."""
+_LONGEST_NAME = 255
+"""Bytes of a file's name; a longer cell is a text."""
 SIDES = ("train", "test")
 """The values of a split column."""
 
@@ -31,7 +31,7 @@ class Row:
     split: str | None = None
     """train or test where the site fixes the side; None where it is drawn."""
     covariates: Mapping[str, str] = field(default_factory=dict)
-    """All other columns of the row that are not empty, such as age or scanner."""
+    """All other columns of the row that are not empty, such as age, scanner or image_NAME."""
     sequences: Mapping[str, Path] = field(default_factory=dict)
     """By name the files of columns image_NAME that are not empty: the same place seen by several
     sequences, as T1 and FLAIR."""
@@ -190,15 +190,12 @@ def _row(path: Path, line: int, cells: Mapping[str, str]) -> Row:
         label=filled.get("label"),
         patient=filled["patient"],
         split=split,
-        covariates={
-            name: cell
-            for name, cell in filled.items()
-            if name not in _COLUMNS and not name.startswith(SEQUENCE)
-        },
+        # What image_NAME is, a file or a word such as good, is for a study to say.
+        covariates={name: cell for name, cell in filled.items() if name not in COLUMNS},
         sequences={
             name.removeprefix(SEQUENCE): path.parent / cell
             for name, cell in filled.items()
-            if name.startswith(SEQUENCE)
+            if name.startswith(SEQUENCE) and len(Path(cell).name.encode()) <= _LONGEST_NAME
         },
     )
 

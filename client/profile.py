@@ -16,10 +16,10 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from client.cases import Acquired
 from client.cohort import Samples
 from client.evaluation import BATCH
 from client.privacy.statistics import noised
+from client.row_images import Acquired
 from common.contract import Profile
 from common.fourier import low_amplitudes
 from common.profile import (

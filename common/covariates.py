@@ -4,6 +4,7 @@ No site measures its own patients to standardise them: a mean over a few patient
 the model, and each site's zero would be another.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 Covariates = Mapping[str, Sequence[object]]
@@ -18,8 +19,8 @@ def check_covariates(asked: Covariates, places: int) -> None:
     for column, values in asked.items():
         words = all(isinstance(value, str) for value in values)
         if _is_range(values):
-            low, high = values
-            good = float(str(low)) < float(str(high))
+            low, high = (float(str(value)) for value in values)
+            good = low < high and math.isfinite(high - low)
         else:
             good = words and len(values) == len(set(values)) >= 2
         if not good:

@@ -8,6 +8,11 @@ from common.checks import in_range, one_of, positive
 from common.covariates import check_covariates
 from common.frequencies import check_amplitudes
 
+COLUMNS = ("image", "mask", "label", "patient", "split")
+"""Columns of a manifest that are no covariates."""
+SEQUENCE = "image_"
+"""How a column begins that holds the files of one image sequence."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -113,6 +118,11 @@ class DataConfig:
             raise ValueError(
                 f"data.sequences={list(names)} and data.channels={self.channels} do not fit; name "
                 "each sequence once, and give as many channels"
+            )
+        if len(names) > 1 and self.normalise == "minmax":
+            raise ValueError(
+                "data.normalise=minmax makes 0 the darkest voxel, and a sequence that is missing "
+                "is 0: it would be a black image; set data.normalise=zscore"
             )
         in_range(0.0, 0.95, **{"data.sequence_dropout": self.sequence_dropout or 0.0})
 

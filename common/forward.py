@@ -67,7 +67,8 @@ def _lines(lines: int, config: ForwardConfig, draws: torch.Generator) -> Tensor:
     """Return which lines are acquired, [lines], in the order of an FFT."""
     centre = max(1, round(lines * float(config.centre or 0.0)))
     more = max(0, round(lines / float(config.acceleration or 1)) - centre)
-    first = (lines - centre) // 2
+    # As fastMRI pads: an even number of lines has its frequency 0 right of the middle.
+    first = (lines - centre + 1) // 2
     acquired = torch.zeros(lines)
     acquired[first : first + centre] = 1.0
     outer = (acquired == 0).nonzero()[:, 0]
@@ -80,7 +81,8 @@ def downsampled(images_BCS: Tensor, config: ForwardConfig, draws: torch.Generato
     """Return images of voxels `factor` times as large along each axis, back on the old grid.
 
     A large voxel is the mean of the small ones. The way back is cubic convolution (Keys, IEEE TASSP
-    1981), which is what a network for super-resolution begins with (Dong et al., PAMI 2016).
+    1981, with PyTorch's a = -3/4 where Keys has -1/2), which is what a network for super-resolution
+    begins with (Dong et al., PAMI 2016).
     """
     del draws
     dims, factor = images_BCS.ndim - 2, int(config.factor or 1)

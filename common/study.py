@@ -9,7 +9,7 @@ from typing import Any
 
 from common.checks import fit_for_a_folder, in_range, not_negative, one_of, positive
 from common.compression_config import CodecConfig, CompressionConfig
-from common.data_config import DataConfig
+from common.data_config import COLUMNS, SEQUENCE, DataConfig
 from common.models.config import ModelConfig
 from common.strategy_config import StrategyConfig
 from common.subgroups import check_subgroups
@@ -279,6 +279,13 @@ class Study:
             raise ValueError(
                 f"data.covariates={list(self.data.covariates)} say something of a whole image, and "
                 f"task.name={self.task.name} has an answer a voxel; set it to null"
+            )
+        pictures = [f"{SEQUENCE}{name}" for name in self.data.sequences or []]
+        taken = {*COLUMNS, *self.task.answer_columns, *pictures} & set(self.data.covariates or {})
+        if taken:
+            raise ValueError(
+                f"data.covariates has {', '.join(sorted(taken))}, which the study reads as the "
+                "image or as what is to be found; leave it out"
             )
 
     def _check_proximal(self, name: str, mu: float) -> None:

@@ -174,6 +174,7 @@ def augment(data: DataConfig, draws: torch.Generator) -> Augment:
         # Poisson batches may be empty, and grid_sample refuses those.
         if len(images_BCS) == 0:
             return images_BCS, targets
+        there_BC = images_BCS.flatten(2).any(dim=2)
         if styles_KF is not None:
             images_BCS = mixed(images_BCS, styles_KF, draws)
         images = images_BCS
@@ -182,8 +183,11 @@ def augment(data: DataConfig, draws: torch.Generator) -> Augment:
         if data.augment == "full":
             images, targets = _affine(images, targets, draws)
             images = _intensity(images, draws)
+        if data.sequences is not None:
+            # What is missing stays so, whatever was added.
+            images = _only(images, there_BC)
         if data.sequence_dropout:
-            images = _without_some(images, data.sequence_dropout, draws)
+            images = _without_some(images, there_BC, data.sequence_dropout, draws)
         if data.segment is not None:
             around = data.segment_of_classes or 0.0
             images, targets = segments(images, targets, data.segment, around, draws)
@@ -281,13 +285,18 @@ def _rotation(angles_BA: Tensor, dims: int) -> Tensor:
     return result
 
 
-def _without_some(images_BCS: Tensor, chance: float, draws: torch.Generator) -> Tensor:
+def _without_some(
+    images_BCS: Tensor, there_BC: Tensor, chance: float, draws: torch.Generator
+) -> Tensor:
     """Return the images with channels at 0, each by this chance; where all would be, none is."""
-    batch, channels = images_BCS.shape[:2]
-    kept_BC = torch.rand(batch, channels, generator=draws) >= chance
+    drawn_BC = torch.rand(*there_BC.shape, generator=draws) >= chance
+    kept_BC = drawn_BC.to(there_BC.device) & there_BC
     kept_BC |= ~kept_BC.any(dim=1, keepdim=True)
-    shape = (batch, channels, *[1] * (images_BCS.ndim - 2))
-    return images_BCS * kept_BC.reshape(shape).to(images_BCS)
+    return _only(images_BCS, kept_BC)
+
+
+def _only(images_BCS: Tensor, kept_BC: Tensor) -> Tensor:
+    return images_BCS * kept_BC.reshape(*kept_BC.shape, *[1] * (images_BCS.ndim - 2))
 
 
 def _intensity(images_BCS: Tensor, draws: torch.Generator) -> Tensor:

@@ -24,13 +24,15 @@ from client.trainer import trainer_at
 from client.work import cohort_of
 from common.config import travelling
 from common.contract import LOCAL, Estimate
+from common.models.layers import local_names
+from common.schema import SettingsError
 from common.seeding import seed
 from common.state import state_of
 from common.study import Study
 from common.tasks.registry import build_task
 from common.tensor_files import read_tensors
 from server.records import Estimates
-from server.run import initial_network
+from server.run import MODEL, initial_network
 from server.showing import BASELINES
 from simulation.environment import stop_on_ctrl_c
 from simulation.run import Simulation
@@ -63,11 +65,33 @@ def baselines_of(run: Simulation, sites: Sequence[str], console: Console) -> dic
     return found
 
 
+def finished_network(run: Simulation) -> nn.Module:
+    """Return a finished run's model.
+
+    Raises:
+        SettingsError: the run is not finished, or parts of its model stayed at the sites.
+    """
+    if not (run.folder / MODEL).is_file():
+        raise SettingsError(
+            f"{run.folder} has no {MODEL}; finish the run: wardround-sim resume {run.folder}"
+        )
+    network = initial_network(run.study)
+    stayed = local_names(network, run.study.model)
+    if stayed:
+        raise SettingsError(
+            f"{min(stayed)} and {len(stayed) - 1} more tensors of the model stayed at the sites "
+            f"(model.local, or model.batch_norm_policy=local), and {MODEL} has none of them; give "
+            "a run whose whole model travels"
+        )
+    network.load_state_dict({**network.state_dict(), **read_tensors(run.folder / MODEL)[0]})
+    return network
+
+
 def _models(
     run: Simulation, cohorts: Mapping[str, Cohort], console: Console
 ) -> dict[str, nn.Module]:
     """Return the pooled model and each site's own, trained here or by its trainer already."""
-    trained = _trained_at(run, cohorts)
+    trained = trained_at(run, cohorts)
     return own_models_of(run, cohorts, console, {POOLED: joined(list(trained.values()))})
 
 
@@ -81,7 +105,7 @@ def own_models_of(
 
     beside: what else is trained with them, by name; it comes first.
     """
-    trained, more = _trained_at(run, cohorts), dict(beside or {})
+    trained, more = trained_at(run, cohorts), dict(beside or {})
     kept = {site: state for site in trained if (state := _kept_model(run, site)) is not None}
     jobs = more | {site: samples for site, samples in trained.items() if site not in kept}
     names = [*more, *(f"{site}'s own" for site in jobs if site not in more)]
@@ -96,7 +120,8 @@ def own_models_of(
     return models
 
 
-def _trained_at(run: Simulation, cohorts: Mapping[str, Cohort]) -> dict[str, Samples]:
+def trained_at(run: Simulation, cohorts: Mapping[str, Cohort]) -> dict[str, Samples]:
+    """Return the training samples by site: not of sites without, nor of those that only test."""
     tested = run.study.strategy.tested or []
     return {s: c.train for s, c in cohorts.items() if c.train.num_patients and s not in tested}
 

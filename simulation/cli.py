@@ -26,6 +26,8 @@
     wardround-sim tasks                             the tasks that a study may name; --json
     wardround-sim experiment=shift_study data.root=../shared/data run.dir=runs/shift
                                                     many methods on many data sets, in one table
+    wardround-sim experiment=beyond data.root=../shared/data run.dir=runs/beyond
+                                                    what restoration, survival and others reach
 
 Settings are Hydra's: --help, --cfg job, --multirun.
 """
@@ -149,6 +151,11 @@ def _run(with_baselines: bool, folder: Path, overrides: list[str]) -> int:
     if run.settings.table is not None:
         _stop_at_once("; the same command with this run.dir goes on")
         return EXIT_CODES[run_shift_study(folder, run, _console())]
+    if run.settings.beyond is not None:
+        from simulation.beyond import run_beyond
+
+        _stop_at_once("; the same command with this run.dir goes on")
+        return EXIT_CODES[run_beyond(folder, run, _console())]
     _stop_at_once(f"; go on with  wardround-sim resume {folder}")
     return EXIT_CODES[carry_out(run, with_baselines, _console())]
 

@@ -17,24 +17,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from client.cohort import Cohort, Samples
-from client.evaluation import patient_rows, predict
+from client.evaluation import chosen_by, patient_rows, predict
 from client.training import PlainGradient, build_optimizer, learning_rate, random_part, train_round
 from common.config import load_study, travelling
+from common.covariates import width_of
 from common.files import read_json, write_json
 from common.models.int8 import quantised, size_bytes, write_int8
+from common.models.late_fusion import with_covariates
 from common.schema import SettingsError
 from common.seeding import generator, seed
 from common.state import state_of
 from common.study import PrivacyConfig, Study
 from common.tasks.registry import build_task
 from common.tasks.task import Task
-from common.tensor_files import read_tensors, write_tensors
-from server.run import MODEL, RESULT, initial_network
-from simulation.baselines import cohorts_of
+from common.tensor_files import write_tensors
+from common.transforms import prepare
+from server.run import RESULT, initial_network
+from simulation.baselines import cohorts_of, finished_network, trained_at
 from simulation.run import Simulation, reopened
 
 FILE, INT8, STUDENT = "compressed.json", "model-int8.safetensors", "student.safetensors"
 CALIBRATION_IMAGES = 128
+NOBODYS_SCALES = (1, 4, 16)
+"""Voxels along a side of what noise of each scale is made of."""
 REPEATS = 15
 SOFTNESS = 2.0
 """Temperature of the teacher's answers (Hinton et al., 2015, Sec. 2)."""
@@ -60,28 +65,25 @@ def compress(folder: Path, student: Sequence[str], console: Console) -> None:
     student: overrides of the student's network, as model.channels=[8,16]; empty: there is none.
 
     Raises:
-        SettingsError: the run is not finished, or a student was asked of a private study.
+        SettingsError: the run is not finished, parts of its model stayed at the sites, or a student
+            was asked of a private study.
         Int8Error: the network cannot be computed in 8 bits.
     """
     run = reopened(folder)
     study = run.study
-    if not (run.folder / MODEL).is_file():
-        raise SettingsError(
-            f"{folder} has no {MODEL}; finish the run: wardround-sim resume {folder}"
-        )
+    network = finished_network(run)
     smaller = _student_study(run, student) if student else None
     cohorts = cohorts_of(run, sorted(read_json(run.folder / RESULT)["sites"]))
-    network = initial_network(study)
-    network.load_state_dict({**network.state_dict(), **read_tensors(run.folder / MODEL)[0]})
+    trained = trained_at(run, cohorts)
     forms = {"float32": (study, network.eval())}
     if smaller is not None:
-        learned = distilled(smaller, network, cohorts)
+        learned = distilled(smaller, network, trained)
         write_tensors(run.folder / STUDENT, state_of(learned))
         forms["student, float32"] = (smaller, learned)
     rows = []
     for form, (of_study, of) in forms.items():
         rows.append(_row(form, of, size_bytes(state_of(of)), cohorts, of_study))
-        small, tensors = quantised(of, calibration_images(cohorts))
+        small, tensors = quantised(of, calibration_images(study, trained))
         rows.append(
             _row(form.replace("float32", "int8"), small, size_bytes(tensors), cohorts, of_study)
         )
@@ -111,17 +113,45 @@ def _student_study(run: Simulation, overrides: Sequence[str]) -> Study:
     return load_study([*travelling(run.overrides), *overrides])
 
 
-def calibration_images(cohorts: Mapping[str, Cohort]) -> Tensor:
-    """Return images of all sites' training patients, evenly, about CALIBRATION_IMAGES."""
-    each = max(1, CALIBRATION_IMAGES // len(cohorts))
+def calibration_images(study: Study, trained: Mapping[str, Samples]) -> Tensor:
+    """Return images of all sites' training patients, evenly, about CALIBRATION_IMAGES.
+
+    Of a private study they are images of nobody, since the ranges that are seen on them are told as
+    they are, without noise.
+    """
+    if study.privacy.private:
+        return images_of_nobody(study)
+    each = max(1, CALIBRATION_IMAGES // len(trained))
     parts = []
-    for cohort in cohorts.values():
-        images = cohort.train.images
+    for samples in trained.values():
+        images = samples.images
         parts.append(images[:: max(1, len(images) // each)][:each])
     return torch.cat(parts)
 
 
-def distilled(study: Study, teacher: nn.Module, cohorts: Mapping[str, Cohort]) -> nn.Module:
+def images_of_nobody(study: Study) -> Tensor:
+    """Return CALIBRATION_IMAGES of noise at several scales, normalised as a site's images are.
+
+    Its exponential is taken, since most of an image is dark and little of it bright.
+    """
+    data, draws = study.data, generator(seed(study.seed, "images of nobody"))
+    run, spacing_mm = prepare(data), data.spacing_mm or [1.0] * data.spatial_dims
+    images = []
+    for _ in range(CALIBRATION_IMAGES):
+        scales = ([max(1, n // coarse) for n in data.size] for coarse in NOBODYS_SCALES)
+        fields = (torch.randn(1, data.channels, *small, generator=draws) for small in scales)
+        wide = torch.stack([F.interpolate(field, size=list(data.size)) for field in fields])
+        image, _, _ = run(wide.mean(0)[0].exp().numpy(), None, spacing_mm)
+        images.append(image)
+    together = torch.stack(images)
+    if data.covariates is None:
+        return together
+    numbers = torch.rand(len(images), width_of(data.covariates), generator=draws) * 2 - 1
+    each = zip(together.split(1), numbers.tolist(), strict=True)  # type: ignore[no-untyped-call]
+    return torch.cat([with_covariates(image, said) for image, said in each])
+
+
+def distilled(study: Study, teacher: nn.Module, trained: Mapping[str, Samples]) -> nn.Module:
     """Return the student of a study's network: federated averaging of what the sites' images teach.
 
     In each round each site trains on the teacher's answers to its own training images, by the local
@@ -131,9 +161,8 @@ def distilled(study: Study, teacher: nn.Module, cohorts: Mapping[str, Cohort]) -
     teach = replace(task, loss=soft_loss)
     alone = replace(study, privacy=PrivacyConfig())
     taught = {
-        site: replace(c.train, targets=predict(teacher, c.train, task, CPU))
-        for site, c in sorted(cohorts.items())
-        if c.train.num_patients
+        site: replace(samples, targets=predict(teacher, samples, task, CPU))
+        for site, samples in sorted(trained.items())
     }
     student = initial_network(study)
     patients = sum(samples.num_patients for samples in taught.values())
@@ -182,16 +211,22 @@ def _row(
     for cohort in cohorts.values():
         held_out = cohort.held_out
         if held_out.num_patients:
-            rows = patient_rows(predict(network, held_out, task, CPU), held_out, task).values()
+            decided = _decided(network, cohort, task)
+            rows = patient_rows(predict(network, held_out, task, CPU), held_out, decided).values()
             total = {n: np.sum([row[n] for row in rows], axis=0) for n in next(iter(rows))}
-            scores.append(task.score(total)[study.task.headline])
-    image = next(iter(cohorts.values())).train.images[:1]
+            scores.append(decided.score(total)[study.task.headline])
+    image = next(c.train.images[:1] for c in cohorts.values() if c.train.num_patients)
     return Row(
         form=form,
         headline=float(np.nanmean(scores)),
         kilobytes=size / 1000,
         milliseconds=fastest_ms(network, image),
     )
+
+
+def _decided(network: nn.Module, cohort: Cohort, task: Task) -> Task:
+    choosing = cohort.choosing
+    return chosen_by(lambda: predict(network, choosing, task, CPU), choosing, task)
 
 
 def fastest_ms(network: nn.Module, images: Tensor) -> float:

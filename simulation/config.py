@@ -11,6 +11,7 @@ from common.checks import not_negative, one_of, positive
 from common.config import CONFIG_FOLDER
 from common.schema import SettingsError, typed
 from server.tracking.config import TrackingConfig
+from simulation.beyond_config import BeyondConfig
 from simulation.hospitals import Hospital
 from simulation.outlook import Outlook
 from simulation.partition import PartitionConfig
@@ -53,6 +54,14 @@ class SimulationConfig:
     table: dict[str, Any] | None = None
     """An experiment made of others (simulation/table_config.py); null: this is one of its own."""
 
+    beyond: dict[str, Any] | None = None
+    """An experiment made of measures of others (simulation/beyond_config.py); null: it is not."""
+
+    @property
+    def of_others(self) -> bool:
+        """Whether the experiment has no run of its own."""
+        return self.table is not None or self.beyond is not None
+
     def __post_init__(self) -> None:
         one_of(("auto", "ray", "inprocess"), **{"simulation.engine": self.engine})
         one_of(("virtual", "real"), **{"simulation.source": self.source})
@@ -65,7 +74,7 @@ class SimulationConfig:
                 f"simulation.address={self.address} is a Ray cluster, which "
                 "simulation.engine=inprocess does without; choose simulation.engine=ray"
             )
-        if self.source == "virtual" and not self.hospitals and self.table is None:
+        if self.source == "virtual" and not self.hospitals and not self.of_others:
             raise ValueError(
                 "simulation.hospitals is empty; choose an experiment, as experiment=virtual_mri, "
                 "or name at least one virtual hospital"
@@ -95,6 +104,10 @@ class SimulationConfig:
     def table_config(self) -> TableConfig:
         """Return of which runs the experiment is made, checked."""
         return typed(self.table or {}, TableConfig, "simulation.table")
+
+    def beyond_config(self) -> BeyondConfig:
+        """Return what is measured, checked."""
+        return typed(self.beyond or {}, BeyondConfig, "simulation.beyond")
 
     def _hospital(self, name: str, about: dict[str, Any]) -> Hospital:
         node = f"simulation.hospitals.{name}"

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.content import digest_of
-from client.manifest import SEQUENCE
+from common.data_config import COLUMNS, SEQUENCE
 from simulation.partition_config import PartitionConfig
 
 TRAIN, TEST = "train", "test"
-_RESERVED = ("image", "mask", "label", "patient", "split")
 _LISTED = 12
 
 
@@ -179,7 +178,7 @@ def _line(
         if name.startswith(SEQUENCE) and value:
             line[name] = str(root / value)
         elif name not in mapped:
-            line[f"original_{name}" if name in _RESERVED else name] = value
+            line[f"original_{name}" if name in COLUMNS else name] = value
     return line
 
 

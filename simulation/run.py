@@ -123,9 +123,9 @@ def _sites(run: Simulation, tell: Tell) -> list[str]:
 
 @contextmanager
 def _begun(run: Simulation) -> Iterator[None]:
-    if run.settings.table is not None:
+    if run.settings.of_others:
         raise SettingsError(
-            f"{run.study.name} is made of other experiments (simulation.table); run it by itself, "
+            f"{run.study.name} is made of other experiments; run it by itself, "
             "or give one of them to this command"
         )
     run.folder.mkdir(parents=True, exist_ok=True)

@@ -28,9 +28,8 @@ from common.tasks.registry import build_task
 from common.tasks.task import Sums, Task
 from common.tasks.tempered import best_temperature, metric_of, tempered, told_at
 from common.tasks.uncertainty import Curve, area_under_risk, curve_of, risk_at, unsureness
-from common.tensor_files import read_tensors
-from server.run import MODEL, RESULT, initial_network
-from simulation.baselines import cohorts_of, own_models_of
+from server.run import RESULT
+from simulation.baselines import cohorts_of, finished_network, own_models_of
 from simulation.run import reopened
 
 FILE = "uncertainty.json"
@@ -64,7 +63,8 @@ def show_uncertainty(folder: Path, console: Console) -> None:
     """Print the table of a finished run and write it into its folder.
 
     Raises:
-        SettingsError: the run is not finished, or its task has no classes to be unsure between.
+        SettingsError: the run is not finished, or its task has no classes to be unsure between, or
+            what answers is not one model for all sites.
     """
     run = reopened(folder)
     study = run.study
@@ -73,15 +73,18 @@ def show_uncertainty(folder: Path, console: Console) -> None:
             f"task.name={study.task.name}: entropies are between classes; give a run of one of: "
             f"{', '.join(TASKS)}"
         )
-    if not (run.folder / MODEL).is_file():
+    if study.task.choosing_share:
         raise SettingsError(
-            f"{folder} has no {MODEL}; finish the run: wardround-sim resume {folder}"
+            f"task.threshold_share={study.task.choosing_share:g} lets each site answer by a "
+            "threshold of its own, and entropy says nothing of a threshold; give a run without"
         )
-    cohorts = cohorts_of(run, sorted(read_json(run.folder / RESULT)["sites"]))
-    network = initial_network(study)
-    network.load_state_dict({**network.state_dict(), **read_tensors(run.folder / MODEL)[0]})
+    network = finished_network(run)
     task = build_task(study.task)
-    own = list(own_models_of(run, cohorts, console).values())
+    all_sites = cohorts_of(run, sorted(read_json(run.folder / RESULT)["sites"]))
+    cohorts = {site: c for site, c in all_sites.items() if c.held_out.num_patients}
+    if not cohorts:
+        raise SettingsError(f"no site of {folder} has held-out patients to ask of; give another")
+    own = list(own_models_of(run, all_sites, console).values())
     ways: dict[str, Ask] = {"federated": lambda samples: predict(network, samples, task, CPU)}
     if study.model.dropout:
         ways["drop-out left on"] = lambda samples: dropped(network, samples, study, task)
@@ -129,7 +132,9 @@ def with_temperature(
     Each half of a site's patients has the temperature that is best for the other half: on the
     patients who chose it a temperature would flatter itself.
     """
-    at = told_at(build_task(_without_temperatures(task.config)), TEMPERATURES)
+    config = _without_temperatures(task.config)
+    already = config.temperature or 1.0
+    at = told_at(build_task(config), TEMPERATURES, already)
     rows = {site: patient_rows(said[site], c.held_out, at) for site, c in cohorts.items()}
 
     def chosen(kept: Callable[[int], bool]) -> float:
@@ -140,19 +145,19 @@ def with_temperature(
                 means = at.score(_added(some))
                 told[site] = {metric_of(t): (means[metric_of(t)], len(some)) for t in TEMPERATURES}
         best = best_temperature(told, TEMPERATURES)
-        return 1.0 if best is None else best[0]
+        return already if best is None else best[0]
 
     halves = [chosen(lambda place, half=half: place % 2 == half) for half in (1, 0)]  # type: ignore[misc]
     made = {}
     for site, cohort in cohorts.items():
         place = {patient: number for number, patient in enumerate(rows[site])}
         each = [halves[place[patient] % 2] for patient in cohort.held_out.patients]
-        cooled = [tempered(p, t) for p, t in zip(said[site], each, strict=True)]
-        made[site] = torch.stack(cooled) if cooled else said[site]
+        cooled = [tempered(p, t / already) for p, t in zip(said[site], each, strict=True)]
+        made[site] = torch.stack(cooled)
     return chosen(lambda _: True), made
 
 
-def _without_temperatures(config: TaskConfig) -> TaskConfig:
+def _without_temperatures(config: TaskConfig) -> ClassificationConfig:
     assert isinstance(config, ClassificationConfig)
     # Those that the study tells of would be found beside these.
     return replace(config, temperatures=None)
@@ -163,8 +168,6 @@ def row_of(way: str, said: Mapping[str, Tensor], cohorts: Mapping[str, Cohort], 
     headlines, curves, calibrations = [], [], []
     for site, cohort in cohorts.items():
         rows = patient_rows(said[site], cohort.held_out, task)
-        if not rows:
-            continue
         headlines.append(task.score(_added(list(rows.values())))[task.config.headline])
         curves.append(_curve(said[site], cohort.held_out, rows, task))
         calibrations += [row["calibration"] for row in rows.values() if "calibration" in row]

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.cases import samples_in
 from client.evaluation import BATCH
 from client.prediction.passes import Passes
 from client.profile import place_of
 from client.readers import Picture
+from client.row_images import samples_in
 from common.tasks.multilabel import SEPARATOR, MultilabelConfig
 from common.tasks.segmentation import SegmentationConfig
 from common.transforms import Whereabouts, back_to_own, prepare, prepare_whole

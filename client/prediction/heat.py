@@ -11,12 +11,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from client.cases import samples_in
 from client.explain import Asked, explained, explainers_of
 from client.explanations import untrained_like, verdict_of
 from client.prediction.answers import Answer
 from client.prediction.passes import Passes
 from client.readers import Picture
+from client.row_images import samples_in
 from common.transforms import prepare
 
 SIDE_INCHES, DOTS_PER_INCH = 4.0, 128

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from PIL import Image
 
-from client.cases import image_for
 from client.evaluation import BATCH
 from client.prediction.answers import Answer, answers_to
 from client.prediction.inputs import Input
 from client.prediction.masks import DICOM, PNG, kind_of, write_map
 from client.prediction.passes import Passes
 from client.readers import BadFileError, Picture
+from client.row_images import image_for
 from common.domain import Domain
 from common.files import write_json
 from common.finished import Finished

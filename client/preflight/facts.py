@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from client.cases import check_same_grid
 from client.manifest import Row
 from client.preflight.burned_in import LETTERS, letters_in
 from client.preflight.headers import About, about
 from client.readers import BadFileError, Picture, read_image, read_mask
+from client.row_images import check_same_grid
 
 IMAGE, LABEL, STUDY = "image", "label", "study"
 _MM3_IN_ML = 1000.0

@@ -38,7 +38,7 @@ def data_set_of(rows: Iterable["Row"]) -> DataSet:
     """Return the data set of all rows of a manifest, both sides of the split.
 
     The fingerprint is SHA-256 over the sorted (patient, SHA-256 of image, SHA-256 of mask, label,
-    and of other sequences).
+    and of other sequences whose files are there: a cell of image_quality names none).
     It depends neither on the order of rows, nor on names and places of files, nor on what a study
     makes of them. Files are read in pieces. One that cannot be read counts as such: whether a
     study goes on without it is for data.on_bad_file to say.
@@ -51,12 +51,14 @@ def data_set_of(rows: Iterable["Row"]) -> DataSet:
     entries = []
     patients = set()
     for row in rows:
-        for file in row.files:
+        there = sorted((name, file) for name, file in row.sequences.items() if file.exists())
+        mask_file = [] if row.mask is None else [row.mask]
+        for file in (row.image, *mask_file, *(file for _, file in there)):
             if file not in digests:
                 digests[file] = digest_of(file)
         mask = None if row.mask is None else digests[row.mask]
         # Without other sequences as it was before there were any: ledgers live longer.
-        more = [[name, digests[file]] for name, file in sorted(row.sequences.items())]
+        more = [[name, digests[file]] for name, file in there]
         entry = [row.patient, digests[row.image], mask, row.label, *([more] if more else [])]
         entries.append(json.dumps(entry))
         patients.add(row.patient)

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from client.cases import classes_drawn, image_for
+from client.cases import classes_drawn
 from client.manifest import Row
 from client.prediction.answers import Answer, answers_to
 from client.prediction.passes import Passes
 from client.readers import BadFileError, Picture
+from client.row_images import image_for
 from common.tasks.segmentation import SegmentationConfig, patient_sums
 
 BY_WORST, BY_UNSURE = "worst", "unsure"

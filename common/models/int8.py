@@ -44,7 +44,7 @@ def quantised(network: nn.Module, images: Tensor) -> tuple[nn.Module, dict[str, 
         with torch.inference_mode():
             for batch in images.split(_BATCH):  # type: ignore[no-untyped-call]
                 watched(batch)
-        return _converted(watched), _file_of(network, watched)
+        return _converted(watched, network), _file_of(network, watched)
 
 
 def write_int8(path: Path, tensors: dict[str, Tensor], about: object) -> None:
@@ -71,7 +71,7 @@ def read_int8(path: Path, network: nn.Module, images: Tensor) -> nn.Module:
         for name, observer in _observers(watched).items():
             observer.min_val = tensors[f"{_SEEN}{name}/low"]
             observer.max_val = tensors[f"{_SEEN}{name}/high"]
-        return _converted(watched)
+        return _converted(watched, network)
 
 
 def rounded(network: nn.Module) -> nn.Module:
@@ -162,10 +162,13 @@ def _watched(network: nn.Module, example: Tensor) -> GraphModule:
     return watched
 
 
-def _converted(watched: GraphModule) -> nn.Module:
+def _converted(watched: GraphModule, network: nn.Module) -> nn.Module:
     from torch.ao.quantization.quantize_fx import convert_fx
 
     converted: nn.Module = convert_fx(watched)
+    # The graph is of the layers alone: what is added to their answer is no part of it.
+    for hook in network._forward_hooks.values():
+        converted.register_forward_hook(hook)
     return converted
 
 

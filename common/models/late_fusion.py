@@ -12,6 +12,8 @@ from common.models.layers import head_keys
 
 HIDDEN = 16
 """Units between covariates and logits: a risk may rise with age and fall again."""
+IMAGE, COVARIATES = "image.", "covariates."
+"""How the tensors of each part begin."""
 
 
 class LateFusion(nn.Module):
@@ -30,8 +32,8 @@ class LateFusion(nn.Module):
             nn.Linear(width, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, outputs)
         )
         self.head_prefixes = (
-            *(f"image.{key}" for key in sorted(head_keys(image))),
-            "covariates.2.",
+            *(f"{IMAGE}{key}" for key in sorted(head_keys(image))),
+            f"{COVARIATES}2.",
         )
 
     def forward(self, images_BCS: Tensor) -> Tensor:

@@ -105,10 +105,10 @@ def build_model(config: ModelConfig, seed: int) -> nn.Module:
     # torch.manual_seed would also seed the GPUs' generators, and nothing here would restore them.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
-        network = build(MODELS, "model", config)
+        network = _whole(build(MODELS, "model", config), config)
         if config.start is not None:
             load_start(network, config.name, config.start)
-        return restrict(_whole(network, config), config)
+        return restrict(network, config)
 
 
 def _whole(network: nn.Module, config: ModelConfig) -> nn.Module:
@@ -138,5 +138,6 @@ def told_start(config: ModelConfig) -> str | None:
     """
     if config.start is None:
         return None
-    report = load_start(build(MODELS, "model", config), config.name, config.start)
+    network = _whole(build(MODELS, "model", config), config)
+    report = load_start(network, config.name, config.start)
     return f"{config.start.file}: {report}"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from common.models.config import StartConfig
 from common.models.key_maps import State, of_monai, of_timm, of_torchvision, unwrapped
+from common.models.late_fusion import COVARIATES, IMAGE
 from common.models.layers import keys_named
 
 FOLDER = "WARDROUND_WEIGHTS"
@@ -64,7 +65,7 @@ def load_start(network: nn.Module, family: str, start: StartConfig) -> Report:
 
     Raises:
         StartError: the file is not there, is another one, or leaves more at random than the study
-            names in `fresh`.
+            names in `fresh` (and covariates that the file has none of).
     """
     path = Path(os.environ.get(FOLDER) or USUAL_FOLDER) / start.file
     found = _renamed(network, family, _read(path, start.sha256), LAYOUTS[start.layout])
@@ -75,7 +76,8 @@ def load_start(network: nn.Module, family: str, start: StartConfig) -> Report:
             f"{', '.join(sorted(found)[:5]) or 'none'}; choose the file's own network and "
             "model.start.layout, name less in model.start.fresh, or leave model.start out"
         )
-    allowed = {name for name in report.fresh if _is_fresh(name, network, start)}
+    added = {name for name in report.fresh if name.startswith(COVARIATES)} - found.keys()
+    allowed = {name for name in report.fresh if _is_fresh(name, network, start)} | added
     missing = [name for name in report.fresh if name not in allowed]
     if missing:
         raise StartError(
@@ -125,12 +127,14 @@ def _tensors(suffix: str, content: bytes) -> dict[str, Any]:
 def _renamed(network: nn.Module, family: str, state: State, layout: Layout) -> State:
     """Return the tensors by the network's own names, without what a wrapper put before them."""
     known = {_plain(name) for name in network.state_dict()}
-    named = (
+    named = [
         {_plain(name): tensor for name, tensor in layout(family, without).items()}
         for without in unwrapped(state)
-    )
+    ]
+    # A network that is told covariates may begin with one that was told none.
+    within = [{f"{IMAGE}{name}": tensor for name, tensor in of.items()} for of in named]
     # Of equals the first: as they are named.
-    return max(named, key=lambda found: len(known & set(found)))
+    return max([*named, *within], key=lambda found: len(known & set(found)))
 
 
 def _plain(name: str) -> str:

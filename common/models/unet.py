@@ -25,6 +25,12 @@ class UNetConfig(ModelConfig):
         super().__post_init__()
         check_levels(self.channels, self.strides)
         not_negative(**{"model.num_res_units": self.num_res_units})
+        if self.residual and self.num_res_units:
+            raise ValueError(
+                f"model.num_res_units={self.num_res_units} ends in a unit that adds its own input, "
+                "so the network would not begin with its image (model.residual=true); choose "
+                "unet128, or set model.num_res_units=0"
+            )
 
 
 def check_levels(channels: list[int], strides: list[int]) -> None:

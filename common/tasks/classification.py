@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
-from common.checks import in_range, one_of, positive
+from common.checks import in_range, one_of
 from common.tasks.config import TaskConfig
 from common.tasks.losses import OF_IMAGES, loss_of
 from common.tasks.ranking import (
@@ -30,7 +30,12 @@ from common.tasks.ranking import (
     shares,
 )
 from common.tasks.task import Bounded, Metric, Sums, Task, check_finite
-from common.tasks.tempered import told_at
+from common.tasks.tempered import (
+    MOST_TEMPERATURES,
+    TEMPERATURE_RANGE,
+    metric_of,
+    told_at,
+)
 from common.tasks.threshold import best_bin, decided, decisions
 
 
@@ -54,7 +59,7 @@ class ClassificationConfig(TaskConfig):
     (result.json's temperature); above 1 the answers are less sure. null: 1."""
     temperatures: list[float] | None = None
     """Temperatures at which the sites tell the likelihood, so that the best for all of their
-    patients is found (common/tasks/tempered.py); null: none."""
+    patients is found (common/tasks/tempered.py), 2 to 16; null: none."""
 
     @property
     def choosing_share(self) -> float:
@@ -73,11 +78,25 @@ class ClassificationConfig(TaskConfig):
                 f"give {len(self.classes)}"
             )
         self._check_threshold()
-        temperatures = [*(self.temperatures or []), self.temperature or 1.0]
-        positive(**{f"task.temperatures[{place}]": t for place, t in enumerate(temperatures)})
+        self._check_temperatures()
         known = classification_metrics(len(self.classes), self.threshold_share is not None)
         one_of(known, **{"task.headline": self.headline})
         self.check_loss(OF_IMAGES)
+
+    def _check_temperatures(self) -> None:
+        if self.temperature is not None:
+            in_range(*TEMPERATURE_RANGE, **{"task.temperature": self.temperature})
+        if self.temperatures is None:
+            return
+        each = {f"task.temperatures[{place}]": t for place, t in enumerate(self.temperatures)}
+        in_range(*TEMPERATURE_RANGE, **each)
+        names = {metric_of(temperature) for temperature in self.temperatures}
+        # A likelihood at many temperatures would tell more of a patient than which is best.
+        if not 2 <= len(names) == len(self.temperatures) <= MOST_TEMPERATURES:
+            raise ValueError(
+                f"task.temperatures={list(self.temperatures)} are too few, too many or not told "
+                f"apart; give 2 to {MOST_TEMPERATURES} different ones"
+            )
 
     def _check_threshold(self) -> None:
         if self.threshold_share is None:
@@ -142,7 +161,9 @@ def build_classification(config: ClassificationConfig) -> Task:
         bounded=Bounded(bounded_row, sensitivity_of(len(config.classes)), restored),
         answers_by=by_threshold if chosen else None,
     )
-    return task if config.temperatures is None else told_at(task, config.temperatures)
+    if config.temperatures is None:
+        return task
+    return told_at(task, config.temperatures, config.temperature or 1.0)
 
 
 def by_threshold(task: Task, sums: Sums) -> Task:

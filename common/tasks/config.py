@@ -82,6 +82,11 @@ class TaskConfig:
         return True
 
     @property
+    def answer_columns(self) -> tuple[str, ...]:
+        """Further columns of a manifest that say what is true."""
+        return ()
+
+    @property
     def choosing_share(self) -> float:
         """Share of a site's training patients who do not train, and choose how it answers."""
         return 0.0

@@ -101,6 +101,16 @@ class PretrainingConfig(TaskConfig):
                 f"data.augment={data.augment}, data.channels={data.channels}: the grey values of "
                 "one channel are what task.method=masked learns; choose flip or none, and 1"
             )
+        if self.grey and data.normalise != "zscore":
+            raise ValueError(
+                f"data.normalise={data.normalise}: what is hidden is shown as 0, which is an "
+                "image's mean after zscore alone; set data.normalise=zscore"
+            )
+        if not self.grey and data.augment != "none":
+            raise ValueError(
+                f"data.augment={data.augment} mirrors or moves images that are turned already, and "
+                "a quarter turn that is mirrored is the opposite one; set data.augment=none"
+            )
         if not self.grey and data.size[0] != data.size[1]:
             raise ValueError(
                 f"data.size={list(data.size)} is not square in the plane, and a quarter turn would "

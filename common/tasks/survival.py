@@ -43,7 +43,8 @@ class SurvivalConfig(TaskConfig):
     """Column of the manifest: 1 where the event happened at that time, 0 where nobody knows."""
     truth_column: str | None = None
     """Column with the risk that an invented patient was made with, so that the C-index of the truth
-    can be told; null: nobody knows it."""
+    can be told: a log-hazard from -8 to 8, of which steps below 0.06 are not told apart; null:
+    nobody knows it."""
     out_channels: int = 5
     """One logit an interval."""
     headline: str = "c_index"
@@ -54,13 +55,25 @@ class SurvivalConfig(TaskConfig):
         """The hazard that says nothing."""
         return 0.5
 
+    @property
+    def answer_columns(self) -> tuple[str, ...]:
+        """Time and event, and the true risk where there is one."""
+        truth = () if self.truth_column is None else (self.truth_column,)
+        return (self.time_column, self.event_column, *truth)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(**{f"task.cuts[{place}]": cut for place, cut in enumerate(self.cuts)})
-        if not self.cuts or sorted(set(self.cuts)) != list(self.cuts):
+        rising = self.cuts and sorted(set(self.cuts)) == list(self.cuts)
+        if not rising or not math.isfinite(self.cuts[-1]):
             raise ValueError(
                 f"task.cuts={list(self.cuts)} are no ends of intervals; give one or more times, "
                 "each above the one before"
+            )
+        if len(set(self.answer_columns)) != len(self.answer_columns):
+            raise ValueError(
+                f"task.time_column={self.time_column}, event_column={self.event_column}, "
+                f"truth_column={self.truth_column} name a column twice; give each its own"
             )
         if self.out_channels != len(self.cuts) or self.classes:
             raise ValueError(
@@ -156,13 +169,17 @@ def patient_sums(records: Sequence[Sums], cuts: Sequence[float], known: bool) ->
     hazards, happened = (
         np.mean([record[name] for record in records], axis=0) for name in ("hazards", "happened")
     )
-    place = min(int(happened[0] / cuts[-1] * TIME_BINS), TIME_BINS)
+    time, last = float(happened[0]), cuts[-1]
+    # Closed above, as the intervals of the loss; who lives longer than the last is free there too.
+    place = min(max(math.ceil(time / last * TIME_BINS) - 1, 0), TIME_BINS)
+    event = bool(happened[1] > 0) and time <= last
     safe = np.clip(hazards, 1e-12, 1 - 1e-12)
     free = -np.log1p(-safe)
-    cumulative = float(free.sum())
-    sums = _row(place, happened[1] > 0, math.log(math.expm1(max(cumulative, 1e-9))), "")
+    cumulative = max(float(free.sum()), 1e-9)
+    # The logit, log(expm1(cumulative)), whose exponential is too large after many intervals.
+    sums = _row(place, event, cumulative + math.log(-math.expm1(-cumulative)), "")
     if known:
-        sums |= _row(place, happened[1] > 0, float(happened[2]), "_truth")
+        sums |= _row(place, event, float(happened[2]), "_truth")
     target = torch.tensor(happened, dtype=torch.float32)[None]
     lived, at = (part.double().numpy()[0] for part in in_intervals(target, torch.tensor(cuts)))
     nll = float((lived * free - at * np.log(safe)).sum())
@@ -192,12 +209,12 @@ def score(sums: Sums) -> dict[str, float]:
 def concordance(events_TR: NDArray[np.float64], censored_TR: NDArray[np.float64]) -> float:
     """Return Harrell's C: of pairs whose first event is known, the share with the higher risk.
 
-    Harrell et al., JAMA 1982; a tie in risk counts half. Patients of one time bin are no pair. It
-    differs from that of the risks themselves by at most half the share of pairs in one risk bin.
-    nan without a pair.
+    Harrell et al., JAMA 1982; a tie in risk counts half, and so do risks of one bin. Events of one
+    time bin are no pair, and who is censored in the bin of an event counts as later. nan without a
+    pair.
     """
     everybody = events_TR + censored_TR
-    later = np.cumsum(everybody[::-1], axis=0)[::-1] - everybody
+    later = np.cumsum(everybody[::-1], axis=0)[::-1] - events_TR
     below = np.cumsum(later, axis=1) - later
     pairs = float((events_TR.sum(axis=1) * later.sum(axis=1)).sum())
     return float((events_TR * (below + later / 2)).sum() / pairs) if pairs else math.nan

@@ -16,6 +16,8 @@ from common.tasks.task import Metric, Sums, Task
 
 PREFIX = "nll_at_"
 LARGEST_NLL = 100.0
+TEMPERATURE_RANGE = (0.01, 100.0)
+MOST_TEMPERATURES = 16
 
 
 def metric_of(temperature: float) -> str:
@@ -28,9 +30,10 @@ def tempered(probabilities_BK: Tensor, temperature: float) -> Tensor:
     return (probabilities_BK.clamp(min=1e-30).log() / temperature).softmax(dim=-1)
 
 
-def told_at(task: Task, temperatures: Sequence[float]) -> Task:
+def told_at(task: Task, temperatures: Sequence[float], already: float = 1.0) -> Task:
     """Return the task that also tells the negative log-likelihood at these temperatures.
 
+    already: the temperature that the task's own answers have.
     Sums: `tempered` [G], the mean over a patient's images; `tempered_patients`, how many they are.
     Noise on metrics leaves nothing of them, so under it there are none.
     """
@@ -38,7 +41,7 @@ def told_at(task: Task, temperatures: Sequence[float]) -> Task:
 
     def measure(probabilities: Tensor, target: Tensor, spacing_mm: Sequence[float]) -> Sums:
         record = task.measure(probabilities, target, spacing_mm)
-        at = [tempered(probabilities.cpu().double(), temperature) for temperature in temperatures]
+        at = [tempered(probabilities.cpu().double(), t / already) for t in temperatures]
         found = -torch.stack([p[int(target)] for p in at]).clamp(min=1e-30).log()
         return {**record, "tempered": found.clamp(max=LARGEST_NLL).numpy()}
 

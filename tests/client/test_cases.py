@@ -208,6 +208,12 @@ def test_a_degraded_image_hangs_on_patient_and_image_alone_and_needs_no_mask(
     other = read_case(replace(row, patient="q"), grey, task)
     assert torch.equal(other.targets[:, :1], first.targets[:, :1])
     assert not torch.equal(other.images, first.images)
+    # Another hospital's patient of this name, with a file of this name, has draws of its own.
+    (tmp_path / "b").mkdir()
+    theirs = volume(tmp_path / "b" / "a.nii", shift_mm=1.0)
+    elsewhere = read_case(replace(row, image=theirs), grey, task)
+    assert torch.equal(elsewhere.targets[:, :1], first.targets[:, :1])
+    assert not torch.equal(elsewhere.images, first.images)
 
 
 def test_times_are_read_from_the_columns_and_a_cell_that_is_no_number_is_named(
@@ -223,6 +229,8 @@ def test_times_are_read_from_the_columns_and_a_cell_that_is_no_number_is_named(
             read_case(replace(row, covariates={**cells, "time": cell}), FLAT, task)
     with pytest.raises(BadFileError, match="event=2"):
         read_case(replace(row, covariates={**cells, "event": "2"}), FLAT, task)
+    with pytest.raises(BadFileError, match=r"risk=40.*from -8 to 8"):
+        read_case(replace(row, covariates={**cells, "risk": "40"}), FLAT, task)
 
 
 THREE = DataConfig(size=[8, 6], channels=3, sequences=["t1", "t2", "flair"])

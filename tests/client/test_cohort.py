@@ -2,6 +2,7 @@ import hashlib
 import random
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -315,6 +316,18 @@ def test_an_image_of_two_patients_is_a_bad_file(tmp_path: Path) -> None:
     cohort = load_cohort(rows, skip, SICK, seed=0)
     assert [error.path for error in cohort.bad_files] == [rows[3].image]
     assert cohort.train.num_patients + cohort.held_out.num_patients == 3
+
+
+def test_twins_are_looked_for_in_the_sequences_that_are_used_alone(tmp_path: Path) -> None:
+    rows = [
+        replace(row, image=tmp_path / f"gone-{row.patient}.png", sequences={"t1": row.image})
+        for row in pictures(tmp_path, patients=4, each=1)
+    ]
+    data = DataConfig(size=[4, 4], sequences=["t1"])
+    assert load_cohort(rows, data, SICK, seed=0).train.num_patients
+    rows[3].sequences["t1"].write_bytes(rows[0].sequences["t1"].read_bytes())
+    with pytest.raises(BadCohortError, match="an image of another patient too"):
+        load_cohort(rows, data, SICK, seed=0)
 
 
 @given(st.sets(st.text("abcdef", min_size=1), min_size=1, max_size=30), st.integers(0, 99))

@@ -157,9 +157,12 @@ def test_rows_state_all_sides_or_none() -> None:
         stated_sides([train, Row(image=Path("c"), patient="r")])
 
 
-def test_columns_of_sequences_are_files_and_no_covariates(tmp_path: Path) -> None:
+def test_columns_of_sequences_are_files_beside_the_covariates(tmp_path: Path) -> None:
     text = "image,patient,label,image_t1,image_t2,age\na.png,p,sick,b.png,,51\n"
     (row,) = read_manifest(manifest(tmp_path, text))
     assert row.sequences == {"t1": tmp_path / "b.png"}
-    assert row.covariates == {"age": "51"}
+    # The cell may be a word too, as image_quality: what it is is for a study to say.
+    assert row.covariates == {"age": "51", "image_t1": "b.png"}
+    (told,) = read_manifest(manifest(tmp_path, f"image,patient,image_note\na.png,p,{'x' * 300}\n"))
+    assert (told.sequences, told.covariates) == ({}, {"image_note": "x" * 300})
     assert row.files == [tmp_path / "a.png", tmp_path / "b.png"]

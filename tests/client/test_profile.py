@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from client.cases import Acquired
 from client.cohort import Samples
 from client.profile import profile_of, rows_of
+from client.row_images import Acquired
 from common.models.registry import build_model
 from common.profile import sizes_of
 from tests.builders import PICTURES, SLICES, study_from

@@ -40,7 +40,8 @@ def test_a_word_that_the_study_does_not_list_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [[80, 20], [20, 20], [1], [], ["F"], ["F", "F"], [1, "M"], [True, False]]
+    "values",
+    [[80, 20], [20, 20], [1], [], ["F"], ["F", "F"], [1, "M"], [True, False], [0, float("inf")]],
 )
 def test_what_is_neither_a_range_nor_a_choice_is_refused(values: list[object]) -> None:
     with pytest.raises(ValueError, match="neither a range nor a choice"):

@@ -71,9 +71,18 @@ def test_one_line_of_k_space_in_so_many_is_kept_and_the_others_are_zero(
     assert float(seen.square().sum()) == pytest.approx(round(lines / acceleration) / lines)
 
 
-def test_flat_images_have_nothing_outside_the_centre_of_k_space() -> None:
-    flat = torch.full((2, 1, 16, 16), 0.7)
-    torch.testing.assert_close(degraded(flat, EACH["undersampled"], generator(0)), flat)
+@given(lines=st.integers(7, 65), centre=st.floats(0.01, 0.25), seed=st.integers(0, 99))
+def test_waves_in_the_centre_of_k_space_pass_as_they_are(
+    lines: int, centre: float, seed: int
+) -> None:
+    config = ForwardConfig(name="undersampled", acceleration=4, centre=centre)
+    whole = max(1, round(lines * centre))
+    places = torch.arange(lines) / lines
+    # A wave has a line on each side of the middle; the wave of frequency 0 is a flat image.
+    for frequency in range((whole - 1) // 2 + 1):
+        wave = 0.5 + 0.3 * torch.cos(2 * torch.pi * frequency * places)
+        image = wave.expand(1, 1, 4, lines)
+        torch.testing.assert_close(degraded(image, config, generator(seed)), image)
 
 
 def test_large_voxels_are_means_and_the_way_back_is_cubic_along_each_axis() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from common.data_config import DataConfig
+from common.frequencies import count_of
 from common.harmonise import without_bias
 from common.seeding import generator
 from common.transforms import (
@@ -412,6 +413,33 @@ def test_sequences_are_dropped_by_their_chance_and_never_all_of_them() -> None:
     assert float((there.sum(1) == 1).float().mean()) == pytest.approx(0.5, abs=0.04)
     again, _ = augment(data, generator(0))(images, torch.zeros(4000))
     assert torch.equal(seen, again)
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_step_always_sees_a_sequence_that_is_there_and_a_missing_one_stays_missing(
+    missing: int,
+) -> None:
+    names = ["t1", "t2", "flair"]
+    images = torch.rand(3000, 3, 4, 4, generator=generator(0)) + 0.1
+    images[:, 3 - missing :] = 0
+    data = DataConfig(channels=3, sequences=names, sequence_dropout=0.4, size=[4, 4])
+    seen, _ = augment(data, generator(0))(images, torch.zeros(3000))
+    assert bool(seen.flatten(1).any(dim=1).all())
+    styles = [[0.3] * count_of(2)]
+    changed = DataConfig(
+        channels=3, sequences=names, augment="full", amplitudes=styles, size=[32, 32]
+    )
+    large = torch.rand(5, 3, 32, 32, generator=generator(0)) + 0.1
+    large[:, 3 - missing :] = 0
+    seen, _ = augment(changed, generator(0))(large, torch.zeros(5))
+    assert not seen[:, 3 - missing :].any()
+    assert bool(seen[:, : 3 - missing].flatten(2).any(dim=2).all())
+
+
+def test_sequences_are_not_normalised_so_that_a_missing_one_looks_black() -> None:
+    with pytest.raises(ValueError, match="normalise=zscore"):
+        DataConfig(channels=2, sequences=["t1", "t2"], normalise="minmax")
+    DataConfig(channels=1, sequences=["t1"], normalise="minmax")
 
 
 def test_covariates_are_no_picture_and_stay_as_they_are() -> None:

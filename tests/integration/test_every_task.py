@@ -109,8 +109,8 @@ def test_a_site_that_lacks_a_sequence_takes_part(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     own = {"image_t1": lambda site, k: f"{site}{k}.png", "label": lambda _, k: "ab"[k % 2]}
-    # The second sequence is another patient's picture: here a file is a file.
-    more = {"image_t2": lambda site, k: f"{site}{5 - k}.png" if site == "north" else ""}
+    # The second sequence is the same picture: here a file is a file.
+    more = {"image_t2": lambda site, k: f"{site}{k}.png" if site == "north" else ""}
     result = run(
         tmp_path / "run",
         listed(data, {**own, **more}),
@@ -155,14 +155,18 @@ def test_a_site_and_a_patient_without_covariates_take_part(task: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("covariates", "setting", "told"),
     [
-        ("task=segmentation model=unet", "has an answer a voxel"),
-        ("model.covariates=null", "is not data.covariates"),
+        ("age: [18, 95]", "task=segmentation model=unet", "has an answer a voxel"),
+        ("age: [18, 95]", "model.covariates=null", "is not data.covariates"),
+        ("label: [normal, pneumonia]", "", "data.covariates has label, which"),
+        ("image_t1: [a, b]", "data.sequences=[t1]", "data.covariates has image_t1, which"),
     ],
 )
-def test_covariates_that_cannot_be_used_are_refused(setting: str, told: str) -> None:
-    asked = "data.covariates={age: [18, 95]}"
+def test_covariates_that_cannot_be_used_are_refused(
+    covariates: str, setting: str, told: str
+) -> None:
+    asked = f"data.covariates={{{covariates}}}"
     with pytest.raises(SettingsError, match=told):
         load_study(["model=cnn", "task=classification", asked, *setting.split()])
 

@@ -1,12 +1,15 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from common.files import read_json
 from common.schema import SettingsError
 from simulation.compress import FILE, INT8, STUDENT, compress, soft_loss
+from simulation.uncertainty import show_uncertainty
 from tests.integration.test_every_task import PRIVATE, SMALL_CNN, listed, run
 
 QUIET = Console(quiet=True)
@@ -40,6 +43,39 @@ def test_a_student_of_a_private_run_is_refused_and_its_int8_form_is_not(tmp_path
         compress(folder, ["training.lr=1"], QUIET)
     compress(folder, [], QUIET)
     assert len(read_json(folder / FILE)["rows"]) == 2
+    before = (folder / INT8).read_bytes()
+    for place, file in enumerate(sorted((tmp_path / "data").glob("*.png"))):
+        pixels = np.random.default_rng(place).integers(0, 250, (16, 16), dtype=np.uint8)
+        Image.fromarray(pixels).save(file)
+    compress(folder, [], QUIET)
+    # Not even the range of one patient's image is in the file.
+    assert (folder / INT8).read_bytes() == before
+
+
+def test_sites_that_only_test_teach_no_student_and_set_no_range(tmp_path: Path) -> None:
+    folder = finished(tmp_path, "strategy.tested=[south]")
+    compress(folder, ["model.channels=[2]"], QUIET)
+    before = [(folder / name).read_bytes() for name in (INT8, STUDENT)]
+    for place, file in enumerate(sorted((tmp_path / "data").glob("south*.png"))):
+        pixels = np.random.default_rng(place).integers(0, 250, (16, 16), dtype=np.uint8)
+        Image.fromarray(pixels).save(file)
+    compress(folder, ["model.channels=[2]"], QUIET)
+    assert [(folder / name).read_bytes() for name in (INT8, STUDENT)] == before
+
+
+def test_sites_answer_by_the_threshold_that_they_chose(tmp_path: Path) -> None:
+    chosen = ("task.threshold_share=0.4", "task.headline=sensitivity")
+    folder = finished(tmp_path, *chosen)
+    compress(folder, [], QUIET)
+    final = read_json(folder / "result.json")["final"]["mean"]["sensitivity"]
+    assert read_json(folder / FILE)["rows"][0]["headline"] == pytest.approx(final, abs=1e-6)
+
+
+def test_a_model_of_which_parts_stayed_at_the_sites_is_refused(tmp_path: Path) -> None:
+    folder = finished(tmp_path, "model.local=[head]")
+    for of in (lambda: compress(folder, [], QUIET), lambda: show_uncertainty(folder, QUIET)):
+        with pytest.raises(SettingsError, match="stayed at the sites"):
+            of()
 
 
 def test_the_soft_loss_is_least_where_the_student_says_what_the_teacher_does() -> None:

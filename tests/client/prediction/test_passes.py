@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from client.cases import Acquired
 from client.evaluation import predict
 from client.prediction.passes import Passes
 from client.profile import rows_of
+from client.row_images import Acquired
 from common.profile import FEATURES, STRATA
 from common.tasks.registry import build_task
 from server.run import initial_network

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,15 @@ def test_a_missing_file_counts_as_missing_and_its_return_as_a_change(tmp_path: P
     whole = data_set_of(rows)
     rows[0].image.unlink()
     assert data_set_of(rows).fingerprint == data_set_of(rows).fingerprint != whole.fingerprint
+
+
+def test_sequences_count_and_a_cell_that_names_no_file_is_none(tmp_path: Path) -> None:
+    rows = rows_in(tmp_path)
+    before = data_set_of(rows)
+    said = [replace(row, sequences={"quality": tmp_path / "good"}) for row in rows]
+    assert data_set_of(said) == before
+    seen = [replace(row, sequences={"t1": row.image}) for row in rows]
+    assert data_set_of(seen).fingerprint != before.fingerprint
 
 
 def test_no_rows_are_no_data_set() -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,12 @@ def test_a_network_whose_way_depends_on_its_values_is_refused() -> None:
 
     with pytest.raises(Int8Error, match="cannot be drawn as a graph"):
         quantised(Fickle(16, 16), images(2))
+
+
+def test_a_residual_network_adds_its_image_in_int8_too() -> None:
+    config = replace(tiny("unet128"), out_channels=1, residual=True)
+    network = build_model(config, seed=0).eval()
+    small, _ = quantised(network, images(2))
+    with torch.no_grad():
+        # It begins with its image, and the last layer is not rounded.
+        torch.testing.assert_close(small(images(2)), images(2))

@@ -195,7 +195,12 @@ def test_yaml_validates(name: str) -> None:
     file = Path(str(configs.__file__)).parent / "model" / f"{name}.yaml"
     tree = OmegaConf.create(
         {
-            "data": {"spatial_dims": 3, "channels": 1, "size": [32, 32, 32]},
+            "data": {
+                "spatial_dims": 3,
+                "channels": 1,
+                "size": [32, 32, 32],
+                "covariates": None,
+            },
             "task": {"out_channels": 5},
             "model": OmegaConf.load(file),
         }
@@ -230,12 +235,17 @@ def test_each_network_has_settings_of_its_own() -> None:
 
 @pytest.mark.parametrize("name", SEGMENTERS)
 def test_a_residual_network_begins_with_its_image_and_has_each_units_gradient(name: str) -> None:
-    model = build_model(replace(tiny(name), out_channels=1, residual=True), seed=0)
+    plain = {"num_res_units": 0} if name == "unet" else {}
+    model = build_model(replace(tiny(name), out_channels=1, residual=True, **plain), seed=0)
     inputs = images(2, count=3, size=size_for(name))
     with torch.no_grad():
         answer = model.eval()(inputs)
-        # The last layer of this one adds to what the one before it gives.
-        assert name == "unet" or torch.equal(answer, inputs)
+        assert torch.equal(answer, inputs)
         for parameter in model.parameters():
             parameter.add_(0.1)
     assert_each_units_gradient(model.train(), inputs, [1, 2], 1e-3)
+
+
+def test_a_network_whose_last_unit_adds_its_input_cannot_begin_with_its_image() -> None:
+    with pytest.raises(ValueError, match=r"model.num_res_units=2 .* choose unet128"):
+        replace(tiny("unet"), out_channels=1, residual=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.models.config import ModelConfig, StartConfig
+from common.models.layers import head_keys
 from common.models.registry import build_model, model_config_type
 from common.models.start import FOLDER, StartError, load_start
 from tests.common.models.tiny import SMALLEST, tiny
@@ -345,6 +346,38 @@ def test_a_start_that_gives_nothing_is_no_start(folder: Path) -> None:
     nothing = named(folder, start.file, fresh=["*"])
     with pytest.raises(StartError, match=r"gives model.name=cnn no tensor.*0\.conv\.weight"):
         build_model(config("cnn", channels=[4, 6], start=nothing), seed=0)
+
+
+ASKED = {"age": [18, 95], "sex": ["F", "M"]}
+
+
+def test_a_study_with_covariates_begins_where_one_with_or_without_them_ended(folder: Path) -> None:
+    plain = tiny("cnn")
+    told = replace(plain, covariates=ASKED)
+    fused, images_alone = (build_model(of, 7).state_dict() for of in (told, plain))
+    whole = build_model(replace(told, start=saved(folder, fused)), 0).state_dict()
+    assert torch.equal(whole["covariates.0.weight"], fused["covariates.0.weight"])
+    assert torch.equal(whole["image.0.conv.weight"], fused["image.0.conv.weight"])
+    part = build_model(replace(told, start=saved(folder, images_alone)), 0).state_dict()
+    first = "0.conv.weight"
+    assert torch.equal(part[f"image.{first}"], images_alone[first])
+    assert not torch.equal(part["covariates.0.weight"], fused["covariates.0.weight"])
+    other = replace(plain, covariates={"age": [18, 95]}, start=saved(folder, fused))
+    with pytest.raises(StartError, match=r"covariates\.0\.weight"):
+        build_model(other, 0)
+
+
+def test_a_head_that_an_earlier_restoration_learned_is_kept_where_nothing_is_fresh(
+    folder: Path,
+) -> None:
+    restores = replace(tiny("unet128"), out_channels=1, residual=True)
+    learned = {name: t + 0.5 for name, t in build_model(restores, 0).state_dict().items()}
+    start = saved(folder, learned)
+    anew = build_model(replace(restores, start=start), 0)
+    kept = build_model(replace(restores, start=replace(start, fresh=[])), 0)
+    for name in head_keys(kept):
+        assert torch.equal(kept.state_dict()[name], learned[name])
+        assert not anew.state_dict()[name].any()
 
 
 def test_what_came_and_what_did_not_is_told_in_a_line(folder: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from client.training import random_part
 from common.config import load_study
 from common.schema import SettingsError
 from common.seeding import generator
@@ -119,6 +120,17 @@ def test_turns_are_a_classification_into_four() -> None:
     assert task.vary is turned
 
 
+def test_in_training_the_label_stays_the_turn_of_the_upright_image() -> None:
+    """The cohort is turned once, and then what random_part does in a step is done."""
+    study = load_study(["experiment=pneumonia_pretraining"])
+    upright = images(1, 1, 8, 8)
+    seen, target = turned(upright.expand(64, -1, -1, -1), torch.zeros(64).long(), generator(0))
+    change = random_part(study, build_task(study.task), generator(1))
+    assert change is not None
+    for image, turns in zip(*change(seen, target), strict=True):
+        assert torch.equal(torch.rot90(image, -int(turns), (1, 2)), upright[0])
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -127,11 +139,18 @@ def test_turns_are_a_classification_into_four() -> None:
         ("task.patch=null", "task.patch=None does not go with"),
         ("task.patch=40", "more than half of data.size"),
         ("data.augment=full", "choose flip or none"),
+        ("data.normalise=minmax", "set data.normalise=zscore"),
+        ("data.normalise=rank", "set data.normalise=zscore"),
         ("task.headline=dice", "task.headline='dice'"),
         (
             "task.method=rotated task.out_channels=4 task.patch=null task.hidden_share=null "
             "task.headline=auroc data.size=[64,32]",
             "not square in the plane",
+        ),
+        (
+            "task.method=rotated task.out_channels=4 task.patch=null task.hidden_share=null "
+            "task.headline=auroc data=pictures",
+            "set data.augment=none",
         ),
     ],
 )

@@ -117,4 +117,4 @@ def test_what_cannot_be_restored_is_refused_before_any_work(setting: str, told: 
 
 def test_only_grey_answers_are_added_to_an_image() -> None:
     with pytest.raises(SettingsError, match="residual=true adds the image to the answer"):
-        load_study(["model.residual=true"])
+        load_study(["model=unet128", "model.residual=true"])

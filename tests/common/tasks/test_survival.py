@@ -40,28 +40,47 @@ def added(rows: list[Sums]) -> Sums:
 
 
 def naive(rows: list[tuple[float, bool, float]]) -> float:
-    """Return Harrell's C of patients as the sums know them: times and risks in their bins."""
+    """Return Harrell's C by its definition; nobody is followed beyond the last cut."""
     pairs = agree = 0.0
-
-    def time_bin(time: float) -> int:
-        return min(int(np.float64(np.float32(time)) / CUTS[-1] * 32), 32)
-
-    def risk_bin(hazard: float) -> int:
-        cumulative = -3 * math.log1p(-float(np.float32(hazard)))
-        return int((math.log(math.expm1(cumulative)) + 8) / 16 * 256)
-
-    for first, second in product(rows, rows):
-        if first[1] and time_bin(first[0]) < time_bin(second[0]):
+    followed = [(min(t, CUTS[-1]), event and t <= CUTS[-1], risk) for t, event, risk in rows]
+    for (first, event, ours), (second, also, theirs) in product(followed, followed):
+        if event and (first < second or (first == second and not also)):
             pairs += 1
-            ours, theirs = risk_bin(first[2]), risk_bin(second[2])
             agree += (ours > theirs) + (ours == theirs) / 2
     return agree / pairs if pairs else math.nan
 
 
-@given(rows=ROWS)
+@given(
+    rows=st.lists(
+        st.tuples(
+            # Steps as wide as a bin of time, and hazards that are in risk bins of their own.
+            st.integers(1, 40).map(lambda step: step / 8),
+            st.booleans(),
+            st.sampled_from([0.02, 0.1, 0.3, 0.5, 0.7, 0.9]),
+        ),
+        min_size=2,
+        max_size=12,
+    )
+)
 def test_the_c_index_is_that_of_all_pairs(rows: list[tuple[float, bool, float]]) -> None:
     found = score(added([patient(*row) for row in rows]))["c_index"]
     assert found == pytest.approx(naive(rows), nan_ok=True)
+
+
+def test_an_event_at_the_last_cut_comes_before_whoever_lives_on() -> None:
+    rows = [patient(4.0, True, 0.5), patient(5.0, False, 0.1), patient(6.0, True, 0.3)]
+    assert score(added(rows))["c_index"] == 1.0
+    assert added(rows)["events"].sum() == 1
+
+
+@pytest.mark.parametrize("logit", [-40.0, 40.0])
+def test_no_answer_of_many_intervals_stops_an_evaluation(logit: float) -> None:
+    cuts = [float(end) for end in range(1, 61)]
+    task = build_task(SurvivalConfig(name="survival", cuts=cuts, out_channels=60))
+    hazards = task.activate(torch.full((1, 60), logit))[0]
+    sums = task.patient_sums([task.measure(hazards, torch.tensor([7.5, 1.0, math.nan]), ())])
+    (place,) = sums["events"].sum(0).nonzero()[0]
+    assert place == (0 if logit < 0 else 255)
 
 
 @given(rows=ROWS)
@@ -131,7 +150,9 @@ def test_rows_are_bounded_and_totals_without_noise_are_possible(
         assert np.linalg.norm(a["table"] - b["table"]) <= sensitivity + 1e-12
     total = restored(added(bounded), len(rows))
     assert total["events"].sum() + total["censored"].sum() == pytest.approx(len(rows))
-    assert total["events"].sum() == pytest.approx(sum(event for _, event, _ in rows))
+    assert total["events"].sum() == pytest.approx(
+        sum(event and np.float32(time) <= CUTS[-1] for time, event, _ in rows)
+    )
     assert score(total).keys() == {"c_index"}
 
 
@@ -140,6 +161,10 @@ def test_rows_are_bounded_and_totals_without_noise_are_possible(
     [
         ("task.cuts=[2,1]", "each above the one before"),
         ("task.cuts=[1,2]", "do not fit 2 intervals"),
+        ("task.cuts=[1,2,3,4,inf]", "are no ends of intervals"),
+        ("task.time_column=event", "name a column twice"),
+        ("data.covariates={age: [0, 90], time: [0, 6]}", "data.covariates has time, which"),
+        ("data.covariates={event: [0, 1]}", "data.covariates has event, which"),
         ("task.headline=auroc", "task.headline='auroc'"),
         ("task.headline=c_index_truth", "task.headline='c_index_truth'"),
         ("task.loss={name: focal}", "task.loss.name='focal'"),
@@ -148,3 +173,8 @@ def test_rows_are_bounded_and_totals_without_noise_are_possible(
 def test_settings_that_do_not_fit_are_named(setting: str, told: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(told)):
         load_study(["model=cnn", "task=survival", setting])
+
+
+def test_the_true_risk_is_no_covariate() -> None:
+    with pytest.raises(SettingsError, match="covariates has log_hazard, which"):
+        load_study(["experiment=virtual_survival", "data.covariates={log_hazard: [-5, 5]}"])

@@ -1,3 +1,7 @@
+import math
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +77,48 @@ def test_answers_that_are_too_sure_get_a_temperature_above_one() -> None:
     assert best is not None
     assert best[0] == 2.5
     assert best_temperature({"site": {}}, GRID) is None
+
+
+def test_what_is_told_is_the_temperature_itself_whatever_the_study_has_already() -> None:
+    plain, warm = (
+        build_task(ClassificationConfig(name="classification", temperatures=GRID, temperature=t))
+        for t in (None, 2.0)
+    )
+    logits = 3 * torch.randn(12, 2, generator=torch.Generator().manual_seed(0))
+    target = torch.arange(12) % 2
+    first, second = (
+        task.score(
+            added(
+                [
+                    task.patient_sums([task.measure(p, t, ())])
+                    for p, t in zip(task.activate(logits), target, strict=True)
+                ]
+            )
+        )
+        for task in (plain, warm)
+    )
+    for temperature in GRID:
+        name = metric_of(temperature)
+        assert first[name] == pytest.approx(second[name], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"temperatures": []}, "give 2 to 16"),
+        ({"temperatures": [1.0]}, "give 2 to 16"),
+        ({"temperatures": [1.0 + k / 10 for k in range(17)]}, "give 2 to 16"),
+        ({"temperatures": [1.0, 1.0000001]}, "give 2 to 16"),
+        ({"temperatures": [1.0, math.inf]}, "temperatures"),
+        ({"temperature": 0.0}, "task.temperature=0.0"),
+        ({"temperature": math.inf}, "task.temperature=inf"),
+    ],
+)
+def test_temperatures_that_cannot_be_told_apart_or_used_are_named(
+    settings: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        ClassificationConfig(name="classification", **settings)
 
 
 def test_noised_metrics_tell_of_no_temperature() -> None:

@@ -1,0 +1,55 @@
+"""simulation.beyond: the measures of what goes beyond segmenting and classifying, a row each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from common.checks import one_of
+from common.schema import SettingsError, typed
+
+KINDS = ("restoration", "survival", "pretraining", "compress", "uncertainty")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredRow:
+    """What one row runs."""
+
+    kind: str
+    """What is measured of its run: restoration, survival, pretraining, compress or uncertainty."""
+    experiment: str
+    """The experiment that is run; of pretraining the one with labels."""
+    settings: list[str] = field(default_factory=list)
+    """Overrides of it."""
+    first: list[str] = field(default_factory=list)
+    """Of pretraining: all overrides of the study without labels."""
+    labels: float | None = None
+    """Of pretraining: share of the training patients who have labels."""
+
+    def __post_init__(self) -> None:
+        one_of(KINDS, **{"simulation.beyond.rows.kind": self.kind})
+        asked = bool(self.first), self.labels is not None
+        if asked != (self.kind == "pretraining",) * 2:
+            raise SettingsError(
+                f"simulation.beyond.rows: first={list(self.first)} and labels={self.labels} are of "
+                "kind=pretraining, which needs both; leave both out elsewhere"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeyondConfig:
+    """The rows, and what is known of them."""
+
+    rows: dict[str, Any]
+    """By name: a row; null: it is left out, and told as not run."""
+    known: str | None = None
+    """A file of measures (*.rows.jsonl) that such a table has written, here or elsewhere: what
+    stands in it is not run again. null: none."""
+
+    def measured_rows(self) -> Mapping[str, MeasuredRow | None]:
+        """Return every row, None where it is left out."""
+        return {
+            name: None
+            if about is None
+            else typed(about, MeasuredRow, f"simulation.beyond.rows.{name}")
+            for name, about in self.rows.items()
+        }

@@ -1,0 +1,89 @@
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from common.schema import SettingsError
+from simulation.beyond import MEASURES, Measure, run_beyond
+from simulation.beyond_config import KINDS, BeyondConfig
+from simulation.run import composed
+from tests.integration.test_every_task import SMALL_CNN, listed
+
+ROWS = ("restoration", "hippocampus", "survival", "pretraining", "small", "unsure")
+FEW = (
+    "simulation.partition.by=column",
+    "+simulation.partition.columns=[site]",
+    'simulation.partition.patient_pattern=""',
+    "simulation.partition.held_out=own",
+    "+simulation.partition.min_patients_per_site=1",
+    "data.size=[16,16]",
+    "data.held_out=0.5",
+    "data.augment=none",
+    "rounds=1",
+    "task=survival",
+    "task.truth_column=risk",
+    *SMALL_CNN,
+)
+
+
+def test_every_kind_of_row_is_measured_and_the_experiment_composes(tmp_path: Path) -> None:
+    assert set(MEASURES) == set(KINDS)
+    run = composed(tmp_path, ["experiment=beyond"])
+    rows = run.settings.beyond_config().measured_rows()
+    assert tuple(rows) == ROWS
+    assert {row.kind for row in rows.values() if row is not None} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("about", "told"),
+    [
+        ({"kind": "weather", "experiment": "smoke"}, "kind='weather'"),
+        ({"kind": "survival", "experiment": "smoke", "labels": 0.1}, "are of kind=pretraining"),
+        ({"kind": "pretraining", "experiment": "smoke"}, "are of kind=pretraining"),
+        ({"kind": "survival"}, "experiment"),
+    ],
+)
+def test_a_row_that_cannot_be_run_is_named(about: dict[str, object], told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        BeyondConfig(rows={"one": about}).measured_rows()
+
+
+def test_a_measure_is_reached_from_its_least_on() -> None:
+    measure = Measure(row="r", key="k", name="n", value=-0.3, least=-0.3, more="")
+    assert measure.reached
+    assert not Measure(**{**asdict(measure), "value": -0.31}).reached
+
+
+def test_what_was_measured_is_not_run_again_and_rows_left_out_are_told(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    columns = {
+        "label": lambda _, k: ("normal", "pneumonia")[k % 2],
+        "dataset": lambda *_: "cxr_pneumonia",
+        "time": lambda _, k: 5 - 0.7 * k,
+        "event": lambda *_: 1,
+        "risk": lambda _, k: 0.5 * k,
+    }
+    data = listed(tmp_path / "data", columns)
+    others = [f"simulation.beyond.rows.{row}=null" for row in ROWS if row != "unsure"]
+    settings = ",".join(f"'{setting}'" for setting in FEW)
+    row = f"{{kind: survival, experiment: pneumonia, settings: [{settings}]}}"
+    overrides = [
+        "experiment=beyond",
+        f"data.root={data}",
+        *others,
+        f"simulation.beyond.rows.unsure={row}",
+    ]
+
+    def printed() -> str:
+        with (tmp_path / "out").open("w") as nowhere:
+            console = Console(record=True, width=200, file=nowhere)
+            run_beyond(tmp_path / "table", composed(tmp_path / "table", overrides), console)
+        return console.export_text()
+
+    first, second = printed(), printed()
+    assert "unsure: survival of pneumonia" in first
+    assert "unsure: survival of pneumonia" not in second
+    assert second.count("not run") == len(others)
+    (told,) = (line for line in second.splitlines() if "of the truth 1.000" in line)
+    assert told in first
