@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from common.finished import Finished
-from common.schema import SettingsError
 from common.seeding import generator
 
 Graph = Callable[[Finished, Mapping[str, str]], bytes]
@@ -33,7 +32,7 @@ _EXPORTED, _ASKED = 2, 3
 
 
 class ExportError(ValueError):
-    """A network that cannot be made into such a file; the text says why."""
+    """A network that cannot be made into such a file, here or at all; the text says why."""
 
 
 def torchscript(finished: Finished, mark: Mapping[str, str]) -> bytes:
@@ -64,11 +63,11 @@ def onnx(finished: Finished, mark: Mapping[str, str]) -> bytes:
     """Return the network as ONNX, by way of torch.export: `image` in, `logits` out.
 
     Raises:
-        SettingsError: the libraries are not installed.
+        ExportError: the network has no such graph, or the libraries are not installed.
     """
     for needed in ("onnx", "onnxruntime", "onnxscript"):
         if find_spec(needed) is None:
-            raise SettingsError(
+            raise ExportError(
                 f"ONNX needs {needed}, which is not installed; pip install 'wardround[export]'"
             )
     import onnx as files
