@@ -70,8 +70,7 @@ def mark_of(finished: Finished) -> dict[str, str]:
 
 def participants_of(finished: Finished) -> list[str]:
     """Return the sites whose updates are in the model; empty where the run does not tell."""
-    rounds = (finished.result or {}).get("rounds", [])
-    return sorted({site for record in rounds for site in record["participants"]})
+    return sorted({site for record in finished.records for site in record["participants"]})
 
 
 def sha256_of(path: Path) -> str:
@@ -82,7 +81,6 @@ def sha256_of(path: Path) -> str:
 
 def seal(folder: Path, finished: Finished, signer: Signer | None) -> None:
     """Write down what lies in an exported folder, and sign it where there is somebody to."""
-    rounds = (finished.result or {}).get("rounds", [])
     write_json(
         folder / PROVENANCE,
         {
@@ -91,7 +89,9 @@ def seal(folder: Path, finished: Finished, signer: Signer | None) -> None:
             "study_digest": finished.digest,
             "rounds": finished.rounds,
             "participants": participants_of(finished),
-            "participants_by_round": {str(of["round"]): of["participants"] for of in rounds},
+            "participants_by_round": {
+                str(of["round"]): of["participants"] for of in finished.records
+            },
             "weights_sha256": sha256_of(finished.weights),
             "wardround": version("wardround"),
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
