@@ -60,6 +60,13 @@ class Finished:
         return None if told is None else domain_told(told)
 
     @property
+    def one_image_a_patient(self) -> bool:
+        """Whether each training patient is known to be one sample of the study."""
+        sites = (self.measured.get("sites") or {}).values()
+        counts = [(of.get("images_train"), of.get("patients_train")) for of in sites]
+        return bool(counts) and all(images and images == patients for images, patients in counts)
+
+    @property
     def records(self) -> list[Mapping[str, Any]]:
         """The result's rounds that are behind the model."""
         rounds = (self.result or {}).get("rounds", [])

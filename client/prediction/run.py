@@ -31,6 +31,10 @@ NO_DOMAIN = (
     "the run does not tell how its sites' images look; it does with evaluation=shift, over two "
     "sites or more that let it leave"
 )
+SEVERAL_IMAGES = (
+    "the sites' patients may have several images each, of which their mean was told; a single image "
+    "is further away than that"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,8 @@ class Row:
     answer: Answer | None
     domain: str
     """INSIDE, OUTSIDE or UNKNOWN; empty of a broken file."""
+    domain_note: str
+    """Why it is unknown; else empty."""
     distance: float | None
     """From the domain's centre, over its limit; None where it is unknown."""
     volume_ml: dict[str, float] | None
@@ -116,7 +122,9 @@ def _rows(
             except BadFileError as error:
                 yield _broken(one, error)
             else:
-                yield _answered(one, picture, answer, (mask, note), domain)
+                why = NO_DOMAIN if domain is None else _unknown(domain, finished, picture)
+                distance = None if why or domain is None else domain.distance(answer.features_F)
+                yield _answered(one, picture, answer, (mask, note), (distance, why))
 
 
 def _batches(
@@ -150,6 +158,7 @@ def _broken(one: Input, error: BadFileError) -> Row:
         mask="",
         answer=None,
         domain="",
+        domain_note="",
         distance=None,
         volume_ml=None,
     )
@@ -218,12 +227,9 @@ def _answered(
     picture: Picture,
     answer: Answer,
     written: tuple[str, str],
-    domain: Domain | None,
+    place: tuple[float | None, str],
 ) -> Row:
-    mask, note = written
-    distance = None
-    if domain is not None and domain.unknown is None:
-        distance = domain.distance(answer.features_F)
+    (mask, note), (distance, why) = written, place
     return Row(
         name=one.name,
         status=OK,
@@ -231,6 +237,7 @@ def _answered(
         mask=mask,
         answer=answer,
         domain=UNKNOWN if distance is None else (OUTSIDE if distance > 1 else INSIDE),
+        domain_note=why,
         distance=distance,
         volume_ml=_volumes(answer, picture),
     )
@@ -243,10 +250,12 @@ def _volumes(answer: Answer, picture: Picture) -> dict[str, float] | None:
     return {name: count * one_ml for name, count in answer.voxels.items()}
 
 
-def domain_note(finished: Finished) -> str:
-    """Return why it is not known which images are strange; empty where it is."""
-    domain = finished.domain
-    return NO_DOMAIN if domain is None else domain.unknown or ""
+def _unknown(domain: Domain, finished: Finished, picture: Picture) -> str:
+    """Return why it is not known whether an image is strange; empty where it is."""
+    one_sample = len(picture.spacing_mm) == finished.study.data.spatial_dims
+    if domain.unknown is None and one_sample and not finished.one_image_a_patient:
+        return SEVERAL_IMAGES
+    return domain.unknown or ""
 
 
 def table_of(rows: Sequence[Row], finished: Finished) -> str:
@@ -259,12 +268,11 @@ def table_of(rows: Sequence[Row], finished: Finished) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, header, restval="", lineterminator="\n")
     writer.writeheader()
-    note = domain_note(finished)
-    writer.writerows({k: v for k, v in _cells(row, note).items() if k in header} for row in rows)
+    writer.writerows({k: v for k, v in _cells(row).items() if k in header} for row in rows)
     return text.getvalue()
 
 
-def _cells(row: Row, note: str) -> dict[str, Any]:
+def _cells(row: Row) -> dict[str, Any]:
     cells: dict[str, Any] = {"file": row.name, "status": row.status, "reason": row.reason}
     if row.answer is None:
         return cells
@@ -275,7 +283,7 @@ def _cells(row: Row, note: str) -> dict[str, Any]:
     cells |= {"entropy": f"{row.answer.entropy:.4f}", "domain": row.domain}
     if row.distance is not None:
         cells["domain_distance"] = f"{row.distance:.3f}"
-    return {**cells, "domain_note": note}
+    return {**cells, "domain_note": row.domain_note}
 
 
 def _about(finished: Finished, settings: Settings) -> dict[str, Any]:

@@ -71,7 +71,8 @@ def test_volumes_get_masks_on_their_own_grid_and_rows_in_a_table(
 def test_a_broken_file_is_told_and_stops_nothing(tmp_path: Path, command: Command) -> None:
     site = pictures_site(tmp_path / "site", train=3, test=0).parent
     (site / "bad.png").write_bytes((site / "0-0.png").read_bytes()[:60])
-    run = finished_run(tmp_path / "run", *PICTURES, domain=domain_at(5.0))
+    sites = {"a": {"patients_train": 50, "images_train": 50}}
+    run = finished_run(tmp_path / "run", *PICTURES, domain=domain_at(5.0), sites=sites)
     code, told = command(run, site, tmp_path / "out")
     assert code == 3
     assert "broken: bad.png is broken or not a picture" in told
@@ -82,6 +83,20 @@ def test_a_broken_file_is_told_and_stops_nothing(tmp_path: Path, command: Comman
     assert rows["0-0.png"]["domain"] == "outside"
     scores = [float(rows["0-0.png"][f"score_{name}"]) for name in ("normal", "pneumonia")]
     assert sum(scores) == pytest.approx(1, abs=1e-5)
+
+
+def test_of_patients_of_several_pictures_a_single_one_is_not_called_strange(
+    tmp_path: Path, command: Command
+) -> None:
+    site = pictures_site(tmp_path / "site", train=1, test=0).parent
+    sites = {"a": {"patients_train": 50, "images_train": 50}}
+    sites["b"] = {"patients_train": 50, "images_train": 100}
+    run = finished_run(tmp_path / "run", *PICTURES, domain=domain_at(5.0), sites=sites)
+    code, told = command(run, site, tmp_path / "out")
+    assert code == 0, told
+    (row,) = rows_of(tmp_path / "out")
+    assert (row["domain"], row["domain_distance"]) == ("unknown", "")
+    assert "may have several images each" in row["domain_note"]
 
 
 def test_where_nothing_can_be_read_the_command_has_failed(tmp_path: Path, command: Command) -> None:
