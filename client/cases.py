@@ -15,6 +15,7 @@ from torch import Tensor
 
 from client.manifest import SEQUENCE, Row
 from client.readers import BadFileError, Picture, read_image, read_mask
+from client.readers.registry import names_of_mask
 from common.covariates import Covariates, encoded
 from common.data_config import DataConfig
 from common.forward import degraded, references
@@ -111,7 +112,7 @@ def classes_drawn(
         )
     mask = read_mask(row.mask, image)
     check_same_grid(row.mask, mask, path, image)
-    return _class_indices(row.mask, mask.array_CS, task)
+    return _class_indices(row.mask, _as_named(row.mask, mask.array_CS, task), task)
 
 
 def _class(row: Row, task: ClassificationConfig) -> int:
@@ -320,6 +321,22 @@ def check_same_grid(path: Path, other: Picture, image_path: Path, image: Picture
             f"lies up to {largest_mm:.3g} mm away from its image {image_path} (other affine)",
             "resample it to its image, or correct the header that is wrong",
         )
+
+
+def _as_named(
+    path: Path, labels_1S: NDArray[np.int64], task: SegmentationConfig
+) -> NDArray[np.int64]:
+    """Return a mask with the study's values where its file names each label as one of its classes.
+
+    The numbers of a DICOM-SEG's segments run from 1 on, whatever the study's values are.
+    """
+    names = names_of_mask(path)
+    if not names or not set(names.values()) <= set(task.classes):
+        return labels_1S
+    named = np.zeros_like(labels_1S)
+    for number, name in names.items():
+        named[labels_1S == number] = task.label_values[task.classes.index(name)]
+    return named
 
 
 def _class_indices(

@@ -32,8 +32,8 @@ NO_DOMAIN = (
     "sites or more that let it leave"
 )
 SEVERAL_IMAGES = (
-    "the sites' patients may have several images each, of which their mean was told; a single image "
-    "is further away than that"
+    "the sites' patients may have several images each, of which the mean was told; a single image "
+    "may be further away than that"
 )
 
 
