@@ -71,7 +71,7 @@ def read_case(row: Row, data: DataConfig, task: TaskConfig) -> Case:
     if isinstance(task, ClassificationConfig):
         return _labelled_case(row, data, torch.tensor(_class(row, task)))
     if isinstance(task, MultilabelConfig):
-        return _labelled_case(row, data, torch.tensor(_labels(row, task)))
+        return _labelled_case(row, data, torch.tensor(labels_of(row, task)))
     if isinstance(task, PretrainingConfig):
         return _unlabelled_case(row, data, task)
     if isinstance(task, SurvivalConfig):
@@ -122,8 +122,12 @@ def _class(row: Row, task: ClassificationConfig) -> int:
     return task.classes.index(label)
 
 
-def _labels(row: Row, task: MultilabelConfig) -> list[int]:
-    """Return 1 for each label that the image has."""
+def labels_of(row: Row, task: MultilabelConfig) -> list[int]:
+    """Return 1 for each label that the image has, else 0.
+
+    Raises:
+        BadFileError: it has none, or one that the study does not have.
+    """
     named = [word.strip() for word in _label(row).split(SEPARATOR)]
     if named == [task.no_label]:
         return [0] * len(task.classes)
