@@ -13,7 +13,7 @@ from pydicom.fileset import FileSet
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from client.content import files_of
-from client.readers.picture import BadFileError, short
+from client.readers.picture import BadFileError
 from client.readers.registry import is_dicom
 
 _TALKERS = ("pydicom", "highdicom", "openjpeg", "libjpeg")
@@ -38,7 +38,8 @@ def refusing(path: Path, what: str = "is broken or not a DICOM file") -> Iterato
     except Exception as error:
         raise BadFileError(
             path,
-            f"{what} ({type(error).__name__}: {short(error)})",
+            # No more: what a library says may quote the header.
+            f"{what} ({type(error).__name__})",
             "export it again from its source, or leave it out",
         ) from error
 

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, config, dcmread
 
 from client.cli import main
 from client.readers import read_image, read_mask
@@ -179,6 +179,23 @@ def test_a_series_that_no_segmentation_can_refer_to_keeps_its_mask_as_nifti(
     assert image.affine is not None
     assert mask.affine is not None
     np.testing.assert_allclose(mask.affine, image.affine, atol=1e-4)
+
+
+def test_what_a_header_holds_stands_in_no_reason(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(_: int, one: Dataset) -> None:
+        one.add(DataElement("PatientBirthDate", "DA", "01.02.1960", validation_mode=0))
+
+    monkeypatch.setattr(config.settings, "writing_validation_mode", config.IGNORE)
+    write_series(tmp_path / "ct", change=odd)
+    monkeypatch.undo()
+    run = finished_run(tmp_path / "run", *SLICES, "data.size=[8,8]")
+    code, told = command(run, tmp_path / "ct", tmp_path / "out")
+    assert code == 0, told
+    (row,) = rows_of(tmp_path / "out")
+    assert "no DICOM-SEG can refer to (ValueError)" in row["reason"]
+    assert "1960" not in told + str(row)
 
 
 def test_heat_maps_are_drawn_for_pictures_and_captured_for_dicom(
