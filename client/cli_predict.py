@@ -24,7 +24,7 @@ from common.checks import one_of, positive
 from common.schema import SettingsError
 
 if TYPE_CHECKING:
-    from client.prediction.run import Row
+    from client.prediction.table import Row
 
 FAILED, PARTIAL = 1, 3
 LOG_WIDTH = 120

@@ -9,11 +9,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pydicom import DataElement, Dataset, config, dcmread
 
 from client.cli import main
 from client.readers import read_image, read_mask
+from common.finished import MODEL
+from common.tensor_files import read_tensors, write_tensors
 from tests.builders import PICTURES, SLICES, pictures_site, volumes_site
 from tests.dicoms import write_series
 from tests.finished import domain_at, finished_run
@@ -97,6 +100,38 @@ def test_of_patients_of_several_pictures_a_single_one_is_not_called_strange(
     (row,) = rows_of(tmp_path / "out")
     assert (row["domain"], row["domain_distance"]) == ("unknown", "")
     assert "may have several images each" in row["domain_note"]
+
+
+def test_an_image_that_cannot_be_answered_costs_no_other_and_the_table_is_there(
+    tmp_path: Path, command: Command
+) -> None:
+    site = pictures_site(tmp_path / "site", train=3, test=0).parent
+    # Its mask's name is longer than a file's may be.
+    (site / "1-0.png").rename(site / f"{'b' * 251}.png")
+    run = finished_run(tmp_path / "run", *SLICES)
+    code, told = command(run, site, tmp_path / "out")
+    assert code == 3, told
+    rows = {row["file"][:3]: row for row in rows_of(tmp_path / "out")}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "0-0": "ok",
+        "2-0": "ok",
+        "bbb": "broken",
+    }
+    assert "File name too long" in rows["bbb"]["reason"]
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == {"0-0_mask.png", "2-0_mask.png", "about.json", "predictions.csv"}
+
+
+def test_answers_that_are_no_numbers_are_told_image_by_image(
+    tmp_path: Path, command: Command
+) -> None:
+    site = pictures_site(tmp_path / "site", train=2, test=0).parent
+    run = finished_run(tmp_path / "run", *PICTURES)
+    state, about = read_tensors(run / MODEL)
+    broken = {name: torch.full_like(torch.as_tensor(t), torch.nan) for name, t in state.items()}
+    write_tensors(run / MODEL, broken, about)
+    assert command(run, site, tmp_path / "out")[0] == 1
+    assert ["finite" in row["reason"] for row in rows_of(tmp_path / "out")] == [True, True]
 
 
 def test_where_nothing_can_be_read_the_command_has_failed(tmp_path: Path, command: Command) -> None:
@@ -195,6 +230,12 @@ def test_what_a_header_holds_stands_in_no_reason(
     assert code == 0, told
     (row,) = rows_of(tmp_path / "out")
     assert "no DICOM-SEG can refer to (ValueError)" in row["reason"]
+    assert "1960" not in told + str(row)
+    run = finished_run(tmp_path / "other", *PICTURES)
+    code, told = command(run, tmp_path / "ct", tmp_path / "heat", "--heat-maps")
+    (row,) = rows_of(tmp_path / "heat")
+    assert (code, row["status"], row["answer"] != "") == (0, "ok", True), told
+    assert "it has no heat map" in row["reason"]
     assert "1960" not in told + str(row)
 
 
