@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from typing import Any
+from zipfile import ZipFile, ZipInfo
 
 import torch
 from torch import Tensor, nn
@@ -39,11 +40,12 @@ def torchscript(finished: Finished, mark: Mapping[str, str]) -> bytes:
     """Return the network as TorchScript, by tracing it."""
     with _quiet(), _failing("TorchScript", finished):
         made = _JIT.trace(finished.network, images_for(finished, _EXPORTED), check_trace=False)
-        content = io.BytesIO()
-        _JIT.save(made, content, _extra_files={MARK: json.dumps(dict(mark))})
-        read = _JIT.load(io.BytesIO(content.getvalue()))
+        saved = io.BytesIO()
+        _JIT.save(made, saved, _extra_files={MARK: json.dumps(dict(mark))})
+        content = _without_sources(saved)
+        read = _JIT.load(io.BytesIO(content))
         _check(finished, "TorchScript", lambda images: read(images))
-    return content.getvalue()
+    return content
 
 
 def program(finished: Finished, mark: Mapping[str, str]) -> bytes:
@@ -52,6 +54,9 @@ def program(finished: Finished, mark: Mapping[str, str]) -> bytes:
         made = torch.export.export(
             finished.network, (images_for(finished, _EXPORTED),), dynamic_shapes=_any_batch()
         )
+        for node in made.graph.nodes:
+            # It names this machine's folders.
+            node.meta.pop("stack_trace", None)
         content = io.BytesIO()
         torch.export.save(made, content, extra_files={MARK: json.dumps(dict(mark))})
         read = torch.export.load(io.BytesIO(content.getvalue())).module()
@@ -85,6 +90,9 @@ def onnx(finished: Finished, mark: Mapping[str, str]) -> bytes:
         )
         assert made is not None
         model = made.model_proto
+        for node in model.graph.node:
+            # They name this machine's folders.
+            del node.metadata_props[:]
         files.helper.set_model_props(model, dict(mark))
         content: bytes = model.SerializeToString()
         options = onnxruntime.SessionOptions()
@@ -96,6 +104,19 @@ def onnx(finished: Finished, mark: Mapping[str, str]) -> bytes:
             lambda images: torch.from_numpy(session.run(None, {"image": images.numpy()})[0]),
         )
     return content
+
+
+def _without_sources(saved: io.BytesIO) -> bytes:
+    """Return a TorchScript file without the lines of Python that it was traced from.
+
+    Only its errors quote them, and they name this machine's folders.
+    """
+    content = io.BytesIO()
+    with ZipFile(saved) as whole, ZipFile(content, "w") as kept:
+        for entry in whole.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                kept.writestr(ZipInfo(entry.filename), whole.read(entry))
+    return content.getvalue()
 
 
 def images_for(finished: Finished, count: int) -> Tensor:
