@@ -1,5 +1,6 @@
 """From the command line: a model exported, signed, verified, and found changed."""
 
+import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,3 +124,26 @@ def test_an_export_that_ends_early_leaves_nothing_behind(tmp_path: Path) -> None
     with pytest.raises(FileNotFoundError):
         export(lost, tmp_path / "out", [], Said(), None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_what_a_folder_says_of_itself_is_shown_and_not_obeyed(
+    tmp_path: Path, command: Command
+) -> None:
+    finished = load_finished(finished_run(tmp_path / "run", *PICTURES))
+    export(finished, tmp_path / "out", [], Said(), None)
+    told = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    told |= {"study": "x\x1b[8m", "participants": [1]}
+    (tmp_path / "out" / "provenance.json").write_text(json.dumps(told))
+    (tmp_path / "out" / "card.html").write_text("better")
+    code, said = command("wardround-site", "verify", tmp_path / "out")
+    assert (code, "\x1b" in said, "WRONG    card.html was changed" in said) == (1, False, True)
+
+
+def test_a_home_that_is_not_there_is_told_where_it_was_named(
+    tmp_path: Path, command: Command
+) -> None:
+    run = finished_run(tmp_path / "run", *PICTURES)
+    words = ("wardround-server", "export", run, "--output", tmp_path / "out", "--form", "torch")
+    code, said = command(*words, "--home", tmp_path / "typo")
+    assert (code, "is no federation's home" in said) == (2, True), said
+    assert not (tmp_path / "out").exists()
