@@ -90,6 +90,22 @@ def test_segments_of_other_names_are_known_by_their_numbers(tmp_path: Path) -> N
     np.testing.assert_array_equal(classes_drawn(row, source, image, other)[0], swapped)
 
 
+def test_segments_of_long_names_that_begin_alike_have_codes_of_their_own(tmp_path: Path) -> None:
+    names = ["enhancing_tumour_core", "enhancing_tumour_rim"]
+    study = study_from(
+        *SLICES,
+        f"task.classes=[{','.join(names)}]",
+        "task.label_values=[1,2]",
+        "task.out_channels=3",
+    )
+    source = series(tmp_path / "scan")
+    empty = np.zeros(read_image(source, 1).array_CS.shape[1:], np.uint8)
+    segments = segmentation_of(source, empty, study).SegmentSequence
+    types = [segment.SegmentedPropertyTypeCodeSequence[0] for segment in segments]
+    assert [of.CodeMeaning for of in types] == names
+    assert len({of.CodeValue for of in types}) == 2
+
+
 def test_a_mask_in_which_nothing_was_found_is_a_segmentation_too(tmp_path: Path) -> None:
     source = series(tmp_path / "scan")
     image = read_image(source, 1)
