@@ -16,6 +16,7 @@ from torch import Tensor
 from client.content import digest_of
 from client.manifest import Row
 from client.readers import BadFileError, Picture, read_mask
+from client.readers.registry import names_of_mask
 from client.row_images import (
     Acquired,
     acquired_of,
@@ -66,7 +67,7 @@ def read_case(row: Row, data: DataConfig, task: TaskConfig) -> Case:
     if isinstance(task, ClassificationConfig):
         return _labelled_case(row, data, torch.tensor(_class(row, task)))
     if isinstance(task, MultilabelConfig):
-        return _labelled_case(row, data, torch.tensor(_labels(row, task)))
+        return _labelled_case(row, data, torch.tensor(labels_of(row, task)))
     if isinstance(task, PretrainingConfig):
         return _unlabelled_case(row, data, task)
     if isinstance(task, SurvivalConfig):
@@ -107,7 +108,7 @@ def classes_drawn(
         )
     mask = read_mask(row.mask, image)
     check_same_grid(row.mask, mask, path, image)
-    return _class_indices(row.mask, mask.array_CS, task)
+    return _class_indices(row.mask, _as_named(row.mask, mask.array_CS, task), task)
 
 
 def _class(row: Row, task: ClassificationConfig) -> int:
@@ -117,8 +118,12 @@ def _class(row: Row, task: ClassificationConfig) -> int:
     return task.classes.index(label)
 
 
-def _labels(row: Row, task: MultilabelConfig) -> list[int]:
-    """Return 1 for each label that the image has."""
+def labels_of(row: Row, task: MultilabelConfig) -> list[int]:
+    """Return 1 for each label that the image has, else 0.
+
+    Raises:
+        BadFileError: it has none, or one that the study does not have.
+    """
     named = [word.strip() for word in _label(row).split(SEPARATOR)]
     if named == [task.no_label]:
         return [0] * len(task.classes)
@@ -242,6 +247,22 @@ def _clean(row: Row, data: DataConfig) -> tuple[Tensor, tuple[float, ...], Acqui
     image = image_of(row, data)
     prepared, _, spacing_mm = prepare(data)(image.array_CS, None, image.spacing_mm)
     return samples_in(prepared, data), spacing_mm, acquired_of(image)
+
+
+def _as_named(
+    path: Path, labels_1S: NDArray[np.int64], task: SegmentationConfig
+) -> NDArray[np.int64]:
+    """Return a mask with the study's values where its file names each label as one of its classes.
+
+    The numbers of a DICOM-SEG's segments run from 1 on, whatever the study's values are.
+    """
+    names = names_of_mask(path)
+    if not names or not set(names.values()) <= set(task.classes):
+        return labels_1S
+    named = np.zeros_like(labels_1S)
+    for number, name in names.items():
+        named[labels_1S == number] = task.label_values[task.classes.index(name)]
+    return named
 
 
 def _class_indices(

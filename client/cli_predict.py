@@ -24,7 +24,7 @@ from common.checks import one_of, positive
 from common.schema import SettingsError
 
 if TYPE_CHECKING:
-    from client.prediction.run import Row
+    from client.prediction.table import Row
 
 FAILED, PARTIAL = 1, 3
 LOG_WIDTH = 120
@@ -65,7 +65,7 @@ def predict(
 
     from client.prediction.inputs import inputs_at
     from client.prediction.passes import MIRRORED
-    from client.prediction.run import Settings, domain_note
+    from client.prediction.run import Settings
     from client.prediction.run import predict as predicted
     from common.finished import load_finished
 
@@ -86,7 +86,7 @@ def predict(
     with bar_on(Console(stderr=True)) as bar:
         task = bar.add_task("images", total=len(found.inputs))
         rows = predicted(finished, found.inputs, settings, lambda _: bar.advance(task))
-    _tell(_console(), rows, output, time.monotonic() - began, found.others, domain_note(finished))
+    _tell(_console(), rows, output, time.monotonic() - began, found.others)
     broken = sum(row.answer is None for row in rows)
     if broken:
         raise typer.Exit(FAILED if broken == len(rows) else PARTIAL)
@@ -126,17 +126,18 @@ def _tell(
     output: Path,
     seconds: float,
     others: int,
-    note: str,
 ) -> None:
     answered = [row for row in rows if row.answer is not None]
     table = Table(title="images")
     for name in ("answered", "broken", "outside the domain", "mean entropy", "seconds"):
         table.add_column(name, justify="right")
+    known = [row.domain for row in answered if not row.domain_note]
+    note = next((row.domain_note for row in answered if row.domain_note), "")
     entropies = [row.answer.entropy for row in rows if row.answer is not None]
     table.add_row(
         str(len(answered)),
         str(len(rows) - len(answered)),
-        "unknown" if note else str(sum(row.domain == "outside" for row in answered)),
+        str(known.count("outside")) if known else "unknown",
         f"{sum(entropies) / len(entropies):.3f}" if entropies else "-",
         f"{seconds:.1f}",
     )
@@ -145,8 +146,8 @@ def _tell(
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    if note and answered:
-        say(f"which images are strange is unknown: {note}")
+    if note:
+        say(f"of {len(answered) - len(known)} images it is unknown if they are strange: {note}")
     if others:
         say(f"{others} files of other kinds were left alone")
     broken = [row for row in rows if row.answer is None]

@@ -40,6 +40,7 @@ def review(
     from client.review.ranking import ranked
     from client.site import load_site
     from client.work import rows_at
+    from common.export.provenance import sha256_of
     from common.finished import load_finished
     from common.web import serve
 
@@ -61,7 +62,7 @@ def review(
         manifest=own.manifest_path,
         passes=passes,
         cases=cases,
-        log=Log(own.state_path, finished.digest),
+        log=Log(own.state_path, finished.digest, sha256_of(finished.weights)),
         author=author or person(),
     )
     console = Console()

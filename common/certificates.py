@@ -25,6 +25,9 @@ WARN_DAYS = 30
 MAX_BYTES = 65_536
 """Of a request, a certificate or an admission; ours have under 8 kB."""
 
+SERVER_NAME = "wardround server"
+"""The common name of a federation's server; no site may have it."""
+
 _SITE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,62}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")

@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.stats import f as f_distribution
 
 from common.contract import Profile
 from common.profile import FEATURE_NUMBERS, MOMENTS
 
 Vector = NDArray[np.float64]
 INSIDE_SHARE = 0.99
-"""Share of the sites' own patients that are inside, were their features normally distributed."""
+"""Share of new patients of the sites that are inside, were their features normally distributed."""
+LEAST_PATIENTS = 2 * FEATURE_NUMBERS
+"""From fewer the spread of the features is hardly known, and everything would be inside."""
 
 
 def moments_of(profile: Profile) -> Vector:
@@ -59,6 +61,11 @@ class Domain:
     @property
     def unknown(self) -> str | None:
         """Why this tells nothing of an image; None where it does."""
+        if self.patients < LEAST_PATIENTS:
+            return (
+                f"the sites told of {self.patients} patients, and how their images look is known "
+                f"from {LEAST_PATIENTS} on"
+            )
         spread = float(np.trace(self.covariance_FF)) / FEATURE_NUMBERS
         if self.blur >= spread:
             return "the noise of privacy hides how the sites' images look"
@@ -67,13 +74,17 @@ class Domain:
     def distance(self, features_F: Vector) -> float:
         """Return the Mahalanobis distance over its limit: above 1 an image is outside.
 
-        The limit is the chi-square quantile of INSIDE_SHARE (Mahalanobis, 1936). What noise may
-        have taken from a variance is added to it, so that noise calls no image strange.
+        The limit is the quantile of INSIDE_SHARE of one more patient's distance (Hotelling, Annals
+        of Math. Statistics 1931), as mean and covariance are only those of N patients:
+        F (N + 1) / (N - F) times that of Fisher's F with F and N - F degrees of freedom. What noise
+        may have taken from a variance is added to it, so that noise calls no image strange.
         """
         away = features_F - self.mean_F
         known = self.covariance_FF + max(self.blur, 1e-9) * np.eye(FEATURE_NUMBERS)
         square = float(away @ np.linalg.solve(known, away))
-        return math.sqrt(square / float(chi2.ppf(INSIDE_SHARE, FEATURE_NUMBERS)))
+        more = self.patients - FEATURE_NUMBERS
+        quantile = float(f_distribution.ppf(INSIDE_SHARE, FEATURE_NUMBERS, more))
+        return math.sqrt(square / (FEATURE_NUMBERS * (self.patients + 1) / more * quantile))
 
     def told(self) -> dict[str, Any]:
         """Return it as result.json has it."""

@@ -46,10 +46,31 @@ class Finished:
         return build_task(self.study.task)
 
     @property
+    def measured(self) -> Mapping[str, Any]:
+        """What the result tells of this model: of the run's last one all, of another nothing.
+
+        Final figures, the domain and the comparisons are of the last model, not of the best.
+        """
+        return (self.result or {}) if self.weights.name == MODEL else {}
+
+    @property
     def domain(self) -> Domain | None:
         """How the images of all sites look to the model; None where the run does not tell."""
-        told = ((self.result or {}).get("shift") or {}).get("domain")
+        told = (self.measured.get("shift") or {}).get("domain")
         return None if told is None else domain_told(told)
+
+    @property
+    def one_image_a_patient(self) -> bool:
+        """Whether each training patient is known to be one sample of the study."""
+        sites = (self.measured.get("sites") or {}).values()
+        counts = [(of.get("images_train"), of.get("patients_train")) for of in sites]
+        return bool(counts) and all(images and images == patients for images, patients in counts)
+
+    @property
+    def records(self) -> list[Mapping[str, Any]]:
+        """The result's rounds that are behind the model."""
+        rounds = (self.result or {}).get("rounds", [])
+        return [of for of in rounds if self.rounds is None or of["round"] <= self.rounds]
 
 
 def load_finished(path: Path) -> Finished:
@@ -77,6 +98,11 @@ def load_finished(path: Path) -> Finished:
         study = _study_in(result, weights.parent / RESULT)
     digest = study_digest(study)
     told = (about or {}).get("digest")
+    if result is not None and told is None:
+        raise SettingsError(
+            f"{weights} does not tell which study it is of, so it may be any; give the run's "
+            f"{MODEL}, or run the study with this version"
+        )
     if told is not None and told != digest:
         raise SettingsError(
             f"{weights} is of study {told}, and {RESULT} beside it of {digest}; put the files of "

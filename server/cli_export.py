@@ -44,15 +44,18 @@ def export(
     folder = home_folder(home)
     if not run.exists():
         run = run_named(folder, str(run)).folder
-    export_and_tell(run, output, form, intended_use, known_failure, lambda: _signer(folder))
+    export_and_tell(run, output, form, intended_use, known_failure, lambda: _signer(folder, home))
 
 
-def _signer(folder: Path) -> "Signer | None":
+def _signer(folder: Path, told: Path | None) -> "Signer | None":
+    """Return who signs; None where no federation is here and none was named."""
     from common.export.provenance import Signer
 
     try:
         own = open_home(folder).server
     except HomeError:
+        if told is not None:
+            raise
         return None
     certificate = read_certificate(own.certificate)
     return Signer(key=read_private_key(own.key_of(certificate)), certificate=certificate)

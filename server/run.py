@@ -329,7 +329,13 @@ def _best(
         progress.best_value is not None and sign * value <= sign * progress.best_value
     ):
         return progress
-    about = {"after_round": after_round, "value": value}
+    about = {
+        "study": run.study.name,
+        "digest": study_digest(run.study),
+        "rounds": after_round,
+        "after_round": after_round,
+        "value": value,
+    }
     write_tensors(run.folder / BEST, _whole(run.study, parted(model)[0]), about)
     return replace(progress, best_round=after_round, best_value=value)
 

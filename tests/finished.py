@@ -36,7 +36,7 @@ def finished_run(folder: Path, *overrides: str, domain: Domain | None = None, **
 def domain_at(centre: float, spread: float = 1e-3, noise_std: float = 0.0) -> Domain:
     """Return a domain about a point on the diagonal of the features."""
     return Domain(
-        patients=10,
+        patients=100,
         noise_std=noise_std,
         mean_F=np.full(FEATURE_NUMBERS, centre),
         covariance_FF=spread * np.eye(FEATURE_NUMBERS),

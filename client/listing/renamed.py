@@ -15,7 +15,7 @@ from PIL import Image
 from client.manifest import Row
 from client.mapping import Names
 from client.readers import BadFileError, Picture, read_image, read_mask
-from client.readers.registry import is_dicom
+from client.readers.registry import names_of_mask
 from common.secret_files import private_folder, replace_file
 
 SEQUENCE = "sequence"
@@ -59,7 +59,7 @@ def relabelled(row: Row, names: Names, words: Mapping[int, str], folder: Path) -
         return row
     image = read_image(row.image, 1)
     labels = read_mask(row.mask, image).array_CS[0]
-    own = {**words, **_own_words(row.mask)}
+    own = {**words, **names_of_mask(row.mask)}
     values = [int(value) for value in np.unique(labels) if value != 0]
     new = np.zeros_like(labels)
     for value in values:
@@ -76,15 +76,6 @@ def relabelled(row: Row, names: Names, words: Mapping[int, str], folder: Path) -
     if (new == labels).all():
         return row
     return replace(row, mask=_write(folder, image, new))
-
-
-def _own_words(mask: Path) -> Mapping[int, str]:
-    if not (mask.is_dir() or is_dicom(mask)):
-        return {}
-    # A site without DICOM does without its libraries.
-    from client.readers.dicom_labels import names_of_labels
-
-    return names_of_labels(mask)
 
 
 def _write(folder: Path, image: Picture, labels_S: NDArray[np.int64]) -> Path:

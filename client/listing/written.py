@@ -9,8 +9,9 @@ from pathlib import Path
 from client.listing.decathlon import NAME, label_names
 from client.listing.folder import found_in
 from client.listing.renamed import chosen, relabelled, sequences_of
-from client.manifest import SEQUENCE, Row, stated_sides
+from client.manifest import Row, stated_sides
 from client.mapping import Names
+from common.data_config import SEQUENCE
 from common.secret_files import replace_file
 
 MASKS = "masks-of-study"

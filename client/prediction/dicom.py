@@ -31,6 +31,8 @@ from common.study import Study
 MAKER = "wardround"
 SCHEME = "99WARDROUND"
 """A coding scheme of our own (PS3.3, 8.2): a study names its classes as it likes."""
+MOST_OF_A_CODE = 16
+"""Characters of a coded value (VR SH, PS3.5, 6.2)."""
 SERIES_NUMBER = 900
 UPRIGHT, UNKNOWN_WAY = ("R", "P"), ("L", "F")
 """Where rows and columns of a captured slice run to; of a radiograph that does not tell."""
@@ -134,12 +136,17 @@ def _on_frames(
     return frames_FRK[np.argsort(stacked.order)], list(sources)
 
 
+def _code(number: int, name: str) -> str:
+    """Return the class's code, of 16 characters at most; its number where a name is longer."""
+    return name if len(name) <= MOST_OF_A_CODE else f"class {number}"
+
+
 def _segment(number: int, name: str, study: Study) -> hd.seg.SegmentDescription:
     return hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=name[:64],
         segmented_property_category=hd.sr.CodedConcept("class", SCHEME, "class of a study"),
-        segmented_property_type=hd.sr.CodedConcept(name[:16], SCHEME, name[:64]),
+        segmented_property_type=hd.sr.CodedConcept(_code(number, name), SCHEME, name[:64]),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=f"{MAKER} {study.name}"[:64],

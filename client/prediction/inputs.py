@@ -12,6 +12,8 @@ from client.readers.registry import READERS, ending, is_dicom, stem
 from common.schema import SettingsError
 
 DICOM = ".dcm"
+TABLE, ABOUT = "predictions.csv", "about.json"
+"""Of a folder of answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,22 +40,20 @@ class Found:
 def inputs_at(path: Path, output: Path) -> Found:
     """Return the image at a path, or all images of a folder and its folders, by name.
 
-    What lies in the output folder is no input, and nothing whose name begins with a dot is.
+    Earlier answers are no input, and nothing whose name begins with a dot is.
 
     Raises:
-        SettingsError: there is nothing there.
+        SettingsError: there is nothing there, or the output folder holds something.
     """
+    _check_output(path, output)
     if path.is_file():
         return Found(inputs=_named(path.parent, [path]), others=0)
     if not path.is_dir():
         raise SettingsError(f"--input {path} does not exist; give an image or a folder of images")
-    if output.resolve() == path.resolve():
-        raise SettingsError(
-            f"--output {output} is the input folder; give another, so that masks are not taken for "
-            "images the next time"
-        )
     files = [file for file in sorted(path.rglob("*")) if file.is_file() and _is_input(file, path)]
-    files = [file for file in files if output.resolve() not in file.resolve().parents]
+    answers = {file.parent for file in files if file.name == ABOUT}
+    answers = {folder for folder in answers if (folder / TABLE).is_file()}
+    files = [file for file in files if answers.isdisjoint(file.parents)]
     plain = [file for file in files if ending(file) in READERS and ending(file) != DICOM]
     dicom = [
         file
@@ -67,6 +67,22 @@ def inputs_at(path: Path, output: Path) -> Found:
         )
     images = sorted([*plain, *_series(dicom)])
     return Found(inputs=_named(path, images), others=len(files) - len(plain) - len(dicom))
+
+
+def _check_output(path: Path, output: Path) -> None:
+    """Raise SettingsError where answers would lie among images, or take the place of files."""
+    own = output.resolve()
+    folder = (path if path.is_dir() else path.parent).resolve()
+    if own == folder or own in folder.parents:
+        raise SettingsError(
+            f"--output {output} is the input folder, or one that it lies in; give another, so that "
+            "no answer takes the place of a file or is taken for an image"
+        )
+    if own.exists() and (not own.is_dir() or any(own.iterdir())):
+        raise SettingsError(
+            f"--output {output} holds something, which answers could take the place of; give an "
+            "empty folder, or a new one"
+        )
 
 
 def _series(files: Sequence[Path]) -> list[Path]:
@@ -112,13 +128,10 @@ def _named(root: Path, files: Sequence[Path]) -> list[Input]:
             return Path(root.resolve().name)
         return below(file) if file.is_dir() else below(file).with_name(stem(file))
 
-    stems = Counter(bare(file) for file in files)
-    return [
-        Input(
-            path=file,
-            name=str(below(file)),
-            # Where an image is there as two kinds of file, each keeps its ending.
-            stem=str(below(file) if stems[bare(file)] > 1 else bare(file)),
-        )
-        for file in files
-    ]
+    stems = {file: bare(file) for file in files}
+    # Where an image is there as two kinds of file, each keeps its ending: which may be how a third
+    # is called without its own.
+    while len(set(stems.values())) < len(files):
+        times = Counter(stems.values())
+        stems |= {file: below(file) for file in files if times[stems[file]] > 1}
+    return [Input(path=file, name=str(below(file)), stem=str(stems[file])) for file in files]

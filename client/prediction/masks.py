@@ -1,5 +1,7 @@
 """Masks and maps as files in the space of the image that they are of."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +45,26 @@ def write_map(image: Path, picture: Picture, values_S: NDArray[Any], path: Path)
     if values_S.dtype.kind == "f":
         values_S = np.rint(values_S * 255).astype(np.uint8)
     target = path.with_name(path.name + PNG)
-    Image.fromarray(np.ascontiguousarray(values_S.T)).save(target)
+    with whole(target) as temporary:
+        Image.fromarray(np.ascontiguousarray(values_S.T)).save(temporary)
     return target
+
+
+@contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """Give the name to write a file under, which gets its own when it is there whole."""
+    temporary = target.with_name(f".{target.name}")
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _saved(image: Any, path: Path) -> Path:  # noqa: ANN401 - nibabel is not typed
     target = path.with_name(path.name + NIFTI)
-    nib.save(image, target)
+    with whole(target) as temporary:
+        nib.save(image, temporary)
     return target
 
 
@@ -66,5 +81,9 @@ def in_space_of(image: Any, values_S: NDArray[Any]) -> Any:  # noqa: ANN401 - ni
     for name in ("cal_min", "cal_max"):
         header[name] = 0
     header["descrip"] = b"wardround"
-    header["aux_file"] = b""
+    # These may name a patient.
+    header.extensions.clear()
+    for name in ("aux_file", "db_name", "data_type", "intent_name"):
+        if name in header:
+            header[name] = b""
     return type(image)(stored.reshape(image.shape), image.affine, header)

@@ -1,7 +1,5 @@
-"""A model on a folder of images: masks or classes, one table of all, and what was broken."""
+"""A model on a folder of images: masks or classes, and what was broken."""
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,9 +11,10 @@ from PIL import Image
 
 from client.evaluation import BATCH
 from client.prediction.answers import Answer, answers_to
-from client.prediction.inputs import Input
-from client.prediction.masks import DICOM, PNG, kind_of, write_map
+from client.prediction.inputs import ABOUT, TABLE, Input
+from client.prediction.masks import DICOM, PNG, kind_of, whole, write_map
 from client.prediction.passes import Passes
+from client.prediction.table import BROKEN, INSIDE, OK, OUTSIDE, UNKNOWN, Row, table_of
 from client.readers import BadFileError, Picture
 from client.row_images import image_for
 from common.domain import Domain
@@ -23,34 +22,19 @@ from common.files import write_json
 from common.finished import Finished
 from common.secret_files import private_folder, replace_file
 
-TABLE, ABOUT = "predictions.csv", "about.json"
 MASK, ENTROPY, HEAT = "_mask", "_entropy", "_heat"
-OK, BROKEN = "ok", "broken"
-INSIDE, OUTSIDE, UNKNOWN = "inside", "outside", "unknown"
+MOST_VOXELS = 2**22
+"""Of pictures that are looked at together: several of a scanner, or one of a large camera."""
+FAILED = (ValueError, OSError, MemoryError, RuntimeError)
+"""What one image may end in: a file that cannot be used or written, too little memory."""
 NO_DOMAIN = (
     "the run does not tell how its sites' images look; it does with evaluation=shift, over two "
     "sites or more that let it leave"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One image in the table."""
-
-    name: str
-    status: str
-    """OK or BROKEN."""
-    reason: str
-    """Why it is broken, or why its mask is no DICOM-SEG; else empty."""
-    mask: str
-    """File of the mask, below the output folder; empty without one."""
-    answer: Answer | None
-    domain: str
-    """INSIDE, OUTSIDE or UNKNOWN; empty of a broken file."""
-    distance: float | None
-    """From the domain's centre, over its limit; None where it is unknown."""
-    volume_ml: dict[str, float] | None
-    """Of each class of the mask; None where the file does not tell its voxels' size."""
+SEVERAL_IMAGES = (
+    "the sites' patients may have several images each, of which the mean was told; a single image "
+    "may be further away than that"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +59,8 @@ def predict(
 ) -> list[Row]:
     """Write masks and the table of all answers into the output folder; return the table's rows.
 
-    The folder is the owner's alone if this makes it. on_row: called once an image, in order.
-
-    Raises:
-        ValueError: the model's probabilities are not finite.
+    The folder is the owner's alone if this makes it. on_row: called once an image, in order. The
+    table is there also where it ends early.
     """
     device = torch.device(settings.device)
     finished.network.to(device)
@@ -90,12 +72,14 @@ def predict(
         augmentation=settings.augmentation,
     )
     private_folder(settings.output)
-    rows = []
-    for row in _rows(finished, inputs, settings, passes):
-        rows.append(row)
-        on_row(row)
-    replace_file(settings.output / TABLE, table_of(rows, finished).encode())
     write_json(settings.output / ABOUT, _about(finished, settings))
+    rows: list[Row] = []
+    try:
+        for row in _rows(finished, inputs, settings, passes):
+            rows.append(row)
+            on_row(row)
+    finally:
+        replace_file(settings.output / TABLE, table_of(rows, finished).encode())
     return rows
 
 
@@ -103,53 +87,70 @@ def _rows(
     finished: Finished, inputs: Sequence[Input], settings: Settings, passes: Passes
 ) -> Iterator[Row]:
     domain = finished.domain
-    for some in _batches(inputs, passes):
+    for some in batches(inputs, passes):
         read = [(one, picture) for one, picture in some if isinstance(picture, Picture)]
-        answers = iter(answers_to([picture for _, picture in read], passes))
+        answers = iter(_answers([picture for _, picture in read], passes))
         for one, picture in some:
-            if isinstance(picture, BadFileError):
-                yield _broken(one, picture)
+            answer = picture if isinstance(picture, Exception) else next(answers)
+            if isinstance(picture, Exception) or isinstance(answer, Exception):
+                yield _broken(one, answer)
                 continue
-            answer = next(answers)
             try:
                 mask, note = _written(one, picture, answer, settings, passes)
-            except BadFileError as error:
+            except FAILED as error:
                 yield _broken(one, error)
             else:
-                yield _answered(one, picture, answer, (mask, note), domain)
+                why = NO_DOMAIN if domain is None else _unknown(domain, finished, picture)
+                distance = None if why or domain is None else domain.distance(answer.features_F)
+                yield _answered(one, picture, answer, (mask, note), (distance, why))
 
 
-def _batches(
+def _answers(pictures: Sequence[Picture], passes: Passes) -> list[Answer | Exception]:
+    """Return the answers, or why there is none: one picture costs the others nothing."""
+    try:
+        return list(answers_to(pictures, passes))
+    except FAILED as error:
+        if len(pictures) == 1:
+            return [error]
+    return [found for picture in pictures for found in _answers([picture], passes)]
+
+
+def batches(
     inputs: Sequence[Input], passes: Passes
-) -> Iterator[list[tuple[Input, Picture | BadFileError]]]:
+) -> Iterator[list[tuple[Input, Picture | Exception]]]:
     """Return the images read, in order: pictures some at a time, each volume by itself."""
-    some: list[tuple[Input, Picture | BadFileError]] = []
+    some: list[tuple[Input, Picture | Exception]] = []
+    voxels = 0
     for one in inputs:
-        picture: Picture | BadFileError
+        picture: Picture | Exception
         try:
             picture = image_for(one.path, passes.study.data)
-        except BadFileError as error:
+        except FAILED as error:
             picture = error
+        own = picture.array_CS.size if isinstance(picture, Picture) else 0
         volume = isinstance(picture, Picture) and len(picture.spacing_mm) > 2
-        if some and (volume or len(some) == BATCH):
+        if some and (volume or len(some) == BATCH or voxels + own > MOST_VOXELS):
             yield some
-            some = []
+            some, voxels = [], 0
         some.append((one, picture))
+        voxels += own
         if volume:
             yield some
-            some = []
+            some, voxels = [], 0
     if some:
         yield some
 
 
-def _broken(one: Input, error: BadFileError) -> Row:
+def _broken(one: Input, error: object) -> Row:
+    told = f"{type(error).__name__}: {error}".splitlines()[0]
     return Row(
         name=one.name,
         status=BROKEN,
-        reason=f"{error.reason}; {error.remedy}",
+        reason=f"{error.reason}; {error.remedy}" if isinstance(error, BadFileError) else told,
         mask="",
         answer=None,
         domain="",
+        domain_note="",
         distance=None,
         volume_ml=None,
     )
@@ -163,9 +164,7 @@ def _written(
     if settings.entropy_maps and answer.entropy_S is not None:
         write_map(one.path, picture, answer.entropy_S, _named(stem, ENTROPY))
     if answer.classes_S is None:
-        if settings.heat_maps:
-            _write_heat(one, picture, answer, passes, _named(stem, HEAT))
-        return "", ""
+        return "", _heat_note(one, picture, answer, settings, passes)
     note = ""
     if kind_of(one.path) == DICOM:
         # A site without DICOM does without its libraries.
@@ -178,6 +177,21 @@ def _written(
             note = f"{error.reason}; its mask is a NIfTI or a PNG"
     path = write_map(one.path, picture, answer.labels(), _named(stem, MASK))
     return str(path.relative_to(settings.output)), note
+
+
+def _heat_note(
+    one: Input, picture: Picture, answer: Answer, settings: Settings, passes: Passes
+) -> str:
+    """Write the heat map where it is wanted; return why there is none, or nothing."""
+    if not settings.heat_maps:
+        return ""
+    try:
+        _write_heat(one, picture, answer, passes, _named(settings.output / one.stem, HEAT))
+    except BadFileError as error:
+        return f"{error.reason}; it has no heat map"
+    except FAILED as error:
+        return f"it has no heat map ({type(error).__name__})"
+    return ""
 
 
 def _write_heat(
@@ -200,12 +214,17 @@ def _write_heat(
         _kept(capture, path.with_name(path.name + DICOM), path.parent)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(heat_RKC).save(path.with_name(path.name + PNG))
+    with whole(path.with_name(path.name + PNG)) as temporary:
+        Image.fromarray(heat_RKC).save(temporary)
 
 
 def _kept(dataset: Any, path: Path, below: Path) -> str:  # noqa: ANN401 - pydicom may be absent
+    from client.readers.dicom_files import refusing
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    dataset.save_as(path, enforce_file_format=True)
+    # An error of pydicom quotes the header.
+    with refusing(path, "cannot be written as DICOM"), whole(path) as temporary:
+        dataset.save_as(temporary, enforce_file_format=True)
     return str(path.relative_to(below))
 
 
@@ -218,12 +237,9 @@ def _answered(
     picture: Picture,
     answer: Answer,
     written: tuple[str, str],
-    domain: Domain | None,
+    place: tuple[float | None, str],
 ) -> Row:
-    mask, note = written
-    distance = None
-    if domain is not None and domain.unknown is None:
-        distance = domain.distance(answer.features_F)
+    (mask, note), (distance, why) = written, place
     return Row(
         name=one.name,
         status=OK,
@@ -231,6 +247,7 @@ def _answered(
         mask=mask,
         answer=answer,
         domain=UNKNOWN if distance is None else (OUTSIDE if distance > 1 else INSIDE),
+        domain_note=why,
         distance=distance,
         volume_ml=_volumes(answer, picture),
     )
@@ -243,39 +260,12 @@ def _volumes(answer: Answer, picture: Picture) -> dict[str, float] | None:
     return {name: count * one_ml for name, count in answer.voxels.items()}
 
 
-def domain_note(finished: Finished) -> str:
-    """Return why it is not known which images are strange; empty where it is."""
-    domain = finished.domain
-    return NO_DOMAIN if domain is None else domain.unknown or ""
-
-
-def table_of(rows: Sequence[Row], finished: Finished) -> str:
-    """Return the rows as CSV with a header."""
-    dense, classes = finished.task.config.dense, finished.task.config.classes
-    of_mask = [f"{what}_{name}" for what in ("voxels", "ml") for name in classes]
-    of_class = [f"score_{name}" for name in classes]
-    header = ["file", "status", "reason", *(["mask", *of_mask] if dense else ["answer", *of_class])]
-    header += ["entropy", "domain", "domain_distance", "domain_note"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, header, restval="", lineterminator="\n")
-    writer.writeheader()
-    note = domain_note(finished)
-    writer.writerows({k: v for k, v in _cells(row, note).items() if k in header} for row in rows)
-    return text.getvalue()
-
-
-def _cells(row: Row, note: str) -> dict[str, Any]:
-    cells: dict[str, Any] = {"file": row.name, "status": row.status, "reason": row.reason}
-    if row.answer is None:
-        return cells
-    cells |= {"mask": row.mask, "answer": row.answer.label}
-    cells |= {f"score_{name}": f"{p:.6f}" for name, p in row.answer.scores.items()}
-    cells |= {f"voxels_{name}": count for name, count in row.answer.voxels.items()}
-    cells |= {f"ml_{name}": f"{ml:.3f}" for name, ml in (row.volume_ml or {}).items()}
-    cells |= {"entropy": f"{row.answer.entropy:.4f}", "domain": row.domain}
-    if row.distance is not None:
-        cells["domain_distance"] = f"{row.distance:.3f}"
-    return {**cells, "domain_note": note}
+def _unknown(domain: Domain, finished: Finished, picture: Picture) -> str:
+    """Return why it is not known whether an image is strange; empty where it is."""
+    one_sample = len(picture.spacing_mm) == finished.study.data.spatial_dims
+    if domain.unknown is None and one_sample and not finished.one_image_a_patient:
+        return SEVERAL_IMAGES
+    return domain.unknown or ""
 
 
 def _about(finished: Finished, settings: Settings) -> dict[str, Any]:

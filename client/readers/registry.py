@@ -102,6 +102,20 @@ def read_mask(path: Path, image: Picture | None = None) -> Picture:
     return _reader(path).mask(path, image)
 
 
+def names_of_mask(path: Path) -> Mapping[int, str]:
+    """Return the names of a mask's label values where its file tells them, as DICOM does.
+
+    Raises:
+        BadFileError: a DICOM file that cannot be read.
+    """
+    if not (path.is_dir() or is_dicom(path)):
+        return {}
+    # A site without DICOM does without its libraries.
+    from client.readers.dicom_labels import names_of_labels
+
+    return names_of_labels(path)
+
+
 def ending(path: Path) -> str:
     """Return a file's ending in lower case, `.nii.gz` as one."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]

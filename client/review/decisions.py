@@ -1,9 +1,11 @@
 """What people decided about images: an append-only log, and labels put right in the manifest.
 
-    state/review/DIGEST.jsonl        one JSON object a decision, in the order that they were made
+    state/review/STUDY-MODEL.jsonl   one JSON object a decision, in the order that they were made
     corrected/ beside the manifest   the masks that people gave; those before stay where they were
+    .manifest.csv.lock beside it     held while a row is looked at and changed
 
-Only the manifest's own cells of one row change; all others stay as they are written.
+Only cells of one row get other values. The table is written anew: quotes, line ends and spaces
+about a cell that say nothing may go, in other rows too.
 """
 
 import csv
@@ -12,20 +14,25 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import nibabel as nib
 from pydantic import TypeAdapter
 
 from client.cases import read_case
-from client.manifest import SEPARATORS, Row
+from client.manifest import SEPARATORS, Row, listed_rows
+from client.readers import READERS, BadFileError, read_image
 from client.readers.registry import ending, stem
+from common.locks import waited_for
 from common.schema import SettingsError
 from common.secret_files import PRIVATE, private_folder, replace_file, write_new
 from common.study import Study
 
 ACCEPTED, CORRECTED, REJECTED = "accepted", "corrected", "rejected"
+CORRECTING = "correcting"
+"""Written down before the manifest is changed: a kill leaves no change without a trail."""
 FOLDER, MASKS = "review", "corrected"
 AUTHOR, DATE = "label_author", "label_date"
 """Columns of the manifest: who gave a row its label last, and when."""
@@ -40,7 +47,7 @@ class Decision:
     """As the manifest names it."""
     patient: str
     decision: str
-    """ACCEPTED, CORRECTED or REJECTED."""
+    """ACCEPTED, CORRECTING, CORRECTED or REJECTED."""
     author: str
     at: str
     """Time in UTC, ISO 8601."""
@@ -55,17 +62,21 @@ _Decision = TypeAdapter(Decision)
 
 
 class Log:
-    """The decisions of one study at one site."""
+    """The decisions about one model of one study at one site."""
 
-    def __init__(self, state: Path, digest: str) -> None:
-        self.path = state / FOLDER / f"{digest[:16]}.jsonl"
+    def __init__(self, state: Path, digest: str, weights_sha256: str) -> None:
+        self.path = state / FOLDER / f"{digest[:16]}-{weights_sha256[:16]}.jsonl"
 
     def add(self, decision: Decision) -> None:
         """Write a decision down; it is on the disk when this returns."""
         private_folder(self.path.parent)
-        line = json.dumps(asdict(decision), sort_keys=True) + "\n"
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE)
-        with os.fdopen(descriptor, "w") as file:
+        line = json.dumps(asdict(decision), sort_keys=True).encode() + b"\n"
+        descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, PRIVATE)
+        with waited_for(_lock_of(self.path)), os.fdopen(descriptor, "rb+") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                # A line that a kill cut short takes no other one with it.
+                line = line if file.read(1) == b"\n" else b"\n" + line
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
@@ -82,29 +93,40 @@ class Log:
         return found
 
 
-def corrected_label(manifest: Path, row: Row, label: str, study: Study, author: str) -> Decision:
-    """Give an image another label in the manifest, and return what is to be logged.
+@dataclass(frozen=True, kw_only=True)
+class Reviewer:
+    """Who corrects what, for which study, and where it is written down."""
+
+    author: str
+    manifest: Path
+    study: Study
+    log: Log
+
+
+def corrected_label(by: Reviewer, row: Row, label: str) -> Decision:
+    """Give an image another label in the manifest, and write it down before and after.
 
     Raises:
         BadFileError: the study has no such label.
-        SettingsError: the manifest has changed, or is a folder.
+        ValueError: the manifest has changed since the row was read, cannot be read, or is a folder.
+        OSError: it cannot be written.
     """
     changed = Row(**{**vars(row), "label": label})
-    read_case(changed, study.data, study.task)
-    return _rewritten(manifest, row, {"label": label}, row.label or "", author)
+    read_case(changed, by.study.data, by.study.task)
+    return _rewritten(by, row, {"label": label}, row.label or "")
 
 
-def corrected_mask(
-    manifest: Path, row: Row, content: bytes, name: str, study: Study, author: str
-) -> Decision:
-    """Keep a mask, name it in the manifest, and return what is to be logged.
+def corrected_mask(by: Reviewer, row: Row, content: bytes, name: str) -> Decision:
+    """Keep a mask, name it in the manifest, and write it down before and after.
 
     content: of a file of the name's ending. It is checked as any mask of a cohort is.
 
     Raises:
         BadFileError: whatever the mask has against being used; nothing was changed.
-        SettingsError: the manifest has changed, or is a folder.
+        ValueError: the manifest has changed since the row was read, cannot be read, or is a folder.
+        OSError: it cannot be written.
     """
+    manifest, study = by.manifest, by.study
     _check_table(manifest)
     folder = manifest.parent / MASKS
     # Whoever reads the manifest reads the masks that it names.
@@ -114,12 +136,34 @@ def corrected_mask(
     target = folder / f"{safe}-{now:%Y%m%dT%H%M%S%f}{_ending_of(name)}"
     write_new(target, content, manifest.stat().st_mode & 0o777)
     try:
+        _check_size(target, row)
         read_case(Row(**{**vars(row), "mask": target}), study.data, study.task)
         before = "" if row.mask is None else _told(row.mask, manifest)
-        return _rewritten(manifest, row, {"mask": _told(target, manifest)}, before, author)
+        return _rewritten(by, row, {"mask": _told(target, manifest)}, before)
     except BaseException:
         target.unlink()
         raise
+
+
+def _check_size(mask: Path, row: Row) -> None:
+    """Raise BadFileError where a mask's header tells other sizes than its image has.
+
+    Before its voxels are read: nothing packed is many times as large as the image when unpacked.
+    """
+    if READERS.get(ending(mask)) != READERS[".nii"]:
+        return
+    try:
+        told = tuple(int(n) for n in nib.load(mask).shape if n > 1)
+    # What else is wrong with the file is told when it is read.
+    except (nib.filebasedimages.ImageFileError, OSError, ValueError, EOFError):
+        return
+    own = tuple(n for n in read_image(row.image, 1).array_CS.shape[1:] if n > 1)
+    if sorted(told) != sorted(own):
+        raise BadFileError(
+            mask,
+            f"has the shape {told}, its image {row.image} has {own}",
+            "draw or resample it on the grid of its image",
+        )
 
 
 def decided(row: Row, manifest: Path, decision: str, author: str, note: str) -> Decision:
@@ -139,33 +183,47 @@ def image_name(row: Row, manifest: Path) -> str:
     return _told(row.image, manifest)
 
 
-def _rewritten(
-    manifest: Path, row: Row, cells: Mapping[str, str], before: str, author: str
-) -> Decision:
-    at = _now()
-    header, records, separator = _table(manifest)
-    wanted = [record for record in records if manifest.parent / record["image"] == row.image]
-    if len(wanted) != 1:
+def _rewritten(by: Reviewer, row: Row, cells: Mapping[str, str], before: str) -> Decision:
+    _check_table(by.manifest)
+    decision = Decision(
+        image=_told(row.image, by.manifest),
+        patient=row.patient,
+        decision=CORRECTED,
+        author=by.author,
+        at=_now(),
+        before=before,
+        after=next(iter(cells.values())),
+    )
+    # The manifest may be a link to the one that is kept.
+    manifest = by.manifest.resolve()
+    with waited_for(_lock_of(manifest)):
+        content = _with_cells(by.manifest, row, {**cells, AUTHOR: by.author, DATE: decision.at})
+        by.log.add(replace(decision, decision=CORRECTING))
+        replace_file(manifest, content, manifest.stat().st_mode & 0o777)
+        by.log.add(decision)
+    return decision
+
+
+def _with_cells(manifest: Path, row: Row, cells: Mapping[str, str]) -> bytes:
+    """Return the manifest with other cells in the one row that is still as it was read."""
+    alike = [place for place, one in enumerate(listed_rows(manifest)) if one == row]
+    if len(alike) != 1:
         raise SettingsError(
-            f"{manifest} has {len(wanted)} rows of {row.image.name}; it was changed since the page "
-            "was opened: close it and begin again"
+            f"{manifest} has {len(alike)} rows of {row.image.name} that are as this page shows it; "
+            "it was changed since the page was opened, or lists it twice: close it and begin again"
         )
-    wanted[0].update({**cells, AUTHOR: author, DATE: at})
-    columns = [*header, *(name for name in (*cells, AUTHOR, DATE) if name not in header)]
+    header, records, separator = _table(manifest)
+    records[alike[0]].update(cells)
+    columns = [*header, *(name for name in cells if name not in header)]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", delimiter=separator, lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
-    replace_file(manifest, text.getvalue().encode(), manifest.stat().st_mode & 0o777)
-    return Decision(
-        image=_told(row.image, manifest),
-        patient=row.patient,
-        decision=CORRECTED,
-        author=author,
-        at=at,
-        before=before,
-        after=next(iter(cells.values())),
-    )
+    return text.getvalue().encode()
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def _table(manifest: Path) -> tuple[list[str], list[dict[str, str]], str]:

@@ -29,10 +29,12 @@ from client.prediction.passes import Passes
 from client.readers import BadFileError
 from client.review.decisions import (
     ACCEPTED,
+    DATE,
     MOST_NOTE,
     REJECTED,
     Decision,
     Log,
+    Reviewer,
     corrected_label,
     corrected_mask,
     decided,
@@ -41,7 +43,6 @@ from client.review.decisions import (
 from client.review.ranking import BY_UNSURE, BY_WORST, Looked, Ranked, in_order, look, rank
 from client.work import rows_at
 from common.pictures import Example, Picture, draw
-from common.schema import SettingsError
 
 Answer = Callable[[Request], Awaitable[Response]]
 MOST_MASK_BYTES = 512 * 2**20
@@ -80,31 +81,34 @@ class Review:
         """Give an image another label.
 
         Raises:
-            BadFileError, SettingsError: it cannot be; nothing was changed.
+            ValueError, OSError: it cannot be; nothing was changed.
         """
         self._corrected(
             number,
-            lambda row: corrected_label(self.manifest, row, label, self.passes.study, self.author),
+            lambda by, row: corrected_label(by, row, label),
         )
 
     def remask(self, number: int, content: bytes, name: str) -> None:
         """Give an image another mask.
 
         Raises:
-            BadFileError, SettingsError: it cannot be; nothing was changed.
+            ValueError, OSError: it cannot be; nothing was changed.
         """
         self._corrected(
             number,
-            lambda row: corrected_mask(
-                self.manifest, row, content, name, self.passes.study, self.author
-            ),
+            lambda by, row: corrected_mask(by, row, content, name),
         )
 
-    def _corrected(self, number: int, correct: Callable[[Row], Decision]) -> None:
+    def _corrected(self, number: int, correct: Callable[[Reviewer, Row], Decision]) -> None:
+        by = Reviewer(
+            author=self.author, manifest=self.manifest, study=self.passes.study, log=self.log
+        )
         with self.lock:
             row = self.cases[number].row
-            self.log.add(correct(row))
-            (new,) = [one for one in rows_at(self.manifest) if one.image == row.image]
+            at = correct(by, row).at
+            rows = [one for one in rows_at(self.manifest) if one.image == row.image]
+            # An image that several people labelled has a row of each.
+            new = next(one for one in rows if one.covariates.get(DATE) == at)
             self.cases[number] = rank(number, new, self.passes)
             self.looked.cache_clear()
 
@@ -191,7 +195,7 @@ class _Pages:
         form, number = await _form(request), self._number(request)
         try:
             await run_in_threadpool(self._review.relabel, number, form.get("label", "").strip())
-        except (BadFileError, SettingsError) as error:
+        except (ValueError, OSError) as error:
             return PlainTextResponse(str(error), 400)
         return _back(request, number)
 
@@ -200,13 +204,16 @@ class _Pages:
         content = await _body(request, MOST_MASK_BYTES)
         try:
             await run_in_threadpool(self._review.remask, number, content, name)
-        except (BadFileError, SettingsError) as error:
+        except (ValueError, OSError) as error:
             return PlainTextResponse(str(error), 400)
         return PlainTextResponse("the mask is kept")
 
     def _seen(self, number: int) -> Looked:
-        with self._review.lock:
-            return self._review.looked(number)
+        try:
+            with self._review.lock:
+                return self._review.looked(number)
+        except BadFileError as error:
+            raise HTTPException(404, str(error)) from error
 
     def _number(self, request: Request) -> int:
         number = int(request.path_params["number"])

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from client.cases import classes_drawn
+from client.cases import classes_drawn, labels_of
 from client.manifest import Row
 from client.prediction.answers import Answer, answers_to
 from client.prediction.passes import Passes
 from client.readers import BadFileError, Picture
 from client.row_images import image_for
+from common.tasks.multilabel import MultilabelConfig
 from common.tasks.segmentation import SegmentationConfig, patient_sums
 
 BY_WORST, BY_UNSURE = "worst", "unsure"
@@ -42,7 +43,8 @@ class Ranked:
     entropy: float | None
     agreement: float | None
     """How far the model says what the site's label says, 0 to 1: the Dice overlap, mean over the
-    classes, or the probability of the label; None without a label."""
+    classes, or the probability of the label, of several labels the mean over all that there are;
+    None without a label."""
     said: str
     """The model's class; empty of a mask."""
 
@@ -107,6 +109,9 @@ def _truth(row: Row, picture: Picture, passes: Passes) -> NDArray[np.int64] | No
 
 
 def _agreement(row: Row, seen: Looked, passes: Passes) -> float | None:
+    config = passes.task.config
+    if isinstance(config, MultilabelConfig):
+        return _agreement_of_labels(row, seen, config)
     if seen.answer.classes_S is None:
         return seen.answer.scores.get(row.label or "")
     if seen.truth_S is None:
@@ -120,3 +125,13 @@ def _agreement(row: Row, seen: Looked, passes: Passes) -> float | None:
         "hd95_mm": np.full(len(places), np.nan),
     }
     return float(patient_sums([counts])["dice"].mean())
+
+
+def _agreement_of_labels(row: Row, seen: Looked, task: MultilabelConfig) -> float | None:
+    """Return the mean over the labels of the probability that each is there, or that it is not."""
+    try:
+        true = labels_of(row, task)
+    except BadFileError:
+        return None
+    found = [seen.answer.scores[name] for name in task.classes]
+    return float(np.mean([p if t else 1 - p for p, t in zip(found, true, strict=True)]))

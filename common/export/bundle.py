@@ -4,7 +4,7 @@ docs.monai.io, "MONAI Bundle Specification": configs/metadata.json, configs/infe
 docs. The network is TorchScript, as MONAI has no class for ours.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,16 @@ def not_prepared(study: Study) -> list[str]:
         )
     if data.spatial_dims == 2 and not study.task.dense:
         told.append("of volumes, wardround answers by the mean over the slices; give it pictures")
+    if data.spatial_dims == 2:
+        told.append(
+            f"of pictures give it some with {data.channels} channels: wardround makes colour grey, "
+            "and grey colour, and turns a picture as its EXIF tag says; the bundle does not"
+        )
+    if study.task.dense:
+        told.append(
+            "where an image is larger than the study's, MONAI lays the windows' logits together, "
+            "wardround their probabilities, so a few voxels differ"
+        )
     if data.spacing_mm is not None:
         told.append(
             "MONAI interpolates a little differently where it changes the voxel size, so answers "
@@ -112,11 +122,26 @@ def _preparation(study: Study) -> list[dict[str, Any]]:
     size: Any = f"$[{data.size[0]}, {data.size[1]}] + ([-1] if @volumes else [])"
     size = size if flat else list(data.size)
     if data.fit == "resize":
-        steps.append({"_target_": "Resized", "keys": key, "spatial_size": size})
+        steps.append({"_target_": "Lambdad", "keys": key, "func": _resizing(data.size)})
     else:
         fit = "SpatialPadd" if study.task.dense else "ResizeWithPadOrCropd"
         steps.append({"_target_": fit, "keys": key, "spatial_size": size})
     return steps
+
+
+def _resizing(size: Sequence[int]) -> str:
+    """Return the study's own resizing (common/resampling.py) in PyTorch, axis by axis.
+
+    Linear, and widened where the image shrinks; MONAI's Resized has no mode that is the same.
+    """
+    linear = "torch.nn.functional.interpolate({}, ({}, {}), mode='bilinear', antialias=True)"
+    slices = linear.format("image.movedim(-1, 0)", *size[:2]) + ".movedim(0, -1)"
+    if len(size) == 2:
+        picture = linear.format("image[None]", *size) + "[0]"
+        return f"$lambda image: {slices} if @volumes else {picture}"
+    flat = f"{slices}.flatten(1, 2)[None]"
+    deep = linear.format(flat, size[0] * size[1], size[2])
+    return f"$lambda image: {deep}[0].unflatten(1, ({size[0]}, {size[1]}))"
 
 
 def _inferer(study: Study) -> dict[str, Any] | str:

@@ -34,7 +34,7 @@ class Said:
 def card_of(finished: Finished, said: Said) -> dict[str, Any]:
     """Return the card's content: card.json."""
     study, result = finished.study, finished.result or {}
-    final = result.get("final") or {}
+    final = finished.measured.get("final") or {}
     return {
         "schema_version": SCHEMA_VERSION,
         "name": study.name,
@@ -52,7 +52,7 @@ def card_of(finished: Finished, said: Said) -> dict[str, Any]:
         "results": {"mean": final.get("mean"), "worst": final.get("worst"), "sites": final["sites"]}
         if final.get("sites")
         else None,
-        "subgroups": (result.get("shift") or {}).get("subgroups"),
+        "subgroups": (finished.measured.get("shift") or {}).get("subgroups"),
         "privacy": {
             "mechanism": study.privacy.mechanism if study.privacy.private else None,
             "spent": result.get("privacy", {}),
@@ -87,10 +87,12 @@ def failures_of(finished: Finished) -> list[str]:
     told = []
     if result.get("reason"):
         told.append(f"the study ended as {result.get('status')}: {result['reason']}")
-    told += _worst(result, finished.study.task.headline)
+    if not finished.measured:
+        told.append("the run measured its last model, so how well this one does is not known")
+    told += _worst(finished.measured, finished.study.task.headline)
     if not finished.study.privacy.private:
         told.append("trained without differential privacy: it may hold what single patients show")
-    shift = result.get("shift") or {}
+    shift = finished.measured.get("shift") or {}
     if not shift.get("subgroups"):
         told.append("no subgroup was looked at (evaluation.subgroups)")
     for site, benefit in sorted((shift.get("benefit") or {}).items()):

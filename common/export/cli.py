@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from common.certificates import common_name, fingerprint, read_certificate
+from common.certificates import SERVER_NAME, common_name, fingerprint, read_certificate
 
 FAILED, PARTIAL = 1, 3
 LOG_WIDTH = 120
@@ -70,12 +70,15 @@ def verify(
         Path | None,
         typer.Option(help="The federation's ca.pem; the signature must be of one of its keys."),
     ] = None,
+    signer: Annotated[
+        str, typer.Option(help="Who must have signed; a site's name where a site did.")
+    ] = SERVER_NAME,
 ) -> None:
     """Tell whether an exported folder is still what was exported; exit code 1 if it is not."""
     from common.export.provenance import verify as verified
 
     ca = None if authority is None else read_certificate(authority)
-    found = verified(folder, ca)
+    found = verified(folder, ca, signer)
     told = found.provenance
     say(f"study    {told.get('study')}, {told.get('study_digest')}, {told.get('rounds')} rounds")
     say(f"sites    {', '.join(told.get('participants') or []) or 'not known'}")
@@ -99,6 +102,7 @@ def _named(signer: Any) -> str:  # noqa: ANN401 - its module is loaded with torc
 
 
 def say(line: str) -> None:
-    """Print a line as it is."""
+    """Print a line as it is; what is no character to be seen is shown by its number."""
+    line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
     console = Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)
     console.print(line, highlight=False, markup=False, soft_wrap=True)

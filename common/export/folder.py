@@ -1,5 +1,7 @@
 """A folder with a finished study's model in several forms, its card, and where it comes from."""
 
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +10,11 @@ from common.checks import one_of
 from common.export.bundle import write_bundle
 from common.export.card import Said, card_of, page_of
 from common.export.graphs import ExportError, onnx, program
-from common.export.provenance import PROVENANCE, Signer, mark_of, seal
+from common.export.provenance import Signer, mark_of, seal
 from common.files import write_atomic, write_json
 from common.finished import Finished
 from common.schema import SettingsError
+from common.secret_files import sync_folder
 
 Write = Callable[[Finished, Mapping[str, str], Path], None]
 BUNDLE, ONNX, PROGRAM = "bundle", "model.onnx", "model.pt2"
@@ -31,7 +34,7 @@ class Exported:
     written: list[str]
     """Names of FORMS."""
     refused: dict[str, str]
-    """By name of FORMS, why the network cannot be exported so."""
+    """By name of FORMS, why the network was not exported so."""
 
 
 def export(
@@ -39,15 +42,34 @@ def export(
 ) -> Exported:
     """Write the forms, the card and the provenance; a form that cannot be made stops no other.
 
+    The folder is there when all of it is: nothing is sealed that this export did not write.
+
     Raises:
-        SettingsError: the folder holds something else, or a library is not installed.
+        SettingsError: the folder holds something.
     """
     for form in forms:
         one_of(FORMS, **{"--form": form})
-    if folder.exists() and any(folder.iterdir()) and not (folder / PROVENANCE).is_file():
+    target = folder.resolve()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise SettingsError(
-            f"--output {folder} holds files that are no export; give an empty folder, or a new one"
+            f"--output {folder} holds something, which would be signed too; give an empty folder, "
+            "or a new one"
         )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    being_made = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        being_made.mkdir()
+        found = _filled(finished, being_made, forms, said)
+        seal(being_made, finished, signer)
+        being_made.replace(target)
+    except BaseException:
+        shutil.rmtree(being_made, ignore_errors=True)
+        raise
+    sync_folder(target.parent)
+    return found
+
+
+def _filled(finished: Finished, folder: Path, forms: Sequence[str], said: Said) -> Exported:
     mark = mark_of(finished)
     written, refused = [], {}
     for form in forms:
@@ -59,5 +81,4 @@ def export(
     card = card_of(finished, said)
     write_json(folder / CARD, card)
     write_atomic(folder / PAGE, page_of(card).encode())
-    seal(folder, finished, signer)
     return Exported(written=written, refused=refused)

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from typing import Any
+from zipfile import ZipFile, ZipInfo
 
 import torch
 from torch import Tensor, nn
 
 from common.finished import Finished
-from common.schema import SettingsError
 from common.seeding import generator
 
 Graph = Callable[[Finished, Mapping[str, str]], bytes]
@@ -33,18 +33,19 @@ _EXPORTED, _ASKED = 2, 3
 
 
 class ExportError(ValueError):
-    """A network that cannot be made into such a file; the text says why."""
+    """A network that cannot be made into such a file, here or at all; the text says why."""
 
 
 def torchscript(finished: Finished, mark: Mapping[str, str]) -> bytes:
     """Return the network as TorchScript, by tracing it."""
     with _quiet(), _failing("TorchScript", finished):
         made = _JIT.trace(finished.network, images_for(finished, _EXPORTED), check_trace=False)
-        content = io.BytesIO()
-        _JIT.save(made, content, _extra_files={MARK: json.dumps(dict(mark))})
-        read = _JIT.load(io.BytesIO(content.getvalue()))
+        saved = io.BytesIO()
+        _JIT.save(made, saved, _extra_files={MARK: json.dumps(dict(mark))})
+        content = _without_sources(saved)
+        read = _JIT.load(io.BytesIO(content))
         _check(finished, "TorchScript", lambda images: read(images))
-    return content.getvalue()
+    return content
 
 
 def program(finished: Finished, mark: Mapping[str, str]) -> bytes:
@@ -53,6 +54,9 @@ def program(finished: Finished, mark: Mapping[str, str]) -> bytes:
         made = torch.export.export(
             finished.network, (images_for(finished, _EXPORTED),), dynamic_shapes=_any_batch()
         )
+        for node in made.graph.nodes:
+            # It names this machine's folders.
+            node.meta.pop("stack_trace", None)
         content = io.BytesIO()
         torch.export.save(made, content, extra_files={MARK: json.dumps(dict(mark))})
         read = torch.export.load(io.BytesIO(content.getvalue())).module()
@@ -64,11 +68,11 @@ def onnx(finished: Finished, mark: Mapping[str, str]) -> bytes:
     """Return the network as ONNX, by way of torch.export: `image` in, `logits` out.
 
     Raises:
-        SettingsError: the libraries are not installed.
+        ExportError: the network has no such graph, or the libraries are not installed.
     """
     for needed in ("onnx", "onnxruntime", "onnxscript"):
         if find_spec(needed) is None:
-            raise SettingsError(
+            raise ExportError(
                 f"ONNX needs {needed}, which is not installed; pip install 'wardround[export]'"
             )
     import onnx as files
@@ -86,6 +90,9 @@ def onnx(finished: Finished, mark: Mapping[str, str]) -> bytes:
         )
         assert made is not None
         model = made.model_proto
+        for node in model.graph.node:
+            # They name this machine's folders.
+            del node.metadata_props[:]
         files.helper.set_model_props(model, dict(mark))
         content: bytes = model.SerializeToString()
         options = onnxruntime.SessionOptions()
@@ -97,6 +104,19 @@ def onnx(finished: Finished, mark: Mapping[str, str]) -> bytes:
             lambda images: torch.from_numpy(session.run(None, {"image": images.numpy()})[0]),
         )
     return content
+
+
+def _without_sources(saved: io.BytesIO) -> bytes:
+    """Return a TorchScript file without the lines of Python that it was traced from.
+
+    Only its errors quote them, and they name this machine's folders.
+    """
+    content = io.BytesIO()
+    with ZipFile(saved) as whole, ZipFile(content, "w") as kept:
+        for entry in whole.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                kept.writestr(ZipInfo(entry.filename), whole.read(entry))
+    return content.getvalue()
 
 
 def images_for(finished: Finished, count: int) -> Tensor:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.certificates import (
+    SERVER_NAME,
     CertificateError,
     certificate_of,
     certificate_pem,
@@ -70,8 +71,7 @@ def mark_of(finished: Finished) -> dict[str, str]:
 
 def participants_of(finished: Finished) -> list[str]:
     """Return the sites whose updates are in the model; empty where the run does not tell."""
-    rounds = (finished.result or {}).get("rounds", [])
-    return sorted({site for record in rounds for site in record["participants"]})
+    return sorted({site for record in finished.records for site in record["participants"]})
 
 
 def sha256_of(path: Path) -> str:
@@ -82,7 +82,6 @@ def sha256_of(path: Path) -> str:
 
 def seal(folder: Path, finished: Finished, signer: Signer | None) -> None:
     """Write down what lies in an exported folder, and sign it where there is somebody to."""
-    rounds = (finished.result or {}).get("rounds", [])
     write_json(
         folder / PROVENANCE,
         {
@@ -91,7 +90,9 @@ def seal(folder: Path, finished: Finished, signer: Signer | None) -> None:
             "study_digest": finished.digest,
             "rounds": finished.rounds,
             "participants": participants_of(finished),
-            "participants_by_round": {str(of["round"]): of["participants"] for of in rounds},
+            "participants_by_round": {
+                str(of["round"]): of["participants"] for of in finished.records
+            },
             "weights_sha256": sha256_of(finished.weights),
             "wardround": version("wardround"),
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -110,10 +111,11 @@ def seal(folder: Path, finished: Finished, signer: Signer | None) -> None:
     write_atomic(folder / SIGNATURE, (json.dumps(told, indent=2) + "\n").encode())
 
 
-def verify(folder: Path, authority: x509.Certificate | None) -> Verified:
+def verify(folder: Path, authority: x509.Certificate | None, by: str = SERVER_NAME) -> Verified:
     """Return what of an exported folder is not as it was exported, and who signed it.
 
     authority: who must have issued the signer's certificate; None: whose it is, is only told.
+    by: the common name of whom the authority knows the signer as.
 
     Raises:
         CertificateError: the folder holds no export.
@@ -122,6 +124,7 @@ def verify(folder: Path, authority: x509.Certificate | None) -> Verified:
         raw = (folder / PROVENANCE).read_bytes()
         told = json.loads(raw)
         listed: dict[str, str] = dict(told["files"])
+        told["participants"] = [str(site) for site in told.get("participants") or []]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CertificateError(
             f"{folder} holds no export that can be read ({PROVENANCE}: {error}); give the folder "
@@ -133,18 +136,31 @@ def verify(folder: Path, authority: x509.Certificate | None) -> Verified:
     ]
     wrong += [f"{name} is missing" for name in sorted(set(listed) - set(found))]
     wrong += [f"{name} was added" for name in sorted(set(found) - set(listed))]
-    signer, why = _signer(folder, raw, told, authority)
+    wrong += [f"{name} is a link, or no file" for name in _no_files(folder)]
+    signer, why = _signer(folder, raw, told, authority, by)
     return Verified(wrong=[*wrong, *why], signer=signer, provenance=told)
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
     names = {path.relative_to(folder).as_posix(): path for path in files}
     return {name: sha256_of(path) for name, path in names.items() if name not in _NOT_LISTED}
 
 
+def _no_files(folder: Path) -> list[str]:
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_symlink() or not (path.is_file() or path.is_dir())
+    )
+
+
 def _signer(
-    folder: Path, signed: bytes, told: Mapping[str, Any], authority: x509.Certificate | None
+    folder: Path,
+    signed: bytes,
+    told: Mapping[str, Any],
+    authority: x509.Certificate | None,
+    by: str,
 ) -> tuple[x509.Certificate | None, list[str]]:
     path = folder / SIGNATURE
     if not path.exists():
@@ -161,11 +177,14 @@ def _signer(
         return None, [f"{SIGNATURE} cannot be read ({error})"]
     except InvalidSignature:
         return None, [f"{PROVENANCE} is not what was signed"]
-    return certificate, _strange(certificate, told, authority)
+    return certificate, _strange(certificate, told, authority, by)
 
 
 def _strange(
-    certificate: x509.Certificate, told: Mapping[str, Any], authority: x509.Certificate | None
+    certificate: x509.Certificate,
+    told: Mapping[str, Any],
+    authority: x509.Certificate | None,
+    by: str,
 ) -> list[str]:
     """Return why a right signature is not this federation's."""
     if authority is None:
@@ -175,6 +194,8 @@ def _strange(
         made = datetime.fromisoformat(told["made_at"])
         if not certificate.not_valid_before_utc <= made <= certificate.not_valid_after_utc:
             return ["its signer's certificate was not valid when it was made"]
+        if common_name(certificate) != by:
+            return [f"it is signed by {common_name(certificate)}, not by {by}"]
     except (KeyError, ValueError, TypeError, InvalidSignature):
         return [
             f"its signer {common_name(certificate)} is not of the authority "

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from common.certificates import CertificateError, check_site_name
+from common.certificates import SERVER_NAME, CertificateError, check_site_name
 
 AUTHORITY_DAYS = 3653
 SERVER_DAYS = 365
@@ -52,7 +52,7 @@ class Authority:
         """Return the server's certificate for its host names and addresses."""
         spoken = [_general_name(host) for host in hosts]
         usage = ExtendedKeyUsageOID.SERVER_AUTH
-        return self._issued("wardround server", key, spoken, usage, now, SERVER_DAYS)
+        return self._issued(SERVER_NAME, key, spoken, usage, now, SERVER_DAYS)
 
     def _issued(
         self,

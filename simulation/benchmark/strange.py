@@ -21,7 +21,8 @@ from rich.console import Console
 from scipy.ndimage import gaussian_filter
 
 from client.prediction.inputs import inputs_at
-from client.prediction.run import OUTSIDE, Settings, predict
+from client.prediction.run import Settings, predict
+from client.prediction.table import OUTSIDE
 from common.finished import load_finished
 from simulation.benchmark.table import PIPED_WIDTH, Row, table_of
 

@@ -9,11 +9,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, config, dcmread
 
 from client.cli import main
 from client.readers import read_image, read_mask
+from common.finished import MODEL
+from common.tensor_files import read_tensors, write_tensors
 from tests.builders import PICTURES, SLICES, pictures_site, volumes_site
 from tests.dicoms import write_series
 from tests.finished import domain_at, finished_run
@@ -71,7 +74,8 @@ def test_volumes_get_masks_on_their_own_grid_and_rows_in_a_table(
 def test_a_broken_file_is_told_and_stops_nothing(tmp_path: Path, command: Command) -> None:
     site = pictures_site(tmp_path / "site", train=3, test=0).parent
     (site / "bad.png").write_bytes((site / "0-0.png").read_bytes()[:60])
-    run = finished_run(tmp_path / "run", *PICTURES, domain=domain_at(5.0))
+    sites = {"a": {"patients_train": 50, "images_train": 50}}
+    run = finished_run(tmp_path / "run", *PICTURES, domain=domain_at(5.0), sites=sites)
     code, told = command(run, site, tmp_path / "out")
     assert code == 3
     assert "broken: bad.png is broken or not a picture" in told
@@ -82,6 +86,52 @@ def test_a_broken_file_is_told_and_stops_nothing(tmp_path: Path, command: Comman
     assert rows["0-0.png"]["domain"] == "outside"
     scores = [float(rows["0-0.png"][f"score_{name}"]) for name in ("normal", "pneumonia")]
     assert sum(scores) == pytest.approx(1, abs=1e-5)
+
+
+def test_of_patients_of_several_pictures_a_single_one_is_not_called_strange(
+    tmp_path: Path, command: Command
+) -> None:
+    site = pictures_site(tmp_path / "site", train=1, test=0).parent
+    sites = {"a": {"patients_train": 50, "images_train": 50}}
+    sites["b"] = {"patients_train": 50, "images_train": 100}
+    run = finished_run(tmp_path / "run", *PICTURES, domain=domain_at(5.0), sites=sites)
+    code, told = command(run, site, tmp_path / "out")
+    assert code == 0, told
+    (row,) = rows_of(tmp_path / "out")
+    assert (row["domain"], row["domain_distance"]) == ("unknown", "")
+    assert "may have several images each" in row["domain_note"]
+
+
+def test_an_image_that_cannot_be_answered_costs_no_other_and_the_table_is_there(
+    tmp_path: Path, command: Command
+) -> None:
+    site = pictures_site(tmp_path / "site", train=3, test=0).parent
+    # Its mask's name is longer than a file's may be.
+    (site / "1-0.png").rename(site / f"{'b' * 251}.png")
+    run = finished_run(tmp_path / "run", *SLICES)
+    code, told = command(run, site, tmp_path / "out")
+    assert code == 3, told
+    rows = {row["file"][:3]: row for row in rows_of(tmp_path / "out")}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "0-0": "ok",
+        "2-0": "ok",
+        "bbb": "broken",
+    }
+    assert "File name too long" in rows["bbb"]["reason"]
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == {"0-0_mask.png", "2-0_mask.png", "about.json", "predictions.csv"}
+
+
+def test_answers_that_are_no_numbers_are_told_image_by_image(
+    tmp_path: Path, command: Command
+) -> None:
+    site = pictures_site(tmp_path / "site", train=2, test=0).parent
+    run = finished_run(tmp_path / "run", *PICTURES)
+    state, about = read_tensors(run / MODEL)
+    broken = {name: torch.full_like(torch.as_tensor(t), torch.nan) for name, t in state.items()}
+    write_tensors(run / MODEL, broken, about)
+    assert command(run, site, tmp_path / "out")[0] == 1
+    assert ["finite" in row["reason"] for row in rows_of(tmp_path / "out")] == [True, True]
 
 
 def test_where_nothing_can_be_read_the_command_has_failed(tmp_path: Path, command: Command) -> None:
@@ -164,6 +214,29 @@ def test_a_series_that_no_segmentation_can_refer_to_keeps_its_mask_as_nifti(
     assert image.affine is not None
     assert mask.affine is not None
     np.testing.assert_allclose(mask.affine, image.affine, atol=1e-4)
+
+
+def test_what_a_header_holds_stands_in_no_reason(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(_: int, one: Dataset) -> None:
+        one.add(DataElement("PatientBirthDate", "DA", "01.02.1960", validation_mode=0))
+
+    monkeypatch.setattr(config.settings, "writing_validation_mode", config.IGNORE)
+    write_series(tmp_path / "ct", change=odd)
+    monkeypatch.undo()
+    run = finished_run(tmp_path / "run", *SLICES, "data.size=[8,8]")
+    code, told = command(run, tmp_path / "ct", tmp_path / "out")
+    assert code == 0, told
+    (row,) = rows_of(tmp_path / "out")
+    assert "no DICOM-SEG can refer to (ValueError)" in row["reason"]
+    assert "1960" not in told + str(row)
+    run = finished_run(tmp_path / "other", *PICTURES)
+    code, told = command(run, tmp_path / "ct", tmp_path / "heat", "--heat-maps")
+    (row,) = rows_of(tmp_path / "heat")
+    assert (code, row["status"], row["answer"] != "") == (0, "ok", True), told
+    assert "it has no heat map" in row["reason"]
+    assert "1960" not in told + str(row)
 
 
 def test_heat_maps_are_drawn_for_pictures_and_captured_for_dicom(

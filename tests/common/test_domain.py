@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.contract import Profile
-from common.domain import domain_of, domain_told
+from common.domain import LEAST_PATIENTS, domain_of, domain_told
 from common.profile import FEATURE_NUMBERS, MOMENTS
 from tests.finished import domain_at
 
@@ -41,12 +41,23 @@ def test_the_distance_does_not_change_with_the_axes(places_NF: np.ndarray, away:
     )
 
 
-def test_about_one_in_a_hundred_of_normal_patients_is_outside() -> None:
+@pytest.mark.parametrize(("patients", "times"), [(LEAST_PATIENTS, 200), (60, 100), (5000, 1)])
+def test_about_one_in_a_hundred_of_normal_patients_is_outside(patients: int, times: int) -> None:
     draws = np.random.default_rng(0)
-    known, new = (draws.normal(size=(5000, FEATURE_NUMBERS)) for _ in range(2))
-    domain = domain_of(profile_of(known))
-    outside = np.mean([domain.distance(place) > 1 for place in new])
-    assert outside == pytest.approx(0.01, abs=0.005)
+    outside = []
+    for _ in range(times):
+        domain = domain_of(profile_of(draws.normal(size=(patients, FEATURE_NUMBERS))))
+        new = draws.normal(size=(5000 // times, FEATURE_NUMBERS))
+        outside += [domain.distance(place) > 1 for place in new]
+    assert np.mean(outside) == pytest.approx(0.01, abs=0.005)
+
+
+def test_of_a_few_patients_nothing_is_known() -> None:
+    places = np.random.default_rng(0).normal(size=(LEAST_PATIENTS, FEATURE_NUMBERS))
+    assert domain_of(profile_of(places)).unknown is None
+    why = domain_of(profile_of(places[1:])).unknown
+    assert why is not None
+    assert why.startswith(f"the sites told of {LEAST_PATIENTS - 1} patients")
 
 
 @given(PLACES, st.floats(1e-4, 1e-2))

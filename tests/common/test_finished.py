@@ -9,6 +9,8 @@ import torch
 from client.page import FOLDER
 from client.trainer import trainer_at
 from common.config import study_digest
+from common.export.card import Said, card_of
+from common.export.provenance import participants_of
 from common.finished import MODEL, RESULT, load_finished
 from common.schema import SettingsError
 from common.tensor_files import read_tensors, write_tensors
@@ -93,4 +95,30 @@ def test_a_folder_without_a_model_or_a_result_says_what_is_missing(tmp_path: Pat
     folder = finished_run(tmp_path, *PICTURES)
     (folder / RESULT).unlink()
     with pytest.raises(SettingsError, match=r"holds weights but no result\.json"):
+        load_finished(folder)
+
+
+def test_what_the_run_measured_is_not_told_of_another_of_its_models(tmp_path: Path) -> None:
+    rounds = [{"round": 1, "participants": ["a"]}, {"round": 2, "participants": ["a", "b"]}]
+    final = {"mean": {"auroc": 0.9}, "sites": {"a": {}}}
+    folder = finished_run(
+        tmp_path, *PICTURES, domain=domain_at(0.25), rounds=rounds, final=final, metrics={}
+    )
+    state, about = read_tensors(folder / MODEL)
+    assert isinstance(about, dict)
+    write_tensors(folder / "best.safetensors", state, {**about, "rounds": 1})
+    last, best = load_finished(folder), load_finished(folder / "best.safetensors")
+    assert last.domain is not None
+    assert best.domain is None
+    assert (participants_of(last), participants_of(best)) == (["a", "b"], ["a"])
+    assert card_of(last, Said())["results"]["mean"] == {"auroc": 0.9}
+    card = card_of(best, Said())
+    assert card["results"] is None
+    assert "how well this one does is not known" in " ".join(card["known_failures"])
+
+
+def test_weights_that_do_not_tell_their_study_are_refused(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path, *PICTURES)
+    write_tensors(folder / MODEL, read_tensors(folder / MODEL)[0])
+    with pytest.raises(SettingsError, match="does not tell which study it is of"):
         load_finished(folder)

@@ -3,8 +3,8 @@
 import csv
 from pathlib import Path
 
-from client.prediction.inputs import inputs_at
-from client.prediction.run import TABLE, Settings, predict
+from client.prediction.inputs import TABLE, inputs_at
+from client.prediction.run import Settings, predict
 from common.export.card import Said
 from common.export.folder import export
 from common.export.provenance import verify

@@ -358,7 +358,8 @@ def test_the_best_model_is_the_one_the_sites_measured_best(tmp_path: Path) -> No
     run(tmp_path, numbers_app(PATIENTS), "rounds=3")
     assert read_json(tmp_path / RESULT)["best"] == {"round": 2, "value": pytest.approx(0.7)}
     _, about = read_tensors(tmp_path / BEST)
-    assert about["after_round"] == 2
+    assert (about["after_round"], about["rounds"]) == (2, 2)
+    assert about["digest"] == read_json(tmp_path / RESULT)["study_digest"]
 
 
 def test_sites_evaluate_every_kth_round_and_the_last_model(tmp_path: Path) -> None:

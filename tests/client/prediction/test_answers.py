@@ -1,6 +1,7 @@
 """What a model says stands on the voxels of the file, in the words of the study."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,13 +102,30 @@ def test_a_class_comes_with_the_score_of_each() -> None:
     assert answer.classes_S is None
 
 
-def test_an_image_without_any_label_is_said_to_have_none() -> None:
-    study = study_from(*MULTILABEL)
-    ours = passes(2, *MULTILABEL)
+class Says(nn.Module):
+    """Has the same logits for every image."""
+
+    def __init__(self, logits: tuple[float, ...]) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 1, 1)
+        self.logits = torch.tensor(logits)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 0 * self.layer(images).mean((2, 3)) + self.logits
+
+
+@pytest.mark.parametrize(
+    ("logits", "label"),
+    [((-1, -2), "none"), ((1, -2), "mass"), ((3, 1), "mass|fluid"), ((0, -1), "mass")],
+)
+def test_the_answer_is_each_label_that_is_as_likely_as_not_or_that_there_is_none(
+    logits: tuple[float, ...], label: str
+) -> None:
+    ours = replace(passes(2, *MULTILABEL), network=Says(logits).eval())
     (answer,) = answers_to([picture(np.random.default_rng(0).normal(size=(1, 16, 16)))], ours)
-    assert answer.scores["fluid"] < 0.5
-    # The first logit is 0, so its label is as likely as not.
-    assert answer.label == study.task.classes[0]
+    assert answer.label == label
+    expected = torch.tensor(logits).sigmoid().tolist()
+    assert list(answer.scores.values()) == pytest.approx(expected)
 
 
 @given(st.lists(st.floats(0.01, 1), min_size=2, max_size=5))

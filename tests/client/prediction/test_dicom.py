@@ -8,8 +8,11 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import DigitalXRayImageStorageForPresentation
 
+from client.cases import classes_drawn
+from client.manifest import Row
 from client.prediction.dicom import capture_of, segmentation_of
 from client.readers import BadFileError, read_image, read_mask
+from common.tasks.segmentation import SegmentationConfig
 from tests.builders import PICTURES, SLICES, study_from
 from tests.dicoms import header, stored_volume, with_pixels, write_enhanced, write_series
 
@@ -56,6 +59,51 @@ def test_a_segmentation_reads_back_on_the_grid_of_its_series(
     files = [source] if source.is_file() else sorted(source.iterdir())
     assert referred == {dcmread(file).SOPInstanceUID for file in files}
     assert [segment.SegmentLabel for segment in found.SegmentSequence] == ["head", "tail"]
+
+
+@pytest.mark.parametrize("values", ["[2,1]", "[7,300]"])
+def test_a_segmentation_that_is_given_back_has_the_same_classes(
+    tmp_path: Path, values: str
+) -> None:
+    study = study_from(
+        *SLICES, "task.classes=[head,tail]", f"task.label_values={values}", "task.out_channels=3"
+    )
+    assert isinstance(study.task, SegmentationConfig)
+    source = series(tmp_path / "scan")
+    image = read_image(source, 1)
+    classes = np.random.default_rng(0).integers(0, 3, image.array_CS.shape[1:]).astype(np.uint8)
+    segmentation_of(source, classes, study).save_as(tmp_path / "mask.dcm")
+    row = Row(image=source, mask=tmp_path / "mask.dcm", patient="p")
+    np.testing.assert_array_equal(classes_drawn(row, source, image, study.task)[0], classes)
+
+
+def test_segments_of_other_names_are_known_by_their_numbers(tmp_path: Path) -> None:
+    source = series(tmp_path / "scan")
+    image = read_image(source, 1)
+    classes = np.random.default_rng(0).integers(0, 3, image.array_CS.shape[1:]).astype(np.uint8)
+    segmentation_of(source, classes, STUDY).save_as(tmp_path / "mask.dcm")
+    row = Row(image=source, mask=tmp_path / "mask.dcm", patient="p")
+    other = SegmentationConfig(
+        name="segmentation", classes=["tail", "fluid"], label_values=[2, 1], out_channels=3
+    )
+    swapped = np.array([0, 2, 1])[classes]
+    np.testing.assert_array_equal(classes_drawn(row, source, image, other)[0], swapped)
+
+
+def test_segments_of_long_names_that_begin_alike_have_codes_of_their_own(tmp_path: Path) -> None:
+    names = ["enhancing_tumour_core", "enhancing_tumour_rim"]
+    study = study_from(
+        *SLICES,
+        f"task.classes=[{','.join(names)}]",
+        "task.label_values=[1,2]",
+        "task.out_channels=3",
+    )
+    source = series(tmp_path / "scan")
+    empty = np.zeros(read_image(source, 1).array_CS.shape[1:], np.uint8)
+    segments = segmentation_of(source, empty, study).SegmentSequence
+    types = [segment.SegmentedPropertyTypeCodeSequence[0] for segment in segments]
+    assert [of.CodeMeaning for of in types] == names
+    assert len({of.CodeValue for of in types}) == 2
 
 
 def test_a_mask_in_which_nothing_was_found_is_a_segmentation_too(tmp_path: Path) -> None:

@@ -32,13 +32,20 @@ def test_two_kinds_of_one_name_keep_their_endings(tmp_path: Path) -> None:
     assert stems == ["1.nii", "1.nii.gz", "1.png", "2"]
 
 
-def test_answers_in_the_output_folder_are_no_images(tmp_path: Path) -> None:
-    made(tmp_path, "1.png", "out/1_mask.png")
+def test_no_two_images_have_the_same_stem(tmp_path: Path) -> None:
+    made(tmp_path, "1.jpg", "1.png", "1.png.png", "1.png.png.png")
+    stems = [one.stem for one in inputs_at(tmp_path, tmp_path / "out").inputs]
+    assert len(set(stems)) == 4
+
+
+def test_earlier_answers_are_no_images(tmp_path: Path) -> None:
+    made(tmp_path, "1.png", "old/1_mask.png", "old/more/2_mask.png")
+    made(tmp_path, "old/about.json", "old/predictions.csv")
     assert [one.name for one in inputs_at(tmp_path, tmp_path / "out").inputs] == ["1.png"]
 
 
 def test_a_single_file_is_an_input_whatever_its_kind(tmp_path: Path) -> None:
-    (one,) = inputs_at(made(tmp_path, "x/1.bmp") / "x/1.bmp", tmp_path).inputs
+    (one,) = inputs_at(made(tmp_path, "x/1.bmp") / "x/1.bmp", tmp_path / "out").inputs
     assert (one.name, one.stem) == ("1.bmp", "1")
 
 
@@ -67,3 +74,11 @@ def test_the_input_folder_itself_may_be_one_series(tmp_path: Path) -> None:
     write_series(tmp_path / "ct")
     (one,) = inputs_at(tmp_path / "ct", tmp_path / "out").inputs
     assert (one.path, one.stem) == (tmp_path / "ct", "ct")
+
+
+@pytest.mark.parametrize("output", ["site", "site/scans", "site/scans/masks"])
+def test_answers_take_the_place_of_no_file(tmp_path: Path, output: str) -> None:
+    made(tmp_path, "site/scans/0.nii", "site/scans/masks/0_mask.nii.gz")
+    for path in ("site/scans", "site/scans/0.nii"):
+        with pytest.raises(SettingsError, match="the place of"):
+            inputs_at(tmp_path / path, tmp_path / output)

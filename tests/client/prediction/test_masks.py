@@ -78,3 +78,14 @@ def test_a_mask_of_a_picture_has_its_width_and_height(tmp_path: Path, largest: i
     picture = read_image(tmp_path / "eye.png", 1)
     mask = write_map(tmp_path / "eye.png", picture, labels, tmp_path / "mask")
     np.testing.assert_array_equal(read_mask(mask).array_CS[0], labels)
+
+
+def test_what_an_image_says_of_its_patient_is_not_in_its_mask() -> None:
+    image = nib.Nifti1Image(np.zeros((2, 2, 2), np.int16), np.eye(4))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"Doe^Jane 19600102"))
+    for name in ("descrip", "aux_file", "db_name", "data_type", "intent_name"):
+        image.header[name] = b"Doe"
+    mask = in_space_of(image, np.zeros((2, 2, 2), np.uint8))
+    assert not mask.header.extensions
+    assert b"Doe" not in mask.header.binaryblock
+    assert len(image.header.extensions) == 1

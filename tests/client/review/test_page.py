@@ -103,3 +103,22 @@ def test_a_label_is_put_right(reviewed: Made, browser: Open) -> None:
     page = browser(review).post("/case/0/label?by=worst", data={"label": "pneumonia"}).text
     assert "Your label: <strong>pneumonia</strong>" in page
     assert read_manifest(review.manifest)[0].label == "pneumonia"
+
+
+def test_what_stands_in_the_way_of_a_correction_is_told_on_the_page(
+    reviewed: Made, browser: Open
+) -> None:
+    review = reviewed("pictures")
+    client = browser(review)
+    long = client.put(f"/case/0/mask?name=m.{'a' * 300}", content=b"x")
+    assert long.status_code == 400
+    row = review.cases[0].row
+    kept = row.image.read_bytes()
+    row.image.unlink()
+    review.looked.cache_clear()
+    assert client.get("/case/0").status_code == 404
+    row.image.write_bytes(kept)
+    with review.manifest.open("a") as file:
+        file.write("one,cell,too,many,here\n")
+    answer = client.post("/case/0/label", data={"label": "pneumonia"})
+    assert (answer.status_code, "cells, the header has" in answer.text) == (400, True)

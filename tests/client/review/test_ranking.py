@@ -61,3 +61,13 @@ def test_an_image_that_cannot_be_read_says_why(reviewed: Made) -> None:
     row.image.write_bytes(b"")
     found = rank(0, row, review.passes)
     assert (found.entropy, "is empty (0 bytes)" in found.why_not) == (None, True)
+
+
+def test_agreement_of_several_labels_counts_those_that_are_not_there(reviewed: Made) -> None:
+    review = reviewed("labels")
+    for ranked in review.cases:
+        mass, fluid = look(ranked.row, review.passes).answer.scores.values()
+        there = ranked.row.label == "mass|fluid"
+        expected = (mass + fluid) / 2 if there else 1 - (mass + fluid) / 2
+        assert ranked.agreement is not None
+        np.testing.assert_allclose(ranked.agreement, expected)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from monai.bundle import ConfigParser
 
 from client.prediction.answers import answers_to
 from client.prediction.passes import Passes
 from client.readers import read_image
 from common.export.bundle import not_prepared, write_bundle
 from common.finished import Finished, load_finished
+from common.transforms import prepare
 from tests.builders import PICTURES, SLICES, pictures_site, study_from, volumes_site
 from tests.finished import finished_run
 
@@ -44,7 +46,15 @@ VOLUMES = (
 )
 
 
-CASES = {"slices": SLICES, "volumes": VOLUMES, "pictures": PICTURES}
+RESIZED = ("data.fit=resize", "data.normalise=minmax")
+CASES = {
+    "slices": SLICES,
+    "volumes": VOLUMES,
+    "pictures": PICTURES,
+    "pictures-small": (*PICTURES, "data.size=[11,24]"),
+    "slices-small": (*SLICES, *RESIZED, "data.size=[8,24]"),
+    "volumes-small": (*VOLUMES, *RESIZED, "data.size=[8,24,4]"),
+}
 
 
 @dataclass(frozen=True)
@@ -68,13 +78,13 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
         folder = root / name
         finished = load_finished(finished_run(folder / "run", *overrides))
         write_bundle(finished, {"wardround.study": "tiny"}, folder / "bundle")
-        image = picture if name == "pictures" else volume
+        image = picture if name.startswith("pictures") else volume
         case = Case(finished, folder / "bundle", image, folder / "answer.npy")
         readme = (case.bundle / "docs" / "README.md").read_text()
         lines = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
         assert lines is not None
         (folder / "run.py").write_text(lines[1])
-        kind = "picture" if name == "pictures" else "volume"
+        kind = "picture" if image == picture else "volume"
         words += [str(folder / "run.py"), str(case.bundle), str(image), kind, str(case.told)]
         found[name] = case
     subprocess.run([sys.executable, "-c", BLOCKED, *words], check=True, timeout=180, cwd=root)
@@ -102,8 +112,25 @@ def test_a_volume_gets_the_mask_that_wardround_gives(cases: dict[str, Case], nam
     np.testing.assert_array_equal(told[0, :, :, before : before + slices], answer.classes_S)
 
 
-def test_a_picture_gets_the_scores_that_wardround_gives(cases: dict[str, Case]) -> None:
-    case = cases["pictures"]
+@pytest.mark.filterwarnings("ignore:NvImgCodec")
+@pytest.mark.parametrize("name", CASES)
+def test_an_image_is_prepared_as_in_the_study(cases: dict[str, Case], name: str) -> None:
+    case = cases[name]
+    image = read_image(case.image, 1)
+    ours, _, _ = prepare(case.finished.study.data)(image.array_CS, None, image.spacing_mm)
+    parser = ConfigParser()
+    parser.read_config(case.bundle / "configs" / "inference.json")
+    parser["volumes"] = not name.startswith("pictures")
+    theirs = parser.get_parsed_content("preprocessing")({"image": str(case.image)})["image"]
+    if ours.shape == theirs.shape:
+        np.testing.assert_allclose(np.asarray(theirs), ours.numpy(), atol=1e-4)
+    else:
+        assert name == "volumes"
+
+
+@pytest.mark.parametrize("name", ["pictures", "pictures-small"])
+def test_a_picture_gets_the_scores_that_wardround_gives(cases: dict[str, Case], name: str) -> None:
+    case = cases[name]
     (answer,) = answers_to([read_image(case.image, 1)], passes(case.finished))
     np.testing.assert_allclose(np.load(case.told), list(answer.scores.values()), atol=1e-4)
 
@@ -121,9 +148,9 @@ def test_the_metadata_names_channels_versions_and_the_study(cases: dict[str, Cas
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ((), 0),
-        (("data.spacing_mm=[2,2]",), 1),
-        (("data.normalise=rank", "data.remove_bias=true"), 2),
+        ((), 2),
+        (("data.spacing_mm=[2,2]",), 3),
+        (("data.normalise=rank", "data.remove_bias=true"), 4),
     ],
 )
 def test_what_monai_prepares_otherwise_is_told(more: tuple[str, ...], told: int) -> None:

@@ -1,5 +1,6 @@
 """From the command line: a model exported, signed, verified, and found changed."""
 
+import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from common.export.card import Said
 from common.export.folder import export
 from common.export.provenance import verify
 from common.finished import Finished, load_finished
+from common.schema import SettingsError
 from server.federation.home import FederationSettings, make_home
 from tests.builders import PICTURES
 from tests.finished import finished_run
@@ -89,6 +91,59 @@ def test_a_folder_of_something_else_is_not_written_into(tmp_path: Path, command:
     (tmp_path / "out" / "thesis.docx").touch()
     run = finished_run(tmp_path / "run", *PICTURES)
     code, told = command("wardround-site", "export", run, "--output", tmp_path / "out")
-    assert (code, "holds files that are no export" in told) == (2, True)
+    assert (code, "holds something, which would be signed too" in told) == (2, True)
     words = ("wardround-site", "export", run, "--output", tmp_path / "new", "--form", "caffe")
     assert "choose one of: bundle, onnx, torch" in command(*words)[1]
+
+
+def test_nothing_is_sealed_that_this_export_did_not_write(tmp_path: Path) -> None:
+    first = load_finished(finished_run(tmp_path / "a", *PICTURES))
+    export(first, tmp_path / "out", ["torch"], Said(), None)
+    (tmp_path / "out" / "more.py").touch()
+    other = load_finished(finished_run(tmp_path / "b", *PICTURES, "seed=7"))
+    with pytest.raises(SettingsError, match="would be signed too"):
+        export(other, tmp_path / "out", ["torch"], Said(), None)
+    assert verify(tmp_path / "out", None).wrong == ["more.py was added"]
+    assert verify(tmp_path / "out", None).provenance["study_digest"] == first.digest
+
+
+def test_a_library_that_is_missing_costs_its_own_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = load_finished(finished_run(tmp_path / "run", *PICTURES))
+    # As Python has it of a module that is not installed.
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    found = export(finished, tmp_path / "out", ["onnx", "torch"], Said(), None)
+    assert found.written == ["torch"]
+    assert "pip install 'wardround[export]'" in found.refused["onnx"]
+
+
+def test_an_export_that_ends_early_leaves_nothing_behind(tmp_path: Path) -> None:
+    finished = load_finished(finished_run(tmp_path / "run", *PICTURES))
+    lost = Finished(**{**vars(finished), "weights": tmp_path / "lost.safetensors"})
+    with pytest.raises(FileNotFoundError):
+        export(lost, tmp_path / "out", [], Said(), None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_what_a_folder_says_of_itself_is_shown_and_not_obeyed(
+    tmp_path: Path, command: Command
+) -> None:
+    finished = load_finished(finished_run(tmp_path / "run", *PICTURES))
+    export(finished, tmp_path / "out", [], Said(), None)
+    told = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    told |= {"study": "x\x1b[8m", "participants": [1]}
+    (tmp_path / "out" / "provenance.json").write_text(json.dumps(told))
+    (tmp_path / "out" / "card.html").write_text("better")
+    code, said = command("wardround-site", "verify", tmp_path / "out")
+    assert (code, "\x1b" in said, "WRONG    card.html was changed" in said) == (1, False, True)
+
+
+def test_a_home_that_is_not_there_is_told_where_it_was_named(
+    tmp_path: Path, command: Command
+) -> None:
+    run = finished_run(tmp_path / "run", *PICTURES)
+    words = ("wardround-server", "export", run, "--output", tmp_path / "out", "--form", "torch")
+    code, said = command(*words, "--home", tmp_path / "typo")
+    assert (code, "is no federation's home" in said) == (2, True), said
+    assert not (tmp_path / "out").exists()

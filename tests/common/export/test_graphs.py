@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from zipfile import ZipFile
 
 import onnx as onnx_files
 import onnxruntime
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import common
 from common.export.graphs import MARK, ExportError, Graph, images_for, onnx, program, torchscript
 from common.finished import Finished, load_finished
 from tests.builders import PICTURES, SLICES
@@ -58,6 +60,17 @@ def test_a_program_gives_the_same_logits_and_carries_the_mark(tmp_path: Path) ->
     images, expected = asked(finished, 4)
     torch.testing.assert_close(read.module()(images), expected)
     assert json.loads(extra[MARK]) == MADE
+
+
+@pytest.mark.parametrize("graph", [torchscript, program, onnx])
+def test_a_file_names_no_folder_of_the_machine_that_made_it(tmp_path: Path, graph: Graph) -> None:
+    content = graph(study(tmp_path, *SLICES), MADE)
+    parts = [content]
+    if graph is not onnx:
+        with ZipFile(io.BytesIO(content)) as file:
+            parts += [file.read(entry) for entry in file.infolist()]
+    for folder in (Path(torch.__file__).parents[1], Path(common.__file__).parents[1]):
+        assert not any(str(folder).encode() in part for part in parts)
 
 
 class CountsImages(nn.Module):

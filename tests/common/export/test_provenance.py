@@ -1,6 +1,7 @@
 """An export says where it comes from, and any change to it afterwards is named."""
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_what_was_not_touched_is_whole_and_names_who_signed_and_took_part(
     folder: Path, finished: Finished, signer: Signer, ours: Authority
 ) -> None:
     seal(folder, finished, signer)
-    found = verify(folder, ours.certificate)
+    found = verify(folder, ours.certificate, "st-a")
     assert (found.wrong, found.signer) == ([], signer.certificate)
     assert found.provenance["participants_by_round"] == {"1": ["b", "a"], "2": ["a", "c"]}
     assert found.provenance["study_digest"] == finished.digest
@@ -79,6 +80,20 @@ def add(folder: Path) -> None:
     (folder / "bundle" / "more.py").write_bytes(b"")
 
 
+def add_a_link(folder: Path) -> None:
+    (folder / "bundle" / "more").symlink_to(folder.parent)
+
+
+def add_a_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+
+
+def link(folder: Path) -> None:
+    """Put a link to the same content in a file's place."""
+    (folder / "model.onnx").rename(folder.parent / "model.onnx")
+    (folder / "model.onnx").symlink_to(folder.parent / "model.onnx")
+
+
 def relist(folder: Path) -> None:
     """Change a file, and write its new hash into the list."""
     change(folder)
@@ -97,6 +112,9 @@ def unsign(folder: Path) -> None:
         (change, "model.onnx was changed"),
         (take_away, "bundle/metadata.json is missing"),
         (add, "bundle/more.py was added"),
+        (add_a_link, "bundle/more is a link, or no file"),
+        (add_a_pipe, "pipe is a link, or no file"),
+        (link, "model.onnx is a link, or no file"),
         (relist, "provenance.json is not what was signed"),
         (unsign, "it is signed by nobody"),
     ],
@@ -107,7 +125,16 @@ def test_every_change_is_named(
     seal(folder, finished, signer)
     assert callable(harm)
     harm(folder)
-    assert named in verify(folder, ours.certificate).wrong
+    assert named in verify(folder, ours.certificate, "st-a").wrong
+
+
+def test_a_site_that_signs_in_the_place_of_the_centre_is_named(
+    folder: Path, finished: Finished, signer: Signer, ours: Authority
+) -> None:
+    seal(folder, finished, signer)
+    assert verify(folder, ours.certificate).wrong == [
+        "it is signed by st-a, not by wardround server"
+    ]
 
 
 def test_a_signer_of_another_federation_is_named(
@@ -137,7 +164,9 @@ def test_a_second_export_without_a_key_leaves_no_old_signature(
     assert verify(folder, None).signer is None
 
 
-@pytest.mark.parametrize("content", [None, b"", b"[]", b'{"files": 1}'])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"[]", b'{"files": 1}', b'{"files": {}, "participants": 1}']
+)
 def test_what_is_no_export_is_told(folder: Path, content: bytes | None) -> None:
     if content is not None:
         (folder / PROVENANCE).write_bytes(content)
