@@ -20,6 +20,7 @@ from client.outbox import KEY
 from client.privacy.policy import open_policy
 from client.site import load_site
 from common.files import write_atomic
+from common.secret_files import private_folder, replace_file
 from common.seeding import seed
 from common.study import Study
 from simulation.config import SimulationConfig, data_root, named_scanner
@@ -144,4 +145,5 @@ def _write_site(
     if not key.exists():
         # Nobody is protected in a simulation; a key from the seed makes its runs repeatable.
         text = f"{study.seed}/{name}/simulated key"
-        write_atomic(key, hashlib.sha256(text.encode()).digest())
+        private_folder(key.parent)
+        replace_file(key, hashlib.sha256(text.encode()).digest())
