@@ -66,20 +66,35 @@ def guarded(app: ASGIApp, token: str, names: Collection[str] = OWN_NAMES) -> ASG
     return guard
 
 
-def serve(app: ASGIApp, port: int, say: Callable[[str], None], path: str = "/") -> None:
+def own_name() -> str:
+    """Return a host for one page: a name below localhost that nobody can guess, or LOOPBACK.
+
+    Such a name is this machine's (RFC 6761, section 6.3), and no other page has it: cookies know no
+    ports, and by 127.0.0.1 what another user serves here would be sent this page's. LOOPBACK where
+    this machine's resolver does not know such names, so that the printed URL opens there too.
+    """
+    name = f"{secrets.token_hex(NAME_BYTES)}.localhost"
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError:
+        return LOOPBACK
+    return name
+
+
+def serve(
+    app: ASGIApp, port: int, say: Callable[[str], None], path: str = "/", name: str | None = None
+) -> None:
     """Serve the app behind a new token until Ctrl-C; `say` gets the one URL that opens it.
 
-    port: 0 takes a free one. path: where the URL leads. Its host is a name below localhost, which
-    browsers take for this machine (RFC 6761, section 6.3), and no other page has it: cookies know
-    no ports, and by 127.0.0.1 what another user serves here would be sent this page's.
+    port: 0 takes a free one. path: where the URL leads. name: its host; None: own_name().
 
     Raises:
         OSError: another program has the port.
     """
-    token, name = new_token(), f"{secrets.token_hex(NAME_BYTES)}.localhost"
+    token, host = new_token(), name or own_name()
     with listening(LOOPBACK, port) as listener:
-        say(f"http://{name}:{listener.getsockname()[1]}{path}?{PARAMETER}={token}")
-        run(guarded(app, token, [name, *OWN_NAMES]), [listener])
+        say(f"http://{host}:{listener.getsockname()[1]}{path}?{PARAMETER}={token}")
+        run(guarded(app, token, [host, *OWN_NAMES]), [listener])
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Whoever has not the printed URL gets nothing from a page of this machine."""
 
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from common.web import SECURITY_HEADERS, guarded, new_token
+from common.web import LOOPBACK, SECURITY_HEADERS, guarded, new_token, own_name
 from tests.browser import IN_A_BROWSER, chromium, opened
 from tests.served import dialled, served
 
@@ -100,8 +101,15 @@ from common.web import serve
 async def here(request):
     return PlainTextResponse("here")
 
-serve(Starlette(routes=[Route("/", here)]), 0, lambda url: print(url, flush=True))
+pages = Starlette(routes=[Route("/", here)])
+serve(pages, 0, lambda url: print(url, flush=True), name="a-name-of-its-own.localhost")
 """
+
+
+def test_a_page_has_a_name_of_its_own_or_that_of_this_machine() -> None:
+    name = own_name()
+    assert name == LOOPBACK or (name.endswith(".localhost") and name != own_name())
+    assert socket.getaddrinfo(name, None)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import httpx
 
 from tests.builders import PICTURES, pictures_site
 from tests.finished import finished_run
+from tests.served import dialled
 
 
 def test_the_printed_url_opens_the_list_of_images(tmp_path: Path) -> None:
@@ -19,13 +20,18 @@ def test_the_printed_url_opens_the_list_of_images(tmp_path: Path) -> None:
     with subprocess.Popen(
         [*command, "--site", str(site), "--author", "dr-lee"], stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None
-        told = re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", process.stdout.readline())
-        assert told is not None
-        with httpx.Client(follow_redirects=True, trust_env=False, timeout=30) as client:
-            assert client.get(told[0].partition("?")[0]).status_code == 401
-            page = client.get(told[0]).text
+        try:
+            assert process.stdout is not None
+            printed = re.search(r"http://\S+", next(x for x in process.stdout if "token=" in x))
+            assert printed is not None
+            url, headers = dialled(printed[0])
+            with httpx.Client(headers=headers, trust_env=False, timeout=30) as client:
+                assert client.get(url.partition("?")[0]).status_code == 401
+                cookie = client.get(url).headers["set-cookie"].partition(";")[0]
+                page = client.get(url.partition("?")[0], headers={"cookie": cookie}).text
             assert "Review of" in page
             assert "by dr-lee" in page
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
