@@ -6,9 +6,11 @@ on, so that it stays in no history; a program sends `Authorization: Bearer TOKEN
 
 import re
 import secrets
+import signal
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -120,8 +122,11 @@ def run(app: ASGIApp, sockets: list[socket.socket], **settings: Any) -> None:  #
     """Serve an app on sockets until SIGTERM or Ctrl-C; who follows something learns of the end.
 
     settings: more of uvicorn's, as those of TLS.
+
+    Raises:
+        KeyboardInterrupt: it was Ctrl-C.
     """
-    server: uvicorn.Server
+    server: _Server
 
     async def told(scope: Scope, receive: Receive, send: Send) -> None:
         scope[ENDING] = lambda: server.should_exit
@@ -139,8 +144,24 @@ def run(app: ASGIApp, sockets: list[socket.socket], **settings: Any) -> None:  #
         timeout_graceful_shutdown=END_WITHIN_S,
         **settings,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     server.run(sockets=sockets)
+    if server.interrupted:
+        raise KeyboardInterrupt
+
+
+class _Server(uvicorn.Server):
+    """Remembers Ctrl-C.
+
+    uvicorn raises it again once it has ended, which is lost in a process whose parent ignored it (a
+    job in the background of a script).
+    """
+
+    interrupted = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.interrupted = self.interrupted or sig == signal.SIGINT
+        super().handle_exit(sig, frame)
 
 
 def host_of(scope: Scope) -> str | None:

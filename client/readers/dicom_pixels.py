@@ -57,9 +57,9 @@ def _stored(path: Path, header: Dataset, frames: int) -> NDArray[np.generic]:
         with refusing(path, f"has pixels that cannot be decoded from {syntax.name}"):
             return pixel_array(header)
     except BadFileError as error:
-        # pydicom: NotImplementedError for a codec it never has, RuntimeError for one that lacks.
-        missing = "missing dependencies" in str(error.__cause__)
-        if isinstance(error.__cause__, NotImplementedError) or missing:
+        # pydicom says the first of codecs that it cannot have, the second of one not installed.
+        never = isinstance(error.__cause__, NotImplementedError)
+        if never or "missing dependencies" in str(error.__cause__):
             raise BadFileError(
                 path,
                 f"is compressed as {syntax.name} ({syntax}), and no codec for it is installed",

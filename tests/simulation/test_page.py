@@ -15,10 +15,16 @@ from simulation.page import page
 from tests.served import dialled
 from tests.server.page.conftest import begun
 
+IGNORES_CTRL_C = "import os, signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+"""What a script does to the jobs in its background."""
 
-def test_the_page_is_served_until_ctrl_c(tmp_path: Path) -> None:
+
+@pytest.mark.parametrize("begun_by", ["", IGNORES_CTRL_C], ids=["a shell", "a script"])
+def test_the_page_is_served_until_ctrl_c(tmp_path: Path, begun_by: str) -> None:
     event_log(begun(tmp_path / "one"))("start", rounds=2, done=0)
     command = [sys.executable, "-m", "simulation.cli", "page", str(tmp_path), "--port", "0"]
+    if begun_by:
+        command = [sys.executable, "-c", f"{begun_by}os.execv({command[0]!r}, {command})"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

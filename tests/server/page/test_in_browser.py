@@ -135,7 +135,9 @@ def test_a_page_whose_run_or_log_in_is_gone_says_so(browser: Any, tmp_path: Path
         page.context.clear_cookies()
         hidden = "document.dispatchEvent(new Event('visibilitychange'))"
         page.evaluate(hidden)
-        page.get_by_text("open this page with the URL that was printed").wait_for()
+        told = page.get_by_text("open this page with the URL that was printed")
+        told.wait_for()
+        assert page.inner_text("body") == told.inner_text()
 
 
 def test_lines_of_many_sites_stand_out_from_the_paper() -> None:
