@@ -34,7 +34,9 @@ def adjusted(task: Task, samples: Samples, study: Study) -> Task:
     share = study.training.logit_adjustment
     if share is None:
         return task
-    added_K = share * log_frequencies(samples.targets, len(study.task.classes))
+    # An image without a label says nothing of how frequent its class is.
+    known = samples.targets[samples.targets >= 0]
+    added_K = share * log_frequencies(known, len(study.task.classes))
     return replace(
         task, loss=lambda logits, target: task.loss(logits + added_K.to(logits.device), target)
     )

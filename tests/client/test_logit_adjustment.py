@@ -55,6 +55,16 @@ def test_without_the_setting_the_task_is_the_studys() -> None:
     assert adjusted(task, labelled([0, 1]), study) is task
 
 
+def test_images_without_labels_say_nothing_of_frequencies() -> None:
+    study = study_from(*PICTURES, *ADJUSTED)
+    logits, target = torch.randn(3, 2), torch.tensor([0, 1, 1])
+    losses = [
+        adjusted(build_task(study.task), labelled(labels), study).loss(logits, target)
+        for labels in ([0, 1, 1], [0, -1, 1, 1, -1])
+    ]
+    assert torch.equal(*losses)
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
