@@ -1,7 +1,8 @@
 """wardround-server: the command of the coordinating centre.
 
 wardround-server init --name NAME --host HOST       a new federation: authority, server certificate
-wardround-server admit st-marys.csr --name st-marys a site's request becomes its certificate
+wardround-server admit st-marys.csr --name st-marys
+                                                    a site's request becomes its certificate
 wardround-server revoke st-marys                    refused from now on
 wardround-server rotate st-marys                    a new certificate, before the old one ends
 wardround-server rotate --server                    the server's own

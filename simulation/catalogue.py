@@ -64,8 +64,10 @@ def _show(
         console.print_json(json.dumps(found), indent=1)
         return
     table = Table(title=title)
-    for column in columns:
-        table.add_column(column, no_wrap=column == "name")
+    for column, cell in columns.items():
+        # A name that is cut is none that a study or a policy could be given.
+        longest = max(len(word) for row in found for word in cell(row).split())
+        table.add_column(column, no_wrap=column == "name", min_width=longest)
     for row in found:
         table.add_row(*(cell(row) for cell in columns.values()))
     console.print(table)

@@ -37,11 +37,12 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from json import JSONDecodeError
 from multiprocessing import active_children
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -49,14 +50,13 @@ from omegaconf import DictConfig
 from pydantic import ValidationError
 from rich.console import Console
 
-from common.command import expanded, tell_error
+from common.command import expanded, run_command, tell_error
 from common.config import CONFIG_FOLDER, compose
 from common.schema import SettingsError
 from simulation.environment import ENVIRONMENT
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 LOG_WIDTH = 120
-VERBS = ("baselines", "epsilons", "leave-one-out", "hospitals", "audit")
 EXIT_CODES = {"completed": 0, "failed": FAILED, "partial": 3}
 SEVERITY = [0, EXIT_CODES["partial"], FAILED, BAD_INPUT]
 """Of several runs the worst code is told."""
@@ -68,27 +68,14 @@ def main() -> None:
     # Of the libraries, about their own next versions and hooks; nothing a user could act on.
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message="Full backward hook is firing")
-    verb = sys.argv[1] if len(sys.argv) > 1 else ""
-    if verb == "models":
-        sys.exit(_guarded(_models, sys.argv[2:]))
-    if verb == "tasks":
-        sys.exit(_guarded(_tasks, sys.argv[2:]))
-    if verb == "compress":
-        sys.exit(_guarded(_compress, sys.argv[2:]))
-    if verb == "uncertainty":
-        sys.exit(_guarded(_uncertainty, sys.argv[2:]))
-    if verb == "resume":
-        sys.exit(_guarded(_resume, sys.argv[2:]))
-    if verb in ("run", "page", "new", *VERBS):
+    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    if first in WITHOUT_STUDY:
+        sys.exit(_guarded(WITHOUT_STUDY[first], sys.argv[2:]))
+    if first in (*WITH_OPTIONS, *OF_A_STUDY):
         del sys.argv[1]
-    if verb == "page":
-        from simulation.page import run_page
-
-        run_page()
-    if verb == "new":
-        from simulation.new_study import run_new
-
-        run_new()
+    if first in WITH_OPTIONS:
+        WITH_OPTIONS[first]()
+    verb = first if first in OF_A_STUDY else "run"
     try:
         sys.argv[1:] = expanded(sys.argv[1:])
     except ValueError as error:
@@ -99,13 +86,7 @@ def main() -> None:
         sys.exit(_hydra_run(partial(_profile, verb)))
     if verb == "audit":
         sys.exit(_hydra_run(partial(_audit, _taken_from_argv("audit."))))
-    if verb == "epsilons":
-        sys.exit(_hydra_run(_epsilons))
-    if verb == "leave-one-out":
-        sys.exit(_hydra_run(_leave_one_out))
-    if verb == "hospitals":
-        sys.exit(_hydra_run(_hospitals))
-    sys.exit(_hydra_run(partial(_run, verb == "baselines")))
+    sys.exit(_hydra_run(OF_A_STUDY[verb]))
 
 
 def _taken_from_argv(prefix: str) -> list[str]:
@@ -158,6 +139,18 @@ def _run(with_baselines: bool, folder: Path, overrides: list[str]) -> int:
         return EXIT_CODES[run_beyond(folder, run, _console())]
     _stop_at_once(f"; go on with  wardround-sim resume {folder}")
     return EXIT_CODES[carry_out(run, with_baselines, _console())]
+
+
+def _page() -> NoReturn:
+    from simulation.page import app
+
+    run_command(app)
+
+
+def _new() -> NoReturn:
+    from simulation.new_study import app
+
+    run_command(app)
 
 
 def _models(*arguments: str) -> int:
@@ -235,7 +228,7 @@ def _hospitals(folder: Path, overrides: list[str]) -> int:
 
 
 def _profile(verb: str, folder: Path, overrides: list[str]) -> int:
-    if verb in VERBS:
+    if verb != "run":
         raise SettingsError(f"--profile looks at a round of an experiment; leave {verb} out")
     _stop_at_once("")
     from simulation.profile import show_profile
@@ -292,6 +285,27 @@ def _guarded(command: Callable[..., int], arguments: object) -> int:
     except Exception:
         traceback.print_exc()
         return FAILED
+
+
+WITHOUT_STUDY: Mapping[str, Callable[..., int]] = {
+    "models": _models,
+    "tasks": _tasks,
+    "compress": _compress,
+    "uncertainty": _uncertainty,
+    "resume": _resume,
+}
+"""Verbs that take words of their own."""
+WITH_OPTIONS: Mapping[str, Callable[[], NoReturn]] = {"page": _page, "new": _new}
+"""Verbs that take options of their own, and end the process."""
+OF_A_STUDY: Mapping[str, Callable[..., int]] = {
+    "run": partial(_run, False),
+    "baselines": partial(_run, True),
+    "epsilons": _epsilons,
+    "leave-one-out": _leave_one_out,
+    "hospitals": _hospitals,
+    "audit": _audit,
+}
+"""Verbs that take a study's settings; without a verb it is run."""
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import typer
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.console import Console
 
-from common.command import run_command
 from common.schema import SettingsError
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -88,11 +87,8 @@ def new(
     _say(f"next: {folder / 'README.md'}; then  wardround-sim @{folder / 'settings.txt'}")
 
 
-def run_new() -> None:
-    """Run the verb and exit."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(new)
-    run_command(app)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.command()(new)
 
 
 def _say(text: str) -> None:

@@ -7,7 +7,6 @@ import typer
 from rich.console import Console
 from starlette.applications import Starlette
 
-from common.command import run_command
 from common.pages.serving import asset_routes
 from common.schema import SettingsError
 from common.web import serve
@@ -29,8 +28,5 @@ def page(
     serve(Starlette(routes=[*run_pages(folder), *asset_routes()]), port, say)
 
 
-def run_page() -> None:
-    """Run the verb and exit."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(page)
-    run_command(app)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.command()(page)

@@ -1,21 +1,14 @@
 import ast
 import re
 import runpy
-import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from client.privacy.gate import CODES
-from common.config import load_study
 from common.error_codes import code_of_class
-
-ROOT = Path(__file__).parents[1]
-PAGES = [
-    *ROOT.glob("*.md"),
-    *(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts),
-]
+from tests.documented import PAGES, ROOT
 
 
 def test_the_code_map_is_what_the_modules_say() -> None:
@@ -37,18 +30,6 @@ def test_every_link_leads_to_a_file_and_nothing_is_left_to_fill_in(page: Path) -
 def test_every_module_that_a_page_runs_is_there(page: Path) -> None:
     for module in re.findall(r"python -m ((?:simulation|server|client)[\w.]*\w)", page.read_text()):
         assert find_spec(module) is not None, module
-
-
-def test_every_command_of_the_readme_composes() -> None:
-    text = (ROOT / "README.md").read_text()
-    commands = re.findall(
-        r"`wardround-sim (?:--multirun |baselines |epsilons |audit )?(experiment=[^`]*)`", text
-    )
-    assert len(commands) > 10
-    for command in commands:
-        overrides = [word for word in shlex.split(command) if "=" in word]
-        # A sweep's values are composed one at a time.
-        assert load_study([re.sub(r"=(\d),.*", r"=\1", word) for word in overrides])
 
 
 def _codes_of_errors() -> set[str]:
