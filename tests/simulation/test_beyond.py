@@ -10,7 +10,17 @@ from simulation.beyond_config import KINDS, BeyondConfig
 from simulation.run import composed
 from tests.integration.test_every_task import SMALL_CNN, listed
 
-ROWS = ("restoration", "hippocampus", "survival", "pretraining", "small", "unsure")
+ROWS = (
+    "restoration",
+    "hippocampus",
+    "survival",
+    "pretraining",
+    "pretraining_private",
+    "slices",
+    "slices_private",
+    "small",
+    "unsure",
+)
 FEW = (
     "simulation.partition.by=column",
     "+simulation.partition.columns=[site]",
@@ -41,6 +51,8 @@ def test_every_kind_of_row_is_measured_and_the_experiment_composes(tmp_path: Pat
         ({"kind": "weather", "experiment": "smoke"}, "kind='weather'"),
         ({"kind": "survival", "experiment": "smoke", "labels": 0.1}, "are of kind=pretraining"),
         ({"kind": "pretraining", "experiment": "smoke"}, "are of kind=pretraining"),
+        ({"kind": "survival", "experiment": "smoke", "rest": ["seed=1"]}, "rest="),
+        ({"kind": "survival", "experiment": "smoke", "private": True}, "private=True"),
         ({"kind": "survival"}, "experiment"),
     ],
 )
