@@ -27,6 +27,8 @@ class MeasuredRow:
     rest: list[str] = field(default_factory=list)
     """Of pretraining: overrides by which the study learns from the other patients too; empty: that
     is not measured."""
+    student: list[str] = field(default_factory=list)
+    """Of compress: overrides of a smaller network, which is told of too; empty: none."""
     private: bool = False
     """Of pretraining: whether each of its studies, the first too, has epsilon 8 of its own."""
 
@@ -42,6 +44,11 @@ class MeasuredRow:
             raise SettingsError(
                 f"simulation.beyond.rows: rest={list(self.rest)} and private={self.private} are of "
                 "kind=pretraining; leave both out elsewhere"
+            )
+        if self.student and self.kind != "compress":
+            raise SettingsError(
+                f"simulation.beyond.rows: student={list(self.student)} is of kind=compress; leave "
+                "it out elsewhere"
             )
 
 
