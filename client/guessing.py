@@ -25,8 +25,10 @@ def guessed(
     study learns from labels alone the samples come back as they are. on_batch may raise.
     """
     asked = task.config.unlabelled
+    if asked is None:
+        return samples
     without = without_labels(samples.targets)
-    if asked is None or not bool(without.any()):
+    if not bool(without.any()):
         return samples
     seen = replace(samples, images=samples.images[without])
     answers = guesses(predict(model, seen, task, device, on_batch), asked.least_confidence)

@@ -23,7 +23,7 @@ UNLABELLED = -1
 
 def without_labels(targets: Tensor) -> Tensor:
     """Return which images of a batch have no label, [B] bool."""
-    return (targets.reshape(len(targets), -1) < 0).any(1)
+    return (targets < 0).flatten(1).any(1) if targets.ndim > 1 else targets < 0
 
 
 def guesses(probabilities_BK: Tensor, least_confidence: float) -> Tensor:
