@@ -5,7 +5,7 @@ Shape suffixes: K samples of the file, C channels, S spatial axes, N all samples
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,7 @@ from common.tasks.pretraining import PretrainingConfig, hidden, turned
 from common.tasks.restoration import RestorationConfig
 from common.tasks.segmentation import SegmentationConfig
 from common.tasks.survival import RISK_LIMIT, SurvivalConfig
+from common.tasks.unlabelled import UNLABELLED
 from common.transforms import prepare
 
 
@@ -53,10 +54,19 @@ class Case:
     spacing_mm: tuple[float, ...]
     """After resampling; of a slice three numbers, the distance of the slices last."""
     acquired: Acquired
+    labelled: bool = True
+    """Whether somebody has said what the image shows, where a study needs that."""
+
+    def unlabelled(self) -> "Case":
+        """Return the case as if nobody had."""
+        return replace(self, targets=torch.full_like(self.targets, UNLABELLED), labelled=False)
 
 
 def read_case(row: Row, data: DataConfig, task: TaskConfig) -> Case:
     """Return the samples of one row.
+
+    Where a study learns from images without labels their targets are UNLABELLED
+    (common/tasks/unlabelled.py).
 
     Raises:
         BadFileError: whatever the image, the mask or the label has against being used.
@@ -65,6 +75,8 @@ def read_case(row: Row, data: DataConfig, task: TaskConfig) -> Case:
     if isinstance(task, SegmentationConfig):
         return _segmentation_case(row, data, task)
     if isinstance(task, ClassificationConfig):
+        if row.label is None and task.unlabelled is not None:
+            return _labelled_case(row, data, torch.tensor(UNLABELLED)).unlabelled()
         return _labelled_case(row, data, torch.tensor(_class(row, task)))
     if isinstance(task, MultilabelConfig):
         return _labelled_case(row, data, torch.tensor(labels_of(row, task)))
@@ -80,6 +92,8 @@ def read_case(row: Row, data: DataConfig, task: TaskConfig) -> Case:
 
 
 def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> Case:
+    if row.mask is None and task.unlabelled is not None:
+        return _unmarked_case(row, data)
     image = image_of(row, data)
     target_1S = classes_drawn(row, next(iter(images_of(row, data).values())), image, task)
     prepared, target, spacing_mm = prepare(data)(image.array_CS, target_1S, image.spacing_mm)
@@ -90,6 +104,13 @@ def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> 
         spacing_mm=spacing_mm,
         acquired=acquired_of(image),
     )
+
+
+def _unmarked_case(row: Row, data: DataConfig) -> Case:
+    images, spacing_mm, acquired = _clean(row, data)
+    nothing = images[:, :1].long()
+    case = Case(images=images, targets=nothing, spacing_mm=spacing_mm, acquired=acquired)
+    return case.unlabelled()
 
 
 def classes_drawn(

@@ -96,6 +96,8 @@ def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: i
 
     Where rows state a split it holds; else the split is drawn from the seed (draw_held_out). Who
     chooses is drawn from those who would train (draw_choosing), and of the others train_share.
+    Only with labels can a patient be tested, or choose. Where a study learns without
+    (task.unlabelled) the others train, and whom train_share leaves out trains as one of them.
 
     Raises:
         BadCohortError: a file is bad and data.on_bad_file is stop (all of them are listed), or no
@@ -105,6 +107,31 @@ def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: i
     sides = stated_sides(rows)
     rows = sorted(rows, key=lambda row: (row.patient, str(row.image)))
     rows, bad_files = _without_repeats(rows)
+    cases, bad_files = _read(rows, data, task, bad_files)
+    training, held_out, choosing = _chosen(cases, sides, data, task, seed)
+    silent = _silent(training & _labelled(cases), data, seed)
+    if task.unlabelled is None:
+        training = training - silent
+    cases = [(row, case.unlabelled() if row.patient in silent else case) for row, case in cases]
+
+    def of(chosen: Set[str], unlabelled: bool = False) -> Samples:
+        theirs = [case for case in cases if case[0].patient in chosen]
+        return _samples([c for c in theirs if unlabelled or c[1].labelled], data, task)
+
+    return Cohort(
+        train=of(training, unlabelled=True),
+        held_out=of(held_out),
+        choosing=of(choosing),
+        bad_files=tuple(bad_files),
+        fingerprint=_fingerprint(file for row, _ in cases for file in _files(row, data, task)),
+    )
+
+
+def _read(
+    rows: Sequence[Row], data: DataConfig, task: TaskConfig, repeated: Sequence[BadFileError]
+) -> tuple[list[tuple[Row, Case]], list[BadFileError]]:
+    """Return what can be used, and what cannot, those that are repeated among it."""
+    bad_files = list(repeated)
     cases: list[tuple[Row, Case]] = []
     owner: dict[str, str] = {}
     for row in rows:
@@ -125,27 +152,35 @@ def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: i
             f"none of {len(rows)} images can be used; mend them, or give another manifest:",
             bad_files,
         )
-    patients = {row.patient for row, _ in cases}
-    held_out = (
-        {patient for patient in patients if sides[patient] == "test"}
-        if sides
-        else draw_held_out(patients, data.held_out, seed)
-    )
-    choosing = draw_choosing(patients - held_out, task.choosing_share, seed)
-    training = patients - held_out - choosing
-    if data.train_share is not None:
-        training &= draw_held_out(training, data.train_share, seed_of(seed, "train_share"))
+    return cases, bad_files
 
-    def of(chosen: Set[str]) -> Samples:
-        return _samples([case for case in cases if case[0].patient in chosen], data, task)
 
-    return Cohort(
-        train=of(training),
-        held_out=of(held_out),
-        choosing=of(choosing),
-        bad_files=tuple(bad_files),
-        fingerprint=_fingerprint(file for row, _ in cases for file in _files(row, data, task)),
-    )
+def _chosen(
+    cases: Sequence[tuple[Row, Case]],
+    sides: Mapping[str, str],
+    data: DataConfig,
+    task: TaskConfig,
+    seed: int,
+) -> tuple[Set[str], Set[str], Set[str]]:
+    """Return who trains, who is held out and who chooses; sides: as the rows state them."""
+    patients, labelled = {row.patient for row, _ in cases}, _labelled(cases)
+    if sides:
+        tested = {patient for patient in patients if sides[patient] == "test"}
+    else:
+        tested = set(draw_held_out(labelled, data.held_out, seed))
+    choosing = draw_choosing(labelled - tested, task.choosing_share, seed)
+    return patients - tested - choosing, tested & labelled, choosing
+
+
+def _silent(labelled: Set[str], data: DataConfig, seed: int) -> Set[str]:
+    """Return of whose labels a study does without."""
+    if data.train_share is None:
+        return set()
+    return labelled - draw_held_out(labelled, data.train_share, seed_of(seed, "train_share"))
+
+
+def _labelled(cases: Sequence[tuple[Row, Case]]) -> set[str]:
+    return {row.patient for row, case in cases if case.labelled}
 
 
 def draw_held_out(patients: Iterable[str], share: float, seed: int) -> frozenset[str]:

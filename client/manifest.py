@@ -49,11 +49,13 @@ def read_manifest(path: Path) -> list[Row]:
     The header names `image` and `patient`, `mask` or `label` or both where the images have them,
     image_NAME where there are several sequences, `split` (train or test) and any covariates where
     there are some. Paths are relative to the manifest's folder, or absolute. Whether the files
-    exist is seen when they are read.
+    exist is seen when they are read. An empty cell of mask or label is an image that nobody has
+    labelled; whether it can be used is for the study to say.
 
     Raises:
-        ValueError: no such file, another ending, not UTF-8, a missing or repeated column, an empty
-            cell, no rows, another split than train or test, a patient on both sides of the split.
+        ValueError: no such file, another ending, not UTF-8, a missing or repeated column, another
+            cell that is empty, no rows, another split than train or test, a patient on both sides
+            of the split.
     """
     rows = listed_rows(path)
     stated_sides(rows)
@@ -169,10 +171,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
 
 def _row(path: Path, line: int, cells: Mapping[str, str]) -> Row:
     filled = {name: cell for name, cell in cells.items() if cell not in EMPTY_CELLS}
-    needed = ["image", "patient", *(["split"] if "split" in cells else [])]
-    if not {"mask", "label"} & set(filled):
-        needed += [name for name in ("mask", "label") if name in cells]
-    for name in needed:
+    for name in ("image", "patient", *(["split"] if "split" in cells else [])):
         if name not in filled:
             raise ValueError(
                 f"line {line} of manifest {path} has an empty cell in column {name!r}; "

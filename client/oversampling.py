@@ -12,7 +12,8 @@ from common.study import Study
 def factors_of(samples: Samples, study: Study) -> Tensor | None:
     """Return each sample's factor, [N], 1 or more, by its own classes alone; None: all are 1.
 
-    Of several classes that an image has, the one with the largest factor counts.
+    Of several classes that an image has, the one with the largest factor counts. An image without
+    a label has 1.
     """
     asked = study.training.oversample
     if not asked:
@@ -21,10 +22,12 @@ def factors_of(samples: Samples, study: Study) -> Tensor | None:
     if not study.task.dense and samples.targets.ndim > 1:
         return (samples.targets * of_class).amax(dim=1).clamp(min=1.0)
     if not study.task.dense:
-        return of_class[samples.targets.long()]
-    # In a mask 0 is the background.
+        known = samples.targets >= 0
+        return torch.where(known, of_class[samples.targets.long().clamp(min=0)], 1.0)
+    # In a mask 0 is the background; where there is none, all is below.
     of_value = torch.cat([torch.ones(1), of_class])
-    return torch.stack([of_value[torch.unique(mask).long()].max() for mask in samples.targets])
+    masks = samples.targets.long().clamp(min=0)
+    return torch.stack([of_value[torch.unique(mask)].max() for mask in masks])
 
 
 def kept_of_units(

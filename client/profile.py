@@ -44,6 +44,7 @@ from common.profile import (
 )
 from common.seeding import seed
 from common.study import Study
+from common.tasks.unlabelled import without_labels
 
 Row = Mapping[str, NDArray[np.float64]]
 """A patient's parts, each of length 1 at most."""
@@ -171,9 +172,14 @@ def _acquisition(acquired: Acquired) -> NDArray[np.float64]:
 def _strata(targets: Tensor, study: Study) -> NDArray[np.float64]:
     """Return the patient's share in each stratum: its images' classes, or its foreground.
 
-    An image of several labels is shared among them; one without any is of the last stratum.
+    An image of several labels is shared among them; one without any is of the last stratum. A
+    patient whom nobody has labelled is in all alike.
     """
     strata = strata_of(study)
+    if study.task.unlabelled is not None:
+        targets = targets[~without_labels(targets)]
+        if not len(targets):
+            return np.full(strata, 1 / strata)
     if targets.ndim == 1:
         counts = np.bincount(targets.numpy(), minlength=strata)
         return np.asarray(counts / counts.sum(), dtype=np.float64)

@@ -26,7 +26,7 @@ def study_words(proposal: Proposal, policy: Policy) -> dict[str, str]:
         return {"problem": "the installed version composes another study; it will be refused"}
     return {
         "name": printable(study.name),
-        "task": study.task.name,
+        "task": _task(study),
         "model": study.model.name,
         "rounds": f"{study.rounds}, each of {_work(study)}",
         "metrics": _metrics(study, policy),
@@ -37,6 +37,12 @@ def study_words(proposal: Proposal, policy: Policy) -> dict[str, str]:
         "profile": _profile(study, policy),
         "sites": _sites(study),
     }
+
+
+def _task(study: Study) -> str:
+    if study.task.unlabelled is None:
+        return study.task.name
+    return f"{study.task.name}; patients without labels train too, and are charged as any other"
 
 
 def printable(text: str) -> str:

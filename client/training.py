@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.profiler import record_function
 
 from client.cohort import Samples
+from client.guessing import guessed
 from common.control import add_correction
 from common.models.layers import lr_factors_of
 from common.proximal import add_proximal_gradient
@@ -176,15 +177,17 @@ def train_round(
 ) -> LocalResult:
     """Train source.model for one round, in place.
 
-    samples: images [N, C, *size] and targets, on the CPU. The proximal term and the correction
-    (common/control.py; empty: none) join after the gradient is whole, so that they work the same
-    with and without privacy. on_step: called with the number of steps done after each; what it
-    raises ends the round. local: names of what stays at the site, which with
+    samples: images [N, C, *size] and targets, on the CPU; those without labels are learned by what
+    the model says of them as the round begins, where the task asks. The proximal term and the
+    correction (common/control.py; empty: none) join after the gradient is whole, so that they work
+    the same with and without privacy. on_step: called with the number of steps done after each;
+    what it raises ends the round. local: names of what stays at the site, which with
     training.local_first_steps takes turns with the rest.
     """
     model = source.model
     mu = study.strategy.proximal_mu
     reference = [p.detach().clone() for p in model.parameters() if p.requires_grad]
+    samples = guessed(model, samples, task, device, lambda: on_step(0))
 
     def loss_of(indices: Tensor) -> Tensor:
         with record_function(AUGMENT):

@@ -65,7 +65,7 @@ class DataConfig:
     """Share of a site's patients kept for testing, where the manifest has no split column."""
     train_share: float | None = None
     """Share of a site's training patients who train, drawn by the seed; the others wait, as those
-    whom nobody has labelled. null: all."""
+    whom nobody has labelled, or with task.unlabelled train as such. null: all."""
     on_bad_file: str = "stop"
     """stop: a bad file ends the site's part before training; skip: go on without it, and count."""
 

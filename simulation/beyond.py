@@ -35,6 +35,7 @@ from simulation.uncertainty import show_uncertainty
 COMPLETED = "completed"
 ENSEMBLE = "ensemble of the sites"
 ONE_PROCESS = ("simulation.engine=inprocess",)
+PRIVATE = ("privacy=patient_eps8",)
 START = "begun.safetensors"
 
 
@@ -119,12 +120,14 @@ def small(row: MeasuredRow, folder: Path, common: Sequence[str]) -> Found:
     """Return how much faster int8 is, and what it costs."""
     _result(folder, [*_settings(row), *common])
     with _quiet() as console:
-        compress(folder, [], console)
-    whole, int8 = read_json(folder / COMPRESSED)["rows"][:2]
+        compress(folder, row.student, console)
+    rows = read_json(folder / COMPRESSED)["rows"]
+    whole, int8 = rows[:2]
     faster = whole["milliseconds"] / int8["milliseconds"]
-    told = f"{whole['milliseconds']:.1f} to {int8['milliseconds']:.1f} ms, " + (
-        f"{whole['kilobytes']:.0f} to {int8['kilobytes']:.0f} kB, {whole['headline']:.3f} to "
-        f"{int8['headline']:.3f}"
+    told = "; ".join(
+        f"{form['form']}: {form['milliseconds']:.1f} ms, {form['kilobytes']:.0f} kB, "
+        f"{form['headline']:.3f}"
+        for form in rows
     )
     return [
         ("times as fast in int8", faster, 1.8, told),
@@ -145,7 +148,11 @@ def unsure(row: MeasuredRow, folder: Path, common: Sequence[str]) -> Found:
 
 
 def pretraining(row: MeasuredRow, folder: Path, common: Sequence[str]) -> Found:
-    """Return what a pre-trained start reaches with few labels above twice as many without it."""
+    """Return what few labels reach with a pre-trained start, and with the unlabelled patients.
+
+    The start is held against twice as many labels without it, the others against doing without.
+    """
+    common = [*common, *(PRIVATE if row.private else [])]
     _result(folder / "unlabelled", [*row.first, *common])
     weights = folder / "weights"
     weights.mkdir(exist_ok=True)
@@ -154,6 +161,8 @@ def pretraining(row: MeasuredRow, folder: Path, common: Sequence[str]) -> Found:
     start = f"model.start={{file: {START}, sha256: {digest}}}"
     share = float(row.labels or 0.0)
     runs = {"begun": (share, [start]), "few": (share, []), "twice": (2 * share, [])}
+    if row.rest:
+        runs["rest"] = (share, row.rest)
     reached = {}
     with _weights_in(weights):
         for name, (labels, more) in runs.items():
@@ -164,7 +173,14 @@ def pretraining(row: MeasuredRow, folder: Path, common: Sequence[str]) -> Found:
         f"{share:.0%} of the labels: {reached['few']:.3f}, with the start {reached['begun']:.3f}; "
         f"{2 * share:.0%}: {reached['twice']:.3f}"
     )
-    return [("above twice the labels", reached["begun"] - reached["twice"], 0.0, told)]
+    found = [("start, above twice the labels", reached["begun"] - reached["twice"], 0.0, told)]
+    if row.rest:
+        told = (
+            f"{share:.0%} of the labels: {reached['few']:.3f}, with the rest {reached['rest']:.3f}"
+        )
+        gain = reached["rest"] - reached["few"]
+        found.append(("unlabelled rest, above without it", gain, 0.0, told))
+    return found
 
 
 MEASURES: Mapping[str, Callable[[MeasuredRow, Path, Sequence[str]], Found]] = {

@@ -24,6 +24,13 @@ class MeasuredRow:
     """Of pretraining: all overrides of the study without labels."""
     labels: float | None = None
     """Of pretraining: share of the training patients who have labels."""
+    rest: list[str] = field(default_factory=list)
+    """Of pretraining: overrides by which the study learns from the other patients too; empty: that
+    is not measured."""
+    student: list[str] = field(default_factory=list)
+    """Of compress: overrides of a smaller network, which is told of too; empty: none."""
+    private: bool = False
+    """Of pretraining: whether each of its studies, the first too, has epsilon 8 of its own."""
 
     def __post_init__(self) -> None:
         one_of(KINDS, **{"simulation.beyond.rows.kind": self.kind})
@@ -32,6 +39,16 @@ class MeasuredRow:
             raise SettingsError(
                 f"simulation.beyond.rows: first={list(self.first)} and labels={self.labels} are of "
                 "kind=pretraining, which needs both; leave both out elsewhere"
+            )
+        if (self.rest or self.private) and self.kind != "pretraining":
+            raise SettingsError(
+                f"simulation.beyond.rows: rest={list(self.rest)} and private={self.private} are of "
+                "kind=pretraining; leave both out elsewhere"
+            )
+        if self.student and self.kind != "compress":
+            raise SettingsError(
+                f"simulation.beyond.rows: student={list(self.student)} is of kind=compress; leave "
+                "it out elsewhere"
             )
 
 

@@ -56,7 +56,8 @@ class Row:
     """Mean over the sites."""
     kilobytes: float
     milliseconds: float
-    """Of one image on one thread of this machine's processor: the fastest of several passes."""
+    """Of one image on one thread of this machine's processor, whatever else it does: the fastest of
+    several passes."""
 
 
 def compress(folder: Path, student: Sequence[str], console: Console) -> None:
@@ -230,15 +231,18 @@ def _decided(network: nn.Module, cohort: Cohort, task: Task) -> Task:
 
 
 def fastest_ms(network: nn.Module, images: Tensor) -> float:
-    """Return the time of one pass on one thread; the fastest is the one that nothing disturbed."""
+    """Return the time of one pass on one thread; the fastest is the one that nothing disturbed.
+
+    It is the thread's own time on the processor: what other programs take of it does not count.
+    """
     threads, times = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
             for _ in range(REPEATS):
-                began = time.perf_counter()
+                began = time.thread_time()
                 network(images)
-                times.append(time.perf_counter() - began)
+                times.append(time.thread_time() - began)
     finally:
         torch.set_num_threads(threads)
     return 1000 * min(times)

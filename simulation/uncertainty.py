@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -27,13 +28,22 @@ from common.tasks.ranking import expected_calibration_error
 from common.tasks.registry import build_task
 from common.tasks.task import Sums, Task
 from common.tasks.tempered import best_temperature, metric_of, tempered, told_at
-from common.tasks.uncertainty import Curve, area_under_risk, curve_of, risk_at, unsureness
+from common.tasks.uncertainty import (
+    Curve,
+    area_under_risk,
+    curve_of,
+    risk_at,
+    risks_of,
+    unsureness,
+)
 from server.run import RESULT
 from simulation.baselines import cohorts_of, finished_network, own_models_of
 from simulation.run import reopened
 
-FILE = "uncertainty.json"
+FILE, PICTURE = "uncertainty.json", "uncertainty.png"
 COVERAGE = 0.8
+SHOWN = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+"""Coverages of the printed curve."""
 PASSES = 20
 """With drop-out left on (Gal and Ghahramani, ICML 2016)."""
 TEMPERATURES = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0, 4.0)
@@ -57,6 +67,8 @@ class Row:
     """Of the 80 % that are the surest."""
     area: float
     """Mean risk over all coverages."""
+    curve: Sequence[float]
+    """Risk at 1 %, 2 %, ... 100 % coverage."""
 
 
 def show_uncertainty(folder: Path, console: Console) -> None:
@@ -102,10 +114,13 @@ def show_uncertainty(folder: Path, console: Console) -> None:
     rows = [row_of(way, of, cohorts, task) for way, of in said.items()]
     found = {"coverage": COVERAGE, "temperature": temperature, "rows": [vars(row) for row in rows]}
     write_json(run.folder / FILE, found)
+    picture_of(study, rows).savefig(run.folder / PICTURE, dpi=120)
     console.print(table_of(study, rows))
+    console.print(curves_of(study, rows))
     if temperature is not None:
         console.print(f"best temperature for all held-out patients: {temperature:g}")
-    console.print(f"result  {run.folder / FILE}", highlight=False, soft_wrap=True)
+    for what, file in (("picture", PICTURE), ("result ", FILE)):
+        console.print(f"{what} {run.folder / file}", highlight=False, soft_wrap=True)
 
 
 def dropped(network: nn.Module, samples: Samples, study: Study, task: Task) -> Tensor:
@@ -180,6 +195,7 @@ def row_of(way: str, said: Mapping[str, Tensor], cohorts: Mapping[str, Cohort], 
         risk=risk_at(curve, 1.0),
         risk_at_80=risk_at(curve, COVERAGE),
         area=area_under_risk(curve),
+        curve=risks_of(curve),
     )
 
 
@@ -218,3 +234,36 @@ def table_of(study: Study, rows: Sequence[Row]) -> Table:
         told = ["-" if cell is None else f"{cell:.3f}" for cell in cells]
         table.add_row(row.way, *told, f"{less:.0%}", f"{row.area:.3f}")
     return table
+
+
+def curves_of(study: Study, rows: Sequence[Row]) -> Table:
+    """Return the risk over coverage as a table: what a person would have to look at, and for what.
+
+    The share that is not covered, the least sure answers, goes to a person.
+    """
+    table = Table(title=f"{study.name}: risk of the answers that are given, by coverage")
+    table.add_column("model", no_wrap=True)
+    for coverage in SHOWN:
+        table.add_column(f"{coverage:.0%}", justify="right", no_wrap=True)
+    for row in rows:
+        each = (row.curve[round(coverage * len(row.curve)) - 1] for coverage in SHOWN)
+        table.add_row(row.way, *(f"{risk:.3f}" for risk in each))
+    return table
+
+
+def picture_of(study: Study, rows: Sequence[Row]) -> Figure:
+    """Return the curves; how low one lies at the left says what the surest answers are worth."""
+    figure = Figure(figsize=(6.0, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for row in rows:
+        steps = len(row.curve)
+        coverages = [100 * (step + 1) / steps for step in range(steps)]
+        axes.plot(coverages, row.curve, label=row.way)
+    axes.set_xlabel("coverage: share of the answers that are given, the surest first (%)")
+    axes.set_ylabel("1 - Dice" if study.task.dense else "share of wrong answers")
+    axes.set_title(f"{study.name}: selective prediction, held-out patients", fontsize="medium")
+    axes.set_xlim(0, 100)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure

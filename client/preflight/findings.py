@@ -124,8 +124,9 @@ def _without_target(root: Path, facts: Sequence[Facts]) -> Iterator[Finding]:
     if 0 < len(without) < len(facts):
         yield Finding(
             kind="missing",
-            level=STOP,
-            text="images without a mask or a label, where others have one",
+            level=WARNING,
+            text="images without a mask or a label, where others have one; only a study that "
+            "learns from such images (task.unlabelled) takes them, so name the study",
             at=tuple(told(root, row.image) for row in without),
         )
 

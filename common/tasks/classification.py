@@ -37,6 +37,7 @@ from common.tasks.tempered import (
     told_at,
 )
 from common.tasks.threshold import best_bin, decided, decisions
+from common.tasks.unlabelled import guess_cross_entropy, with_unlabelled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,11 @@ class ClassificationConfig(TaskConfig):
     @property
     def one_class(self) -> bool:
         """An image is of one class."""
+        return True
+
+    @property
+    def guessable(self) -> bool:
+        """A class an image."""
         return True
 
     @property
@@ -154,11 +160,14 @@ def build_classification(config: ClassificationConfig) -> Task:
     a histogram shows single patients, so they stay at the site.
     """
     criterion = loss_of(OF_IMAGES, config.loss, config.out_channels)
-    chosen = config.threshold_share is not None
+    chosen, asked = config.threshold_share is not None, config.unlabelled
+    loss = criterion
+    if asked is not None:
+        loss = with_unlabelled(criterion, guess_cross_entropy, asked)
     task = Task(
         config=config,
         metrics=classification_metrics(len(config.classes), chosen),
-        loss=lambda logits, target: criterion(logits.float(), target),
+        loss=lambda logits, target: loss(logits.float(), target),
         activate=lambda logits: (logits.float() / (config.temperature or 1.0)).softmax(dim=1),
         measure=measure,
         patient_sums=patient_sums,

@@ -43,6 +43,20 @@ class LossConfig:
             positive(**{f"task.loss.class_weights[{place}]": weight})
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnlabelledConfig:
+    """How images without labels are learned from (common/tasks/unlabelled.py)."""
+
+    weight: float = 1.0
+    """Of the loss of an image without a label, beside one with."""
+    least_confidence: float = 0.95
+    """How probable an answer must be to be learned from; at least 0.5, below 1."""
+
+    def __post_init__(self) -> None:
+        positive(**{"task.unlabelled.weight": self.weight})
+        in_range(0.5, 0.9999, **{"task.unlabelled.least_confidence": self.least_confidence})
+
+
 _LOSSES_WITH = {
     "class_weights": ("dice_ce", "cross_entropy", "focal"),
     "gamma": ("focal", "focal_tversky"),
@@ -65,6 +79,8 @@ class TaskConfig:
     """The metric that tables lead with and the best model is chosen by."""
     loss: LossConfig | None = None
     """null: the task's usual loss."""
+    unlabelled: UnlabelledConfig | None = None
+    """Patients without labels take part: their images are learned from too; null: they cannot."""
 
     @property
     def dense(self) -> bool:
@@ -85,6 +101,11 @@ class TaskConfig:
     def reads_labels(self) -> bool:
         """Whether an image needs a label, a mask or another column that says what is true."""
         return True
+
+    @property
+    def guessable(self) -> bool:
+        """Whether a model's answer is a class, which it may be sure of."""
+        return False
 
     @property
     def answer_columns(self) -> tuple[str, ...]:
@@ -127,4 +148,9 @@ class TaskConfig:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(
                 f"task.classes={list(self.classes)} names a class twice; give each its own name"
+            )
+        if self.unlabelled is not None and not self.guessable:
+            raise ValueError(
+                f"task.unlabelled learns the class that a model is sure of, and task.name="
+                f"{self.name} has no one class to be sure of; leave it null"
             )

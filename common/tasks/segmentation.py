@@ -19,6 +19,7 @@ from common.checks import one_of, positive
 from common.tasks.config import TaskConfig
 from common.tasks.losses import OF_VOXELS, loss_of
 from common.tasks.task import Bounded, Metric, Sums, Task, check_finite
+from common.tasks.unlabelled import guess_cross_entropy, with_unlabelled
 
 LARGEST_DISTANCE_MM = 1000.0
 """Farther apart than the ends of a body's image: a site tells no distance beyond."""
@@ -37,6 +38,11 @@ class SegmentationConfig(TaskConfig):
     @property
     def dense(self) -> bool:
         """An answer a voxel."""
+        return True
+
+    @property
+    def guessable(self) -> bool:
+        """A class a voxel."""
         return True
 
     def __post_init__(self) -> None:
@@ -93,10 +99,14 @@ def build_segmentation(config: SegmentationConfig) -> Task:
         # Float32 also under autocast: a sum over the voxels loses digits in bfloat16.
         return supervised(criterion, logits.float(), target)
 
+    def of_guesses(logits: Tensor, target: Tensor) -> Tensor:
+        return supervised(guess_cross_entropy, logits.float(), target)
+
+    asked = config.unlabelled
     return Task(
         config=config,
         metrics=segmentation_metrics(config.classes),
-        loss=loss,
+        loss=loss if asked is None else with_unlabelled(loss, of_guesses, asked),
         activate=lambda logits: logits.float().softmax(dim=1),
         measure=measure,
         patient_sums=patient_sums,

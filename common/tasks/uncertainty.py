@@ -59,7 +59,11 @@ def risk_at(curve: Curve, coverage: float) -> float:
     return float((risks * taken / np.maximum(answers, 1.0)).sum() / wanted)
 
 
+def risks_of(curve: Curve, steps: int = 100) -> list[float]:
+    """Return the risk at each of so many coverages, evenly from 1 / steps to 1."""
+    return [risk_at(curve, (step + 1) / steps) for step in range(steps)]
+
+
 def area_under_risk(curve: Curve, steps: int = 100) -> float:
     """Return the mean risk over all coverages (Geifman et al., ICLR 2019); less is better."""
-    coverages = (np.arange(steps) + 1) / steps
-    return float(np.mean([risk_at(curve, float(share)) for share in coverages]))
+    return float(np.mean(risks_of(curve, steps)))

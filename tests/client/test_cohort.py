@@ -17,7 +17,9 @@ from client.cohort import BadCohortError, Cohort, draw_choosing, draw_held_out, 
 from client.manifest import Row, read_folder
 from common.data_config import DataConfig
 from common.tasks.classification import ClassificationConfig
+from common.tasks.config import UnlabelledConfig
 from common.tasks.segmentation import SegmentationConfig
+from common.tasks.unlabelled import UNLABELLED
 
 SICK = ClassificationConfig(name="classification", classes=["well", "sick"], out_channels=2)
 DATA = DataConfig(size=[4, 4])
@@ -359,3 +361,73 @@ def test_only_a_share_of_the_training_patients_trains_and_the_tested_ones_stay(
     assert part.held_out.patients == whole.held_out.patients
     assert set(part.train.patients) < set(whole.train.patients)
     assert part.train.num_patients == round(whole.train.num_patients / 2)
+
+
+LEARNS = replace(SICK, unlabelled=UnlabelledConfig())
+
+
+def silent(rows: list[Row], *patients: str) -> list[Row]:
+    return [replace(row, label=None) if row.patient in patients else row for row in rows]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_who_has_no_label_trains_and_the_others_are_split_as_without_them(
+    tmp_path: Path, seed: int
+) -> None:
+    rows = pictures(tmp_path)
+    cohort = load_cohort(silent(rows, "p1", "p4"), DATA, LEARNS, seed)
+    others = load_cohort([r for r in rows if r.patient not in {"p1", "p4"}], DATA, SICK, seed)
+    assert cohort.held_out.patients == others.held_out.patients
+    assert set(cohort.train.patients) == set(others.train.patients) | {"p1", "p4"}
+    without = {p for p, t in zip(cohort.train.patients, cohort.train.targets, strict=True) if t < 0}
+    assert without == {"p1", "p4"}
+    assert set(cohort.train.targets.tolist()) <= {UNLABELLED, 0, 1}
+
+
+def test_a_site_without_any_label_trains_and_is_not_tested(tmp_path: Path) -> None:
+    rows = [replace(row, label=None) for row in pictures(tmp_path)]
+    cohort = load_cohort(rows, DATA, LEARNS, 0)
+    assert (cohort.train.num_patients, cohort.held_out.num_patients) == (6, 0)
+    assert bool((cohort.train.targets == UNLABELLED).all())
+    with pytest.raises(BadCohortError, match="has no label"):
+        load_cohort(rows, DATA, SICK, 0)
+
+
+def test_a_patient_who_is_to_be_tested_and_has_no_label_is_on_no_side(tmp_path: Path) -> None:
+    stated = {"p0": "test", "p1": "test"}
+    rows = [replace(r, split=stated.get(r.patient, "train")) for r in pictures(tmp_path)]
+    cohort = load_cohort(silent(rows, "p1"), DATA, LEARNS, 0)
+    assert set(cohort.held_out.patients) == {"p0"}
+    assert set(cohort.train.patients) == {"p2", "p3", "p4", "p5"}
+
+
+def test_of_a_tested_patient_an_image_without_a_label_is_left_out(tmp_path: Path) -> None:
+    rows = pictures(tmp_path)
+    held_out = load_cohort(rows, DATA, LEARNS, 0).held_out
+    first = next(row for row in rows if row.patient == held_out.patients[0])
+    part = [replace(row, label=None) if row is first else row for row in rows]
+    cohort = load_cohort(part, DATA, LEARNS, 0)
+    assert len(cohort.held_out.patients) == len(held_out.patients) - 1
+    assert first.patient not in cohort.train.patients
+
+
+def test_whom_the_train_share_leaves_out_trains_as_nobody_had_labelled_them(tmp_path: Path) -> None:
+    rows, data = pictures(tmp_path), replace(DATA, train_share=0.5)
+    few, rest = (load_cohort(rows, data, task, 1).train for task in (SICK, LEARNS))
+    assert set(few.patients) < set(rest.patients)
+    known = {p for p, t in zip(rest.patients, rest.targets, strict=True) if t >= 0}
+    assert known == set(few.patients)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_volume_without_a_mask_is_learned_from_where_the_study_says_so(
+    tmp_path: Path, dims: int
+) -> None:
+    path = tmp_path / "a.nii"
+    nib.save(nib.Nifti1Image(np.arange(64, dtype=np.float32).reshape(4, 4, 4), np.eye(4)), path)
+    task = replace(segmentation(1), unlabelled=UnlabelledConfig())
+    data = DataConfig(size=[4] * dims, spatial_dims=dims)
+    train = load_cohort([Row(image=path, patient="p")], data, task, 0).train
+    assert train.targets.shape == train.images.shape
+    assert train.targets.dtype == torch.int64
+    assert bool((train.targets == UNLABELLED).all())

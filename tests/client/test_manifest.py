@@ -56,15 +56,14 @@ def test_a_cell_may_hold_commas_and_line_breaks_in_quotes(tmp_path: Path) -> Non
     assert row.covariates == {"note": "one, two\nthree"}
 
 
-def test_a_row_needs_a_mask_or_a_label_where_both_are_columns(tmp_path: Path) -> None:
+def test_an_image_that_nobody_has_labelled_is_a_row(tmp_path: Path) -> None:
     head = "image,mask,label,patient\n"
-    rows = read_manifest(manifest(tmp_path, head + "a.png,m.png,,p\nb.png,n/a,sick,q\n"))
+    rows = read_manifest(manifest(tmp_path, head + "a.png,m.png,,p\nb.png,n/a,sick,q\nc.png,,,r\n"))
     assert [(row.mask, row.label) for row in rows] == [
         (tmp_path / "m.png", None),
         (None, "sick"),
+        (None, None),
     ]
-    with pytest.raises(ValueError, match=r"line 2 .* column 'mask'"):
-        read_manifest(manifest(tmp_path, head + "a.png,,,p\n"))
 
 
 def test_images_of_a_site_without_labels_are_listed_by_image_and_patient(tmp_path: Path) -> None:
@@ -83,7 +82,6 @@ def test_images_of_a_site_without_labels_are_listed_by_image_and_patient(tmp_pat
         ("image,mask,patient\n", "no rows"),
         ("image,mask,patient\na,b,p\n,b,q\n", "line 3 of .* column 'image'"),
         ("image,mask,patient\na,b,\n", "line 2 of .* column 'patient'"),
-        ("image,mask,patient\na,,p\n", "line 2 of .* column 'mask'"),
         ("image,mask,patient,split\na,b,p,\n", "line 2 of .* column 'split'"),
         ("image,mask,patient,split\na,b,p,val\n", "split 'val'; write one of: train, test"),
         ("image,mask,patient\na,b\n", "line 2 .* has 2 cells, the header has 3"),

@@ -9,6 +9,7 @@ from client.oversampling import factors_of, kept_of_units
 from client.privacy.dp_sgd import PrivateGradient, private_plan
 from client.training import PlainGradient
 from common.models.registry import build_model
+from common.tasks.unlabelled import UNLABELLED
 from tests.builders import PICTURES, PRIVATE, samples_of, study_from
 
 RARE = ("training.oversample={pneumonia: 3.0}",)
@@ -27,6 +28,13 @@ def test_a_factor_is_that_of_the_images_own_class() -> None:
     assert factors_of(samples, study_from(*PICTURES)) is None
 
 
+def test_an_image_without_a_label_is_drawn_as_one_of_no_rare_class() -> None:
+    both = "training.oversample={normal: 2.0, pneumonia: 3.0}"
+    found = factors_of(labelled([0, UNLABELLED, 1]), study_from(*PICTURES, both))
+    assert found is not None
+    assert found.tolist() == [2.0, 1.0, 3.0]
+
+
 def test_of_a_mask_the_class_with_the_largest_factor_counts() -> None:
     study = study_from(
         "task.classes=[head,tail]",
@@ -34,14 +42,15 @@ def test_of_a_mask_the_class_with_the_largest_factor_counts() -> None:
         "task.out_channels=3",
         "training.oversample={head: 2.0, tail: 5.0}",
     )
-    masks = torch.zeros(4, 1, 3, 3, dtype=torch.int64)
+    masks = torch.zeros(5, 1, 3, 3, dtype=torch.int64)
     masks[1, 0, 0, 0] = 1
     masks[2, 0, 0, :2] = torch.tensor([1, 2])
     masks[3, 0, 1, 1] = 2
-    samples = replace(labelled([0] * 4), targets=masks)
+    masks[4] = UNLABELLED
+    samples = replace(labelled([0] * 5), targets=masks)
     found = factors_of(samples, study)
     assert found is not None
-    assert found.tolist() == [1.0, 2.0, 5.0, 5.0]
+    assert found.tolist() == [1.0, 2.0, 5.0, 5.0, 1.0]
 
 
 def test_of_several_labels_the_one_with_the_largest_factor_counts() -> None:

@@ -14,6 +14,7 @@ from client.profile import profile_of, rows_of
 from client.row_images import Acquired
 from common.models.registry import build_model
 from common.profile import sizes_of
+from common.tasks.unlabelled import UNLABELLED
 from tests.builders import PICTURES, SLICES, study_from
 
 CPU = torch.device("cpu")
@@ -107,6 +108,14 @@ def test_an_image_is_shared_among_its_labels_and_one_without_is_of_none() -> Non
     of_a, of_b = rows_of(model_of(LABELS), [samples], study, CPU)
     assert of_a["strata"].tolist() == pytest.approx([1 / 3, 1 / 6, 1 / 6, 1 / 3])
     assert of_b["strata"].tolist() == [0, 0, 0, 1]
+
+
+def test_a_patient_whom_nobody_has_labelled_is_in_all_strata_alike() -> None:
+    learns = (*PICTURES, "method=fixmatch")
+    targets = torch.tensor([1, UNLABELLED, UNLABELLED])
+    samples = samples_of(torch.zeros(3, 1, 16, 16), targets, ["a", "a", "b"])
+    of_a, of_b = rows_of(model_of(learns), [samples], study_from(*learns), CPU)
+    assert (of_a["strata"].tolist(), of_b["strata"].tolist()) == ([0, 1], [0.5, 0.5])
 
 
 def test_what_the_parts_are() -> None:

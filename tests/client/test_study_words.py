@@ -51,5 +51,10 @@ def test_a_study_that_asks_for_metrics_twice_a_round_says_so() -> None:
     assert "twice" not in words(Policy(), *PICTURES)["metrics"]
 
 
+def test_a_study_that_takes_patients_without_labels_says_so() -> None:
+    assert "without labels" in words(Policy(), *PICTURES, "method=fixmatch")["task"]
+    assert words(Policy(), *PICTURES)["task"] == "classification"
+
+
 def test_a_study_without_subgroups_says_so() -> None:
     assert words(Policy(), *PICTURES)["subgroups"] == "none is asked for"

@@ -105,6 +105,30 @@ def test_a_private_round_of_survival_ranks_the_patients_of_each_site(tmp_path: P
         assert 0 <= result["final"]["sites"][site]["c_index"]["value"] <= 1
 
 
+@pytest.mark.parametrize("privacy", [(), PRIVATE])
+def test_a_site_without_labels_takes_part(privacy: tuple[str, ...], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    labels = {"label": lambda site, k: "ab"[k % 2] if site == "north" else ""}
+    result = run(
+        tmp_path / "run",
+        listed(data, labels),
+        "task=classification",
+        "task.classes=[a,b]",
+        # Of two classes a model is always so sure of one.
+        "task.unlabelled={weight: 1.0, least_confidence: 0.5}",
+        *SMALL_CNN,
+        *privacy,
+        label="label",
+    )
+    assert result["status"] == "completed", result["reason"]
+    assert set(result["rounds"][0]["sites"]) == set(SITES)
+    assert result["sites"]["south"]["patients_train"] == 6
+    assert result["sites"]["south"]["patients_held_out"] == 0
+    assert set(result["final"]["sites"]) == {"north"}
+    assert set(result["privacy"]) == (set(SITES) if privacy else set())
+
+
 def test_a_site_that_lacks_a_sequence_takes_part(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

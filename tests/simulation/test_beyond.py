@@ -4,13 +4,24 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from common.files import read_json
 from common.schema import SettingsError
 from simulation.beyond import MEASURES, Measure, run_beyond
-from simulation.beyond_config import KINDS, BeyondConfig
+from simulation.beyond_config import KINDS, BeyondConfig, MeasuredRow
 from simulation.run import composed
 from tests.integration.test_every_task import SMALL_CNN, listed
 
-ROWS = ("restoration", "hippocampus", "survival", "pretraining", "small", "unsure")
+ROWS = (
+    "restoration",
+    "hippocampus",
+    "survival",
+    "pretraining",
+    "pretraining_private",
+    "slices",
+    "slices_private",
+    "small",
+    "unsure",
+)
 FEW = (
     "simulation.partition.by=column",
     "+simulation.partition.columns=[site]",
@@ -21,10 +32,13 @@ FEW = (
     "data.held_out=0.5",
     "data.augment=none",
     "rounds=1",
-    "task=survival",
-    "task.truth_column=risk",
     *SMALL_CNN,
 )
+LABELS = {
+    "label": lambda _, k: ("normal", "pneumonia")[k % 2],
+    "dataset": lambda *_: "cxr_pneumonia",
+}
+FOLLOWED = (*FEW, "task=survival", "task.truth_column=risk")
 
 
 def test_every_kind_of_row_is_measured_and_the_experiment_composes(tmp_path: Path) -> None:
@@ -41,6 +55,9 @@ def test_every_kind_of_row_is_measured_and_the_experiment_composes(tmp_path: Pat
         ({"kind": "weather", "experiment": "smoke"}, "kind='weather'"),
         ({"kind": "survival", "experiment": "smoke", "labels": 0.1}, "are of kind=pretraining"),
         ({"kind": "pretraining", "experiment": "smoke"}, "are of kind=pretraining"),
+        ({"kind": "survival", "experiment": "smoke", "rest": ["seed=1"]}, "rest="),
+        ({"kind": "survival", "experiment": "smoke", "private": True}, "private=True"),
+        ({"kind": "survival", "experiment": "smoke", "student": ["model=cnn"]}, "kind=compress"),
         ({"kind": "survival"}, "experiment"),
     ],
 )
@@ -58,15 +75,14 @@ def test_a_measure_is_reached_from_its_least_on() -> None:
 def test_what_was_measured_is_not_run_again_and_rows_left_out_are_told(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     columns = {
-        "label": lambda _, k: ("normal", "pneumonia")[k % 2],
-        "dataset": lambda *_: "cxr_pneumonia",
+        **LABELS,
         "time": lambda _, k: 5 - 0.7 * k,
         "event": lambda *_: 1,
         "risk": lambda _, k: 0.5 * k,
     }
     data = listed(tmp_path / "data", columns)
     others = [f"simulation.beyond.rows.{row}=null" for row in ROWS if row != "unsure"]
-    settings = ",".join(f"'{setting}'" for setting in FEW)
+    settings = ",".join(f"'{setting}'" for setting in FOLLOWED)
     row = f"{{kind: survival, experiment: pneumonia, settings: [{settings}]}}"
     overrides = [
         "experiment=beyond",
@@ -87,3 +103,27 @@ def test_what_was_measured_is_not_run_again_and_rows_left_out_are_told(tmp_path:
     assert second.count("not run") == len(others)
     (told,) = (line for line in second.splitlines() if "of the truth 1.000" in line)
     assert told in first
+
+
+def test_a_start_and_the_unlabelled_rest_are_held_against_few_labels(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    row = MeasuredRow(
+        kind="pretraining",
+        experiment="pneumonia",
+        settings=[*FEW, "training.local_steps=2", "training.batch_size=2"],
+        first=["experiment=pneumonia_pretraining", *FEW],
+        labels=0.34,
+        rest=["method=fixmatch"],
+    )
+    common = [f"data.root={listed(tmp_path / 'data', LABELS)}", "simulation.engine=inprocess"]
+    start, rest = MEASURES["pretraining"](row, tmp_path / "row", common)
+    assert (start[0], rest[0]) == (
+        "start, above twice the labels",
+        "unlabelled rest, above without it",
+    )
+    patients = {
+        name: read_json(tmp_path / "row" / name / "result.json")["sites"]["north"]["patients_train"]
+        for name in ("few", "twice", "rest")
+    }
+    # The others train as well, though nobody has labelled them.
+    assert patients == {"few": 1, "twice": 2, "rest": 3}

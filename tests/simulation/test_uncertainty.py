@@ -5,7 +5,7 @@ from rich.console import Console
 
 from common.files import read_json
 from common.schema import SettingsError
-from simulation.uncertainty import FILE, show_uncertainty
+from simulation.uncertainty import FILE, PICTURE, show_uncertainty
 from tests.integration.test_every_task import SMALL_CNN, SMALL_UNET, listed, run
 
 QUIET = Console(quiet=True)
@@ -35,6 +35,11 @@ def test_a_finished_run_is_asked_in_every_way_and_its_temperature_is_told(tmp_pa
     # A temperature changes how sure an answer is, and no answer.
     assert cooled["risk"] == federated["risk"]
     assert cooled["ece"] is not None
+    for row in found["rows"]:
+        # The curve ends at the risk of all answers, and passes the one at 80 %.
+        assert (len(row["curve"]), row["curve"][-1]) == (100, row["risk"])
+        assert row["curve"][79] == pytest.approx(row["risk_at_80"])
+    assert (folder / PICTURE).read_bytes().startswith(b"\x89PNG")
     final = result["final"]["mean"]["auroc"]
     assert federated["headline"] == pytest.approx(final, abs=1e-6)
     show_uncertainty(folder, QUIET)

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,13 @@ import pytest
 from PIL import ExifTags, Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from client.cases import read_case
 from client.preflight.card import DATA, PAGE, lines_of, write_card
 from client.preflight.findings import STOP, WARNING, Finding
 from client.preflight.report import GO, NO_GO, Report, preflight
+from common.data_config import DataConfig
+from common.tasks.classification import ClassificationConfig
+from common.tasks.config import UnlabelledConfig
 from tests.dicoms import (
     header,
     square_mm,
@@ -251,3 +256,20 @@ def test_everything_planted_in_real_headers_is_found(shared_data: Path) -> None:
         ):
             assert name in text
     assert "SIMPSON" not in str(report)
+
+
+def test_images_without_labels_are_told_of_and_are_for_the_study_to_take(tmp_path: Path) -> None:
+    rows = [
+        {"image": picture(tmp_path / f"{i}.png", i), "label": "a" if i else "", "patient": f"p{i}"}
+        for i in range(3)
+    ]
+    report = preflight(manifest(tmp_path, *rows))
+    (missing,) = found(report, "missing")
+    assert (report.verdict, missing.level, missing.at) == (GO, WARNING, ("0.png",))
+    task = ClassificationConfig(name="classification", classes=["a", "b"])
+    for learns, verdict in ((None, NO_GO), (UnlabelledConfig(), GO)):
+        asked = replace(task, unlabelled=learns)
+        told = preflight(
+            manifest(tmp_path, *rows), check=lambda row, of=asked: read_case(row, DataConfig(), of)
+        )
+        assert told.verdict == verdict
