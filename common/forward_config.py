@@ -6,6 +6,7 @@ from common.checks import in_range, one_of, positive
 
 _SETTINGS = {
     "low_dose": ("photons",),
+    "low_dose_ct": ("photons", "views"),
     "undersampled": ("acceleration", "centre"),
     "downsampled": ("factor",),
 }
@@ -16,9 +17,12 @@ class ForwardConfig:
     """What a poorer acquisition does to an image."""
 
     name: str
-    """low_dose, undersampled or downsampled."""
+    """low_dose, low_dose_ct, undersampled or downsampled."""
     photons: float | None = None
-    """Of low_dose: photons that a voxel of brightness 1 counts; their noise is 1/sqrt(photons)."""
+    """Of low_dose: photons that a voxel of brightness 1 counts; their noise is 1/sqrt(photons). Of
+    low_dose_ct: photons of a ray that meets nothing."""
+    views: int | None = None
+    """Of low_dose_ct: projections over half a turn."""
     acceleration: int | None = None
     """Of undersampled: one of so many lines of k-space is acquired."""
     centre: float | None = None
@@ -29,7 +33,7 @@ class ForwardConfig:
 
     def __post_init__(self) -> None:
         one_of(_SETTINGS, **{"task.forward.name": self.name})
-        for name in ("photons", "acceleration", "centre", "factor"):
+        for name in ("photons", "views", "acceleration", "centre", "factor"):
             value, wanted = getattr(self, name), name in _SETTINGS[self.name]
             if (value is not None) != wanted:
                 needs = " and ".join(_SETTINGS[self.name])

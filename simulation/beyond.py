@@ -36,7 +36,7 @@ COMPLETED = "completed"
 ENSEMBLE = "ensemble of the sites"
 ONE_PROCESS = ("simulation.engine=inprocess",)
 PRIVATE = ("privacy=patient_eps8",)
-START = "begun.safetensors"
+START, WEIGHTS = "begun.safetensors", "weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,14 @@ def restoration(row: MeasuredRow, folder: Path, common: Sequence[str]) -> Found:
 
 def survival(row: MeasuredRow, folder: Path, common: Sequence[str]) -> Found:
     """Return how far the model's C-index is above that of the true risks."""
-    mean = _result(folder, [*_settings(row), *common])["final"]["mean"]
+    settings = [*_settings(row), *common]
+    if row.first:
+        settings += _start(row, folder, common)
+        with _weights_in(folder / WEIGHTS):
+            result = _result(folder / "begun", settings)
+    else:
+        result = _result(folder, settings)
+    mean = result["final"]["mean"]
     model, truth = mean["c_index"], mean["c_index_truth"]
     told = f"C-index {model:.3f}, of the truth {truth:.3f}"
     return [("C-index above the truth's", model - truth, -0.02, told)]
@@ -153,18 +160,13 @@ def pretraining(row: MeasuredRow, folder: Path, common: Sequence[str]) -> Found:
     The start is held against twice as many labels without it, the others against doing without.
     """
     common = [*common, *(PRIVATE if row.private else [])]
-    _result(folder / "unlabelled", [*row.first, *common])
-    weights = folder / "weights"
-    weights.mkdir(exist_ok=True)
-    shutil.copyfile(folder / "unlabelled" / MODEL, weights / START)
-    digest = hashlib.sha256((weights / START).read_bytes()).hexdigest()
-    start = f"model.start={{file: {START}, sha256: {digest}}}"
+    start = _start(row, folder, common)
     share = float(row.labels or 0.0)
-    runs = {"begun": (share, [start]), "few": (share, []), "twice": (2 * share, [])}
+    runs = {"begun": (share, start), "few": (share, []), "twice": (2 * share, [])}
     if row.rest:
         runs["rest"] = (share, row.rest)
     reached = {}
-    with _weights_in(weights):
+    with _weights_in(folder / WEIGHTS):
         for name, (labels, more) in runs.items():
             overrides = [*_settings(row), f"data.train_share={labels:g}", *more, *common]
             result = _result(folder / name, overrides)
@@ -212,6 +214,16 @@ def table_of(
         if name not in found:
             table.add_row(name, "not run", "-", "-", "-", "")
     return table
+
+
+def _start(row: MeasuredRow, folder: Path, common: Sequence[str]) -> list[str]:
+    """Run the study that comes first, and return how another begins with its model."""
+    _result(folder / "first", [*row.first, *common])
+    weights = folder / WEIGHTS
+    weights.mkdir(exist_ok=True)
+    shutil.copyfile(folder / "first" / MODEL, weights / START)
+    digest = hashlib.sha256((weights / START).read_bytes()).hexdigest()
+    return [f"model.start={{file: {START}, sha256: {digest}}}"]
 
 
 def _settings(row: MeasuredRow) -> list[str]:

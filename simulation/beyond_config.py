@@ -21,7 +21,8 @@ class MeasuredRow:
     settings: list[str] = field(default_factory=list)
     """Overrides of it."""
     first: list[str] = field(default_factory=list)
-    """Of pretraining: all overrides of the study without labels."""
+    """All overrides of the study that is run first, and whose model the others begin with: of
+    pretraining, which needs it, the one without labels; of survival one that finds lesions."""
     labels: float | None = None
     """Of pretraining: share of the training patients who have labels."""
     rest: list[str] = field(default_factory=list)
@@ -34,11 +35,13 @@ class MeasuredRow:
 
     def __post_init__(self) -> None:
         one_of(KINDS, **{"simulation.beyond.rows.kind": self.kind})
-        asked = bool(self.first), self.labels is not None
-        if asked != (self.kind == "pretraining",) * 2:
+        pretraining = self.kind == "pretraining"
+        first = self.kind == "survival" or bool(self.first) == pretraining
+        if not first or (self.labels is not None) != pretraining:
             raise SettingsError(
                 f"simulation.beyond.rows: first={list(self.first)} and labels={self.labels} are of "
-                "kind=pretraining, which needs both; leave both out elsewhere"
+                "kind=pretraining, which needs both, and first may be of kind=survival; leave them "
+                "out elsewhere"
             )
         if (self.rest or self.private) and self.kind != "pretraining":
             raise SettingsError(

@@ -126,8 +126,8 @@ class SimulationConfig:
             )
         except (KeyError, TypeError) as error:
             raise SettingsError(
-                f"{node}: {error}; a hospital takes scanner, patients, held_out, case_mix, outlook "
-                "and sequences"
+                f"{node}: {error}; a hospital takes scanner, patients, held_out, case_mix, "
+                "outlook, sequences and new_lesions_mean"
             ) from error
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.content import digest_of
-from common.checks import in_range, positive
+from common.checks import in_range, not_negative, positive
 from common.files import read_json, write_json
 from common.seeding import seed as derive_seed
 from simulation.outlook import Outlook, followed_up
@@ -53,10 +53,21 @@ class Hospital:
     the one image."""
     outlook: Outlook | None = None
     """What comes of them; None: nobody is followed up."""
+    new_lesions_mean: float | None = None
+    """Mean number of lesions that a patient has at a second visit and not at the first (Poisson).
+    Both are then files, image_baseline and image_followup, and a mask has the new lesions alone.
+    None: one visit."""
 
     def __post_init__(self) -> None:
         positive(patients=self.patients)
         in_range(0.0, 1.0, held_out=self.held_out)
+        if self.new_lesions_mean is not None:
+            not_negative(new_lesions_mean=self.new_lesions_mean)
+            if self.sequences is not None:
+                raise ValueError(
+                    f"new_lesions_mean={self.new_lesions_mean:g} and sequences="
+                    f"{list(self.sequences)} both name the images of a patient; leave one out"
+                )
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
             raise ValueError(
                 f"name={self.name!r} cannot begin file names and patient ids; "
@@ -104,11 +115,10 @@ def write_hospital(folder: Path, hospital: Hospital, seed: int) -> Path:
     """Write the hospital's images/, masks/ and manifest.csv; return the manifest's path.
 
     The manifest's columns are image, mask (paths relative to it), patient, split, age, sequence
-    and field_t; image_NAME of each other sequence; with an outlook time, event and log_hazard
-    (simulation/outlook.py). Equal settings
-    and seed give equal bytes. A patient's anatomy depends on the seed, the hospital's name and its
-    case mix only: another scanner sees the same patients.
-    One process at a time may write a folder.
+    and field_t; image_NAME of each other sequence, or of each visit; with an outlook time, event
+    and log_hazard (simulation/outlook.py). Equal settings and seed give equal bytes. A patient's
+    anatomy depends on the seed, the hospital's name and its case mix only: another scanner sees the
+    same patients. One process at a time may write a folder.
 
     Raises ValueError if the folder holds something else, or was made with other settings.
     """
@@ -163,11 +173,22 @@ def overlay_site(rows: Sequence[ImageRow], scanner: ScannerConfig, folder: Path,
 
 def _write_patient(folder: Path, hospital: Hospital, seed: int, index: int) -> dict[str, str]:
     patient = f"{hospital.name}-{index:04d}"
-    anatomy = make_anatomy(hospital.case_mix, _generator(seed, patient, "anatomy"))
+    anatomy = make_anatomy(
+        hospital.case_mix,
+        _generator(seed, patient, "anatomy"),
+        new_lesions_mean=hospital.new_lesions_mean,
+    )
     scan = acquire(anatomy, hospital.scanner, _generator(seed, patient, "scan"))
     names = {"image": f"images/{patient}.nii", "mask": f"masks/{patient}.nii"}
+    mask_XYZ = scan.mask_XYZ
+    if anatomy.later_XYZ is not None:
+        names |= {"image_baseline": names["image"], "image_followup": f"images/{patient}_later.nii"}
+        after = replace(anatomy, labels_XYZ=anatomy.later_XYZ)
+        later = acquire(after, hospital.scanner, _generator(seed, patient, "later", "scan"))
+        _save(folder / names["image_followup"], later.image_XYZ, later.affine)
+        mask_XYZ = np.where(scan.mask_XYZ > 0, 0, later.mask_XYZ).astype(scan.mask_XYZ.dtype)
     _save(folder / names["image"], scan.image_XYZ, scan.affine)
-    _save(folder / names["mask"], scan.mask_XYZ, scan.affine)
+    _save(folder / names["mask"], mask_XYZ, scan.affine)
     for sequence, protocol in (hospital.sequences or {}).items():
         names[f"image_{sequence}"] = f"images/{patient}_{sequence}.nii"
         grid = _on_grid_of(hospital.scanner, protocol)

@@ -62,6 +62,8 @@ class Anatomy:
     """Distance of neighbouring voxels along X, Y, Z."""
     age_years: float
     """The patient's age."""
+    later_XYZ: NDArray[np.uint8] | None = None
+    """The tissues at a second visit; None: there is one visit."""
 
 
 def smooth_field(
@@ -205,10 +207,11 @@ def _add_lesions(
     wall_mm: Field,
     head: _Head,
     case: CaseMix,
+    mean: float,
     rng: np.random.Generator,
     spacing_mm: Spacing,
 ) -> None:
-    """Turn white matter into lesions, the likelier the nearer it is to the ventricles."""
+    """Turn white matter into lesions, `mean` on average, the likelier the nearer the ventricles."""
     # A lesion is centred where its body fits the slab, and not in the bridge of the callosum.
     margin = min(labels_XYZ.shape[2] // 5, 6)
     inner = np.zeros(labels_XYZ.shape, bool)
@@ -217,7 +220,7 @@ def _add_lesions(
     if not candidates.size:
         return
     odds = np.cumsum(np.exp(-np.maximum(wall_mm.ravel()[candidates] - 3.0, 0.0) / 9.0))
-    for _ in range(rng.poisson(case.lesions_mean)):
+    for _ in range(rng.poisson(mean)):
         place = candidates[np.searchsorted(odds, rng.uniform(0.0, odds[-1]))]
         centre = np.array(np.unravel_index(place, labels_XYZ.shape))
         size = case.lesion_size_mm * np.exp(rng.normal(0.0, case.lesion_size_spread))
@@ -259,10 +262,13 @@ def make_anatomy(
     rng: np.random.Generator,
     shape: Shape = GRID_SHAPE,
     spacing_mm: Spacing = GRID_SPACING_MM,
+    new_lesions_mean: float | None = None,
 ) -> Anatomy:
     """Return another patient each time: shape is in voxels, RAS+, the head about 160 x 195 mm.
 
-    A grid smaller than the head cuts it off. Equal generators give equal patients.
+    new_lesions_mean: mean number of lesions (Poisson) that are there at a second visit alone, the
+    patient being otherwise the same; None: there is one visit. A grid smaller than the head cuts it
+    off. Equal generators give equal patients.
     Raises ValueError if the grid has fewer than 2 voxels in the plane, or a spacing not above 0.
     """
     for axis, (size, step) in enumerate(zip(shape, spacing_mm, strict=True)):
@@ -282,5 +288,14 @@ def make_anatomy(
     labels_XYZ[third & (np.abs(head.y_XY1 + 8.0) < 13.0) & (head.z_11Z < -4.0)] = Tissue.CSF
     for edge, tissue in zip(edges, (Tissue.SKULL, Tissue.SCALP, Tissue.AIR), strict=True):
         labels_XYZ[outside_mm > edge] = tissue
-    _add_lesions(labels_XYZ, wall_mm, head, case, rng, spacing_mm)
-    return Anatomy(labels_XYZ=labels_XYZ, spacing_mm=spacing_mm, age_years=round(head.age_years, 1))
+    _add_lesions(labels_XYZ, wall_mm, head, case, case.lesions_mean, rng, spacing_mm)
+    later_XYZ = None
+    if new_lesions_mean is not None:
+        later_XYZ = labels_XYZ.copy()
+        _add_lesions(later_XYZ, wall_mm, head, case, new_lesions_mean, rng, spacing_mm)
+    return Anatomy(
+        labels_XYZ=labels_XYZ,
+        spacing_mm=spacing_mm,
+        age_years=round(head.age_years, 1),
+        later_XYZ=later_XYZ,
+    )

@@ -46,6 +46,7 @@ CARDS: Mapping[str, Card] = MappingProxyType(
         "vit": Card(IMAGE, "Dosovitskiy et al., ICLR 2021"),
         "anfr": Card(IMAGE, "Siomos et al., 2024 (arXiv 2410.02006)"),
         "scattering": Card(IMAGE, "Tramer and Boneh, ICLR 2021", dims=(2,)),
+        "unet_volumes": Card(IMAGE, "linear in the volumes that unet finds"),
     }
 )
 """Every network of the registry."""

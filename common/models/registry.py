@@ -44,6 +44,7 @@ from common.models.transformers import (
 )
 from common.models.unet import UNetConfig, build_unet
 from common.models.vgg import VGG16Config, build_vgg16
+from common.models.volumes import UNetVolumesConfig, build_unet_volumes
 from common.registry import Entry, build, config_type
 
 __all__ = ["MODELS", "build_model", "local_names", "model_config_type"]
@@ -69,6 +70,7 @@ MODELS: Mapping[str, Entry[ModelConfig, nn.Module]] = MappingProxyType(
         "deepmedic": Entry(DeepMedicConfig, build_deepmedic),
         "unetr": Entry(UNETRConfig, build_unetr),
         "scattering": Entry(ScatteringConfig, build_scattering),
+        "unet_volumes": Entry(UNetVolumesConfig, build_unet_volumes),
     }
 )
 """Every network that a study may ask for."""

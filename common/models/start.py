@@ -21,6 +21,7 @@ from common.models.config import StartConfig
 from common.models.key_maps import State, of_monai, of_timm, of_torchvision, unwrapped
 from common.models.late_fusion import COVARIATES, IMAGE
 from common.models.layers import keys_named
+from common.models.volumes import MAPS
 
 FOLDER = "WARDROUND_WEIGHTS"
 USUAL_FOLDER = Path.home() / ".wardround" / "weights"
@@ -131,8 +132,13 @@ def _renamed(network: nn.Module, family: str, state: State, layout: Layout) -> S
         {_plain(name): tensor for name, tensor in layout(family, without).items()}
         for without in unwrapped(state)
     ]
-    # A network that is told covariates may begin with one that was told none.
-    within = [{f"{IMAGE}{name}": tensor for name, tensor in of.items()} for of in named]
+    # A network that is told covariates may begin with one that was told none, and one that counts
+    # voxels with one that segments them.
+    within = [
+        {f"{part}{name}": tensor for name, tensor in of.items()}
+        for of in named
+        for part in (IMAGE, MAPS, f"{IMAGE}{MAPS}")
+    ]
     # Of equals the first: as they are named.
     return max([*named, *within], key=lambda found: len(known & set(found)))
 

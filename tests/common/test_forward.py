@@ -11,6 +11,7 @@ from common.seeding import generator
 
 EACH = {
     "low_dose": ForwardConfig(name="low_dose", photons=50.0),
+    "low_dose_ct": ForwardConfig(name="low_dose_ct", photons=1e4, views=24),
     "undersampled": ForwardConfig(name="undersampled", acceleration=4, centre=0.1),
     "downsampled": ForwardConfig(name="downsampled", factor=2),
 }
@@ -96,11 +97,39 @@ def test_large_voxels_are_means_and_the_way_back_is_cubic_along_each_axis() -> N
     torch.testing.assert_close(found, plane[..., None].expand_as(found))
 
 
-def test_non_local_means_takes_noise_away() -> None:
+def squares() -> Tensor:
     clean = torch.zeros(1, 1, 32, 32)
     clean[..., 8:24, 8:24] = 0.8
+    return clean
+
+
+def test_non_local_means_takes_noise_away() -> None:
+    clean = squares()
     arrived, without = references(degraded(clean, EACH["low_dose"], generator(0)), EACH["low_dose"])
     assert (without - clean).square().mean() < (arrived - clean).square().mean() / 2
+
+
+def test_the_noise_of_a_ct_falls_with_the_photons_and_smoothing_takes_some_away() -> None:
+    clean = squares()
+
+    def error(photons: float) -> list[float]:
+        config = ForwardConfig(name="low_dose_ct", photons=photons, views=48)
+        found = references(degraded(clean, config, generator(0)), config)
+        return [float((each - clean)[..., 12:20, 12:20].square().mean()) for each in found]
+
+    many, few = error(1e7), error(1e4)
+    assert many[0] < few[0] / 10
+    # Smoothed by Hann's window, and by non-local means.
+    assert max(few[1:]) < few[0] / 2
+
+
+def test_slices_of_a_ct_are_scanned_each_by_itself() -> None:
+    config = ForwardConfig(name="low_dose_ct", photons=1e9, views=24)
+    solid = squares()[..., None] * torch.tensor([1.0, 0.5])
+    found = degraded(solid, config, generator(0))
+    for place, share in enumerate((1.0, 0.5)):
+        alone = degraded(squares() * share, config, generator(1))
+        torch.testing.assert_close(found[..., place], alone, atol=5e-3, rtol=0)
 
 
 @pytest.mark.parametrize(

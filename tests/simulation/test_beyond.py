@@ -8,7 +8,7 @@ from common.files import read_json
 from common.schema import SettingsError
 from simulation.beyond import MEASURES, Measure, run_beyond
 from simulation.beyond_config import KINDS, BeyondConfig, MeasuredRow
-from simulation.run import composed
+from simulation.run import RUN, composed
 from tests.integration.test_every_task import SMALL_CNN, listed
 
 ROWS = (
@@ -58,6 +58,7 @@ def test_every_kind_of_row_is_measured_and_the_experiment_composes(tmp_path: Pat
         ({"kind": "survival", "experiment": "smoke", "rest": ["seed=1"]}, "rest="),
         ({"kind": "survival", "experiment": "smoke", "private": True}, "private=True"),
         ({"kind": "survival", "experiment": "smoke", "student": ["model=cnn"]}, "kind=compress"),
+        ({"kind": "compress", "experiment": "smoke", "first": ["a=1"]}, "are of kind=pretraining"),
         ({"kind": "survival"}, "experiment"),
     ],
 )
@@ -81,14 +82,16 @@ def test_what_was_measured_is_not_run_again_and_rows_left_out_are_told(tmp_path:
         "risk": lambda _, k: 0.5 * k,
     }
     data = listed(tmp_path / "data", columns)
-    others = [f"simulation.beyond.rows.{row}=null" for row in ROWS if row != "unsure"]
+    others = [f"simulation.beyond.rows.{row}=null" for row in ROWS if row != "survival"]
     settings = ",".join(f"'{setting}'" for setting in FOLLOWED)
-    row = f"{{kind: survival, experiment: pneumonia, settings: [{settings}]}}"
+    # It begins with the model of the same study.
+    first = f"'experiment=pneumonia',{settings}"
+    row = f"{{kind: survival, experiment: pneumonia, settings: [{settings}], first: [{first}]}}"
     overrides = [
         "experiment=beyond",
         f"data.root={data}",
         *others,
-        f"simulation.beyond.rows.unsure={row}",
+        f"simulation.beyond.rows.survival={row}",
     ]
 
     def printed() -> str:
@@ -98,8 +101,9 @@ def test_what_was_measured_is_not_run_again_and_rows_left_out_are_told(tmp_path:
         return console.export_text()
 
     first, second = printed(), printed()
-    assert "unsure: survival of pneumonia" in first
-    assert "unsure: survival of pneumonia" not in second
+    assert "begun.safetensors" in (tmp_path / "table" / "survival" / "begun" / RUN).read_text()
+    assert "survival: survival of pneumonia" in first
+    assert "survival: survival of pneumonia" not in second
     assert second.count("not run") == len(others)
     (told,) = (line for line in second.splitlines() if "of the truth 1.000" in line)
     assert told in first

@@ -235,6 +235,36 @@ def test_overlay_of_real_hippocampi_keeps_their_masks_true(
         assert np.isfinite(image.get_fdata()).all()
 
 
+def test_what_is_new_at_the_second_visit_is_the_mask_and_the_first_is_as_without_it(
+    tmp_path: Path,
+) -> None:
+    many = CaseMix(lesions_mean=6.0, lesion_size_mm=14.0)
+    once = hospital(patients=1, case_mix=many)
+    plain = write_hospital(tmp_path / "once", once, 0)
+    twice = dataclasses.replace(once, new_lesions_mean=6.0)
+    manifest = write_hospital(tmp_path / "twice", twice, 0)
+    (row,), (row_once,) = read(manifest), read(plain)
+    assert row["image"] == row["image_baseline"]
+    assert (manifest.parent / row["image"]).read_bytes() == (
+        plain.parent / row_once["image"]
+    ).read_bytes()
+    columns = ("image_baseline", "image_followup", "mask")
+    first, second, new = (nib.load(manifest.parent / row[name]) for name in columns)
+    assert first.shape == second.shape == new.shape
+    old = nib.load(plain.parent / row_once["mask"]).get_fdata() > 0
+    is_new = new.get_fdata() > 0
+    assert is_new.any()
+    assert not (is_new & old).any()
+    brighter = second.get_fdata() - first.get_fdata()
+    # Nothing else has changed but the noise.
+    assert brighter[is_new].mean() > 10 * abs(brighter[~is_new].mean())
+
+
+def test_two_visits_of_several_sequences_are_refused() -> None:
+    with pytest.raises(ValueError, match="both name the images"):
+        hospital(sequences={"t1": T1}, new_lesions_mean=3.0)
+
+
 def test_sequences_show_the_same_patient_on_one_grid(tmp_path: Path) -> None:
     fine = dataclasses.replace(T1, in_plane_mm=2.0, orientation="RAS")
     manifest = write_hospital(tmp_path / "a", hospital(patients=1, sequences={"t1": fine}), 0)

@@ -320,6 +320,19 @@ def test_every_network_starts_where_the_same_network_ended(
         assert torch.equal(tensor, begun[key]), key
 
 
+@pytest.mark.parametrize("covariates", [None, {"age": [18, 95]}])
+def test_a_network_that_counts_voxels_starts_with_one_that_segments_them(
+    covariates: dict[str, list[Any]] | None, folder: Path
+) -> None:
+    trained = build_model(tiny("unet"), seed=5).state_dict()
+    start = saved(folder, {k: v.contiguous() for k, v in trained.items()})
+    counting = replace(tiny("unet_volumes"), start=start, covariates=covariates)
+    begun = build_model(counting, seed=0).state_dict()
+    part = "maps." if covariates is None else "image.maps."
+    for key, tensor in trained.items():
+        assert torch.equal(tensor, begun[f"{part}{key}"]), key
+
+
 def test_the_weights_come_before_they_are_standardised(folder: Path) -> None:
     trained = build_model(config("cnn", channels=[4, 6]), seed=5)
     start = saved(folder, dict(trained.state_dict()))

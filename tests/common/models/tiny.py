@@ -23,6 +23,7 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "efficientnet_b0": {"width": 0.1},
     "vit": {"hidden": 4, "mlp": 6, "heads": 2, "layers": 2},
     "anfr": {"channels": [8, 16]},
+    "unet_volumes": {"channels": [4, 6], "strides": [2]},
 }
 
 
