@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from common.checks import positive
+from common.checks import in_range, positive
 from common.models.unet import UNetConfig, build_unet
 
 MAPS = "maps."
@@ -27,9 +27,14 @@ class UNetVolumesConfig(UNetConfig):
     """Classes of voxels that are counted, without the background. To start from a segmentation:
     as many as it has classes."""
 
+    usual_per_cent: float = 1.0
+    """Share of an image that a class is expected to take, about. An answer is the bias there, so
+    that bias and slope are learned apart; any number gives the same networks."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(**{"model.volumes": self.volumes})
+        in_range(0.0, PER_CENT, **{"model.usual_per_cent": self.usual_per_cent})
 
 
 class UNetVolumes(nn.Module):
@@ -37,12 +42,13 @@ class UNetVolumes(nn.Module):
 
     def __init__(self, config: UNetVolumesConfig) -> None:
         super().__init__()
+        self._usual = config.usual_per_cent
         self.maps = build_unet(replace(config, out_channels=1 + config.volumes))
         self.head = nn.Linear(config.volumes, config.out_channels)
 
     def forward(self, images_BCS: Tensor) -> Tensor:
         """Return the logits."""
-        logits: Tensor = self.head(self.per_cent(images_BCS))
+        logits: Tensor = self.head(self.per_cent(images_BCS) - self._usual)
         return logits
 
     def per_cent(self, images_BCS: Tensor) -> Tensor:
