@@ -49,6 +49,8 @@ def found_in(root: Path, mask_pattern: str = "*") -> Listing:
     Raises:
         ValueError: no image, or several masks of an image.
     """
+    if not root.exists():
+        raise ValueError(f"{root} does not exist; give the folder of the images, or a manifest")
     listing = _found_in(root, mask_pattern)
     if not listing.rows:
         more = f" ({listing.others} DICOM files hold none)" if listing.others else ""
