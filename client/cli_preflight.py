@@ -122,16 +122,16 @@ def _for_study(
     """Return what checks a row for a study, and what tells the study's cost."""
     if not overrides:
         return (lambda row: None), None
-    import torch
-
     from client.cases import read_case
+    from client.device import usable_device
     from client.preflight.cost import cost_of
     from common.config import load_study
 
+    here = usable_device(device)
     study = load_study(list(overrides))
     return (
         lambda row: read_case(row, study.data, study.task),
-        lambda facts: cost_of(study, facts, torch.device(device)),
+        lambda facts: cost_of(study, facts, here),
     )
 
 
