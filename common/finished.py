@@ -1,7 +1,7 @@
 """A finished study as its run folder holds it, or as a site kept it: settings, model, result."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,22 @@ class Finished:
 
     @property
     def task(self) -> Task:
-        """The study's task. What a site's patients chose of it, as a threshold, is not known."""
-        return build_task(self.study.task)
+        """The study's task, at the run's own temperature where it chose one.
+
+        What one site's patients chose of it, as a threshold, stays at that site.
+        """
+        chosen = self.chosen_temperature
+        config = self.study.task
+        return build_task(config if chosen is None else replace(config, temperature=chosen))
+
+    @property
+    def chosen_temperature(self) -> float | None:
+        """The temperature that fits the sites' held-out patients best; None where none was chosen.
+
+        Only of a classification that asked for it (task.temperatures), and of the last model.
+        """
+        told = self.measured.get("temperature")
+        return None if told is None else float(told["value"])
 
     @property
     def measured(self) -> Mapping[str, Any]:
@@ -79,6 +93,8 @@ def load_finished(path: Path) -> Finished:
     Raises:
         SettingsError: there is none, or its files do not belong together.
     """
+    if not path.exists():
+        raise SettingsError(f"{path} does not exist; give a finished study's run folder")
     weights = path / MODEL if path.is_dir() else path
     if not weights.is_file():
         raise SettingsError(

@@ -45,7 +45,7 @@ def write_bundle(finished: Finished, mark: Mapping[str, str], folder: Path) -> N
     model = torchscript(finished, mark)
     write_atomic(folder / "models" / "model.ts", model)
     write_json(folder / "configs" / "metadata.json", _metadata(finished, mark))
-    write_json(folder / "configs" / "inference.json", inference_of(finished.study))
+    write_json(folder / "configs" / "inference.json", inference_of(finished))
     write_atomic(folder / "docs" / "README.md", _readme(finished).encode())
 
 
@@ -80,8 +80,9 @@ def not_prepared(study: Study) -> list[str]:
     return told
 
 
-def inference_of(study: Study) -> dict[str, Any]:
+def inference_of(finished: Finished) -> dict[str, Any]:
     """Return configs/inference.json: each part by itself, to be read with ConfigParser."""
+    study = finished.study
     dense = study.task.dense
     return {
         "imports": ["$import torch", "$import monai"],
@@ -92,7 +93,7 @@ def inference_of(study: Study) -> dict[str, Any]:
         "network_def": "$torch.jit.load(@bundle_root + '/models/model.ts', map_location=@device)",
         "preprocessing": {"_target_": "Compose", "transforms": _preparation(study)},
         "inferer": _inferer(study) if dense else {"_target_": "SimpleInferer"},
-        "postprocessing": {"_target_": "Compose", "transforms": _answer(study)},
+        "postprocessing": {"_target_": "Compose", "transforms": _answer(finished)},
     }
 
 
@@ -153,11 +154,17 @@ def _inferer(study: Study) -> dict[str, Any] | str:
     return f"${slices} if @volumes else monai.inferers.SlidingWindowInferer({told})"
 
 
-def _answer(study: Study) -> list[dict[str, Any]]:
-    if study.task.name == "multilabel":
+def _answer(finished: Finished) -> list[dict[str, Any]]:
+    task = finished.task.config
+    if task.name == "multilabel":
         return [{"_target_": "Activationsd", "keys": "pred", "sigmoid": True}]
-    steps: list[dict[str, Any]] = [{"_target_": "Activationsd", "keys": "pred", "softmax": True}]
-    if study.task.dense:
+    steps: list[dict[str, Any]] = []
+    temperature = getattr(task, "temperature", None)
+    if temperature is not None:
+        func = f"$lambda logits: logits / {temperature!r}"
+        steps.append({"_target_": "Lambdad", "keys": "pred", "func": func})
+    steps.append({"_target_": "Activationsd", "keys": "pred", "softmax": True})
+    if task.dense:
         steps.append({"_target_": "AsDiscreted", "keys": "pred", "argmax": True})
     return steps
 

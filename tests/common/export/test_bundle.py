@@ -52,6 +52,7 @@ CASES = {
     "volumes": VOLUMES,
     "pictures": PICTURES,
     "pictures-small": (*PICTURES, "data.size=[11,24]"),
+    "pictures-warm": (*PICTURES, "task.temperature=2.5"),
     "slices-small": (*SLICES, *RESIZED, "data.size=[8,24]"),
     "volumes-small": (*VOLUMES, *RESIZED, "data.size=[8,24,4]"),
 }
@@ -128,7 +129,7 @@ def test_an_image_is_prepared_as_in_the_study(cases: dict[str, Case], name: str)
         assert name == "volumes"
 
 
-@pytest.mark.parametrize("name", ["pictures", "pictures-small"])
+@pytest.mark.parametrize("name", ["pictures", "pictures-small", "pictures-warm"])
 def test_a_picture_gets_the_scores_that_wardround_gives(cases: dict[str, Case], name: str) -> None:
     case = cases[name]
     (answer,) = answers_to([read_image(case.image, 1)], passes(case.finished))
