@@ -2,27 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.content import files_of
 from client.listing import decathlon
 from client.listing.bids import bids_rows, is_bids
+from client.listing.listing import Listing
 from client.manifest import Row, listed_rows, read_folder
 from client.readers.registry import READERS, check_dicom_installed, ending, is_dicom, stem
 
 MANIFESTS = ("manifest.csv", "manifest.tsv")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listing:
-    """What a folder holds."""
-
-    rows: Sequence[Row]
-    unsorted: Mapping[Path, int] = field(default_factory=dict)
-    """Folders in which, or below which, several DICOM series lie together, and how many."""
-    others: int = 0
-    """DICOM files that hold neither an image nor labels; they are no rows."""
 
 
 def listing_of(root: Path, mask_pattern: str = "*") -> Listing:
@@ -47,7 +36,7 @@ def found_in(root: Path, mask_pattern: str = "*") -> Listing:
     the folder as its class where each lies in a folder of the root.
 
     Raises:
-        ValueError: no image, or several masks of an image.
+        ValueError: no image, or two masks of one name in masks/.
     """
     if not root.exists():
         raise ValueError(f"{root} does not exist; give the folder of the images, or a manifest")
@@ -66,7 +55,7 @@ def _found_in(root: Path, mask_pattern: str) -> Listing:
     if data_list.is_file():
         return Listing(rows=decathlon.decathlon_rows(data_list))
     if is_bids(root):
-        return Listing(rows=bids_rows(root, mask_pattern))
+        return bids_rows(root, mask_pattern)
     if (root / "images").is_dir():
         return Listing(rows=read_folder(root))
     files = files_of(root) if root.is_dir() else []

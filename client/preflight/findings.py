@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.listing.folder import Listing
+from client.listing.listing import WAY_OUT, Listing
 from client.manifest import Row
 from client.preflight.facts import IMAGE, LABEL, STUDY, Facts
 from client.preflight.outliers import FURTHEST, outliers
@@ -33,9 +33,10 @@ def findings_of(root: Path, listing: Listing, facts: Sequence[Facts]) -> list[Fi
     found = [
         *_unreadable(root, facts),
         *_unsorted(root, listing),
+        *_several_masks(root, listing),
         *_two_sides(facts),
         *_same_pixels(root, facts),
-        *_without_target(root, facts),
+        *_without_target(root, listing, facts),
         *_missing_cells(facts),
         *_burned_in(root, facts),
         *_identifying(root, facts),
@@ -85,6 +86,16 @@ def _unsorted(root: Path, listing: Listing) -> Iterator[Finding]:
         )
 
 
+def _several_masks(root: Path, listing: Listing) -> Iterator[Finding]:
+    for image, masks in listing.several.items():
+        yield Finding(
+            kind="several masks",
+            level=STOP,
+            text=f"an image with several masks, of which none was read; {WAY_OUT}",
+            at=(f"{told(root, image)} ({', '.join(mask.name for mask in masks)})",),
+        )
+
+
 def _two_sides(facts: Sequence[Facts]) -> Iterator[Finding]:
     sides: defaultdict[str, set[str]] = defaultdict(set)
     for one in facts:
@@ -119,8 +130,12 @@ def _same_pixels(root: Path, facts: Sequence[Facts]) -> Iterator[Finding]:
         )
 
 
-def _without_target(root: Path, facts: Sequence[Facts]) -> Iterator[Finding]:
-    without = [one.row for one in facts if one.row.mask is None and one.row.label is None]
+def _without_target(root: Path, listing: Listing, facts: Sequence[Facts]) -> Iterator[Finding]:
+    without = [
+        one.row
+        for one in facts
+        if one.row.mask is None and one.row.label is None and one.row.image not in listing.several
+    ]
     if 0 < len(without) < len(facts):
         yield Finding(
             kind="missing",
