@@ -17,6 +17,7 @@ from common.schema import SettingsError
 from common.seeding import seed
 from common.state import State
 from common.study import Study
+from common.tasks.classification import ClassificationConfig
 from common.tasks.registry import Task, build_task
 from common.tensor_files import read_tensors
 
@@ -46,9 +47,10 @@ class Finished:
 
         What one site's patients chose of it, as a threshold, stays at that site.
         """
-        chosen = self.chosen_temperature
-        config = self.study.task
-        return build_task(config if chosen is None else replace(config, temperature=chosen))
+        config, chosen = self.study.task, self.chosen_temperature
+        if chosen is not None and isinstance(config, ClassificationConfig):
+            config = replace(config, temperature=chosen)
+        return build_task(config)
 
     @property
     def chosen_temperature(self) -> float | None:
