@@ -156,7 +156,9 @@ def _show(report: "Report", page: Path | None) -> None:
 def _findings(report: "Report") -> Table:
     from rich.text import Text
 
-    table = Table("level", "kind", "what", "where", title="what was found")
+    table = Table("level", "kind", title="what was found")
+    for name in ("what", "where"):
+        table.add_column(name, overflow="fold")
     for finding in report.findings:
         shown = list(finding.at[:SHOWN])
         if len(finding.at) > SHOWN:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from client.listing.listing import WAY_OUT, Listing
 from client.manifest import Row
-from client.preflight.facts import IMAGE, LABEL, STUDY, Facts
+from client.preflight.facts import IMAGE, LABEL, Facts
 from client.preflight.outliers import FURTHEST, outliers
 
 STOP, WARNING = "stop", "warning"
-
-
-_KINDS = {IMAGE: "unreadable", LABEL: "label", STUDY: "study"}
+STUDY = "study"
+"""The kind of a finding that is of one study alone."""
+_KINDS = {IMAGE: "unreadable", LABEL: "label"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +58,13 @@ def told(root: Path, path: Path) -> str:
 
 def _unreadable(root: Path, facts: Sequence[Facts]) -> Iterator[Finding]:
     for one in facts:
-        if one.error is not None:
+        error = one.error or one.misfit
+        if error is not None:
             yield Finding(
-                kind=_KINDS[one.failed],
+                kind=STUDY if one.error is None else _KINDS[one.failed],
                 level=STOP,
-                text=f"{one.error.reason}; {one.error.remedy}",
-                at=(told(root, one.error.path),),
+                text=f"{error.reason}; {error.remedy}",
+                at=(told(root, error.path),),
             )
 
 
