@@ -88,13 +88,15 @@ def check_installed() -> None:
 
 def pseudonym(
     number: Annotated[
-        str, typer.Option("--patient", prompt="PatientID", help="Asked for if it is not given.")
-    ],
+        str | None, typer.Option("--patient", help="PatientID; asked for if it is not given.")
+    ] = None,
     site: SiteOption = DEFAULT_SITE,
 ) -> None:
     """Tell what a patient is called in the cohort, such as one who withdraws consent."""
     from client.deidentify.pseudonyms import pseudonyms_of
 
+    if number is None:
+        number = str(typer.prompt("PatientID"))
     typer.echo(pseudonyms_of(state_folder(site)).patient(number))
 
 

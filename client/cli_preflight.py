@@ -17,6 +17,7 @@ from rich.table import Table
 
 from client.approval import FEWEST_DIGITS, Approvals
 from client.enrolment import state_folder
+from common.system_errors import check_writable
 
 if TYPE_CHECKING:
     from client.manifest import Row
@@ -81,10 +82,12 @@ def preflight(
     if study is not None:
         overrides = _proposed(study, site)
     check, cost = _for_study(overrides, device)
-    pattern = (load_names(mapping) if mapping else Names()).mask
-    report = read(data, each=_watched, cost_of=cost, mask_pattern=pattern, check=check)
     if own is not None and card is None:
         card = own.state_path / CARDS
+    pattern = (load_names(mapping) if mapping else Names()).mask
+    if card is not None:
+        check_writable(card)
+    report = read(data, each=_watched, cost_of=cost, mask_pattern=pattern, check=check)
     page = (
         None if card is None else write_card(card, str(data) if own is None else own.name, report)
     )

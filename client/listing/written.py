@@ -14,6 +14,7 @@ from client.manifest import Row, stated_sides
 from client.mapping import Names
 from common.data_config import SEQUENCE
 from common.secret_files import replace_file
+from common.system_errors import check_writable
 
 MASKS = "masks-of-study"
 _TOLD = 10
@@ -46,7 +47,9 @@ def write_manifest(
     Raises:
         ValueError: nothing found, no sequence that the mapping names, images with several masks, a
             label that it does not list, a patient on two sides.
+        OSError: it cannot be written, which is seen before anything is read.
     """
+    check_writable(target.parent)
     listing = found_in(root, names.mask)
     rows = chosen(listing.rows, names)
     if not rows:

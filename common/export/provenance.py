@@ -120,6 +120,12 @@ def verify(folder: Path, authority: x509.Certificate | None, by: str = SERVER_NA
     Raises:
         CertificateError: the folder holds no export.
     """
+    if not folder.is_dir():
+        raise CertificateError(f"{folder} is no folder; give the folder that export wrote")
+    if not (folder / PROVENANCE).is_file():
+        raise CertificateError(
+            f"{folder} holds no export: it has no {PROVENANCE}; give the folder that export wrote"
+        )
     try:
         raw = (folder / PROVENANCE).read_bytes()
         told = json.loads(raw)

@@ -10,6 +10,7 @@ from pydicom.uid import (
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     UltrasoundImageStorage,
 )
+from typer.testing import CliRunner
 
 from client.cli import app
 from client.cli_intake import SOME_REFUSED
@@ -102,7 +103,10 @@ def test_the_site_can_find_a_patient_again(
     import_(tmp_path / "in", site_yaml)
     capsys.readouterr()
     app(["pseudonym", "--patient", "4711", "--site", str(site_yaml)], standalone_mode=False)
-    assert (tmp_path / "site/state/cohort" / capsys.readouterr().out.strip()).is_dir()
+    pseudonym = capsys.readouterr().out.strip()
+    assert (tmp_path / "site/state/cohort" / pseudonym).is_dir()
+    asked = CliRunner().invoke(app, ["pseudonym", "--site", str(site_yaml)], input="4711\n")
+    assert asked.output.split() == ["PatientID:", "4711", pseudonym]
 
 
 def test_what_cannot_be_cleaned_is_refused(

@@ -253,6 +253,14 @@ def test_classes_are_renamed_and_an_unknown_one_is_told(tmp_path: Path) -> None:
         manifest_of(root, classes={"gesund": "well"})
 
 
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(bids: Path) -> None:
+    (bids / "participants.tsv").write_bytes(b"\xff")
+    (bids / "README").write_text("a file")
+    words = ["manifest", "--root", str(bids), "--output", str(bids / "README" / "m.csv")]
+    with pytest.raises(NotADirectoryError, match="README"):
+        app(words, standalone_mode=False)
+
+
 def test_a_manifest_that_is_there_stays(bids: Path) -> None:
     (bids / "manifest.csv").write_text("mine")
     with pytest.raises(ValueError, match="is there already"):

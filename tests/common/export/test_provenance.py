@@ -170,5 +170,7 @@ def test_a_second_export_without_a_key_leaves_no_old_signature(
 def test_what_is_no_export_is_told(folder: Path, content: bytes | None) -> None:
     if content is not None:
         (folder / PROVENANCE).write_bytes(content)
-    with pytest.raises(CertificateError, match="holds no export that can be read"):
+    with pytest.raises(CertificateError, match=r"holds no export(:| that can be read)"):
         verify(folder, None)
+    with pytest.raises(CertificateError, match=r"gone is no folder; give"):
+        verify(folder / "gone", None)
