@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,11 +115,12 @@ def test_what_cannot_be_cleaned_is_refused(
 ) -> None:
     write_series(tmp_path / "in" / "ok")
     pixels = stored_volume()[0].astype(np.uint8)
-    for name, changes in {
+    unclean: dict[str, dict[str, Any]] = {
         "burned": {"BurnedInAnnotation": "YES"},
         "mosaic": {"ImageType": ["ORIGINAL", "PRIMARY", "MOSAIC"]},
         "nobody": {"PatientID": ""},
-    }.items():
+    }
+    for name, changes in unclean.items():
         found = with_pixels(header(UltrasoundImageStorage, "US"), pixels, **changes)
         found.save_as(tmp_path / "in" / name, enforce_file_format=True)
     assert import_(tmp_path / "in", site(tmp_path / "site")) == SOME_REFUSED
