@@ -15,6 +15,8 @@ from common.finished import Finished
 from common.study import Study
 
 OVERLAP = 0.25
+_PICTURES: Mapping[int, Sequence[str]] = {2: ["$from PIL import ImageOps"], 3: []}
+"""What a configuration imports to read pictures, by the axes of a study."""
 SNIPPET = """\
 import sys
 
@@ -62,11 +64,8 @@ def not_prepared(study: Study) -> list[str]:
         )
     if data.spatial_dims == 2 and not study.task.dense:
         told.append("of volumes, wardround answers by the mean over the slices; give it pictures")
-    if data.spatial_dims == 2:
-        told.append(
-            f"of pictures give it some with {data.channels} channels: wardround makes colour grey, "
-            "and grey colour, and turns a picture as its EXIF tag says; the bundle does not"
-        )
+    if data.spatial_dims == 2 and data.channels > 1:
+        told.append("give it no grey picture of more than 8 bits: the bundle gives it no colours")
     if study.task.dense:
         told.append(
             "where an image is larger than the study's, MONAI lays the windows' logits together, "
@@ -85,7 +84,7 @@ def inference_of(finished: Finished) -> dict[str, Any]:
     study = finished.study
     dense = study.task.dense
     return {
-        "imports": ["$import torch", "$import monai"],
+        "imports": ["$import torch", "$import monai", *_PICTURES[study.data.spatial_dims]],
         "bundle_root": ".",
         "device": "$torch.device('cpu')",
         # Whether the images are volumes; a study of slices takes pictures too.
@@ -99,8 +98,10 @@ def inference_of(finished: Finished) -> dict[str, Any]:
 
 def _preparation(study: Study) -> list[dict[str, Any]]:
     data, key = study.data, "image"
+    reader = {"reader": f"$monai.data.PILReader(converter={_coloured(data.channels)})"}
     steps: list[dict[str, Any]] = [
-        {"_target_": "LoadImaged", "keys": key, "ensure_channel_first": True},
+        {"_target_": "LoadImaged", "keys": key, "ensure_channel_first": True}
+        | (reader if data.spatial_dims == 2 else {}),
         {
             "_target_": "Orientationd",
             "keys": key,
@@ -128,6 +129,14 @@ def _preparation(study: Study) -> list[dict[str, Any]]:
         fit = "SpatialPadd" if study.task.dense else "ResizeWithPadOrCropd"
         steps.append({"_target_": fit, "keys": key, "spatial_size": size})
     return steps
+
+
+def _coloured(channels: int) -> str:
+    """Return how a study reads a picture (client/readers/raster.py), in PIL; of volumes nothing."""
+    mode = "L" if channels == 1 else "RGB"
+    upright = "ImageOps.exif_transpose(picture)"
+    # PIL cuts what has more than 8 bits when it converts it.
+    return f"lambda picture: {upright} if picture.mode[0] in 'IF' else {upright}.convert('{mode}')"
 
 
 def _resizing(size: Sequence[int]) -> str:
@@ -179,7 +188,7 @@ def _metadata(finished: Finished, mark: Mapping[str, str]) -> dict[str, Any]:
         "monai_version": software["monai"],
         "pytorch_version": software["torch"].partition("+")[0],
         "numpy_version": software["numpy"],
-        "optional_packages_version": {"nibabel": version("nibabel")},
+        "optional_packages_version": {name: version(name) for name in ("nibabel", "pillow")},
         "name": study.name,
         "task": f"{task.name} of {', '.join(task.classes)}",
         "description": "Trained by federated learning with wardround; see the model card beside "
@@ -221,16 +230,19 @@ def _readme(finished: Finished) -> str:
     study = finished.study
     other = not_prepared(study)
     notes = "\n".join(f"- {line}" for line in other) if other else "- nothing"
+    where = (
+        "\nThe mask is on the prepared grid. "
+        "`wardround-site predict` writes it on the image's own.\n"
+    )
     return (
         f"# {study.name}\n\n"
         f"{study.task.name} of {', '.join(study.task.classes)}, trained by federated learning "
         f"(wardround, study {finished.digest}). For research; not a medical device.\n\n"
         "## Run it\n\n"
-        "With torch, monai and nibabel, and without wardround. `volume` where the image is a "
-        "volume, `picture` where it is a PNG:\n\n"
+        "With torch, monai, nibabel and pillow, and without wardround. `volume` where the image is "
+        "a volume, `picture` where it is a PNG or JPEG:\n\n"
         "```\npython run.py BUNDLE scan.nii.gz volume answer.npy\n```\n\n"
         f"```python\n{SNIPPET}```\n\n"
         "## What is prepared otherwise than in the study\n\n"
-        f"{notes}\n\n"
-        "The mask is on the prepared grid. `wardround-site predict` writes it on the image's own.\n"
+        f"{notes}\n" + (where if study.task.dense else "")
     )
