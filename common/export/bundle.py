@@ -15,7 +15,7 @@ from common.finished import Finished
 from common.study import Study
 
 OVERLAP = 0.25
-_PICTURES: Mapping[int, Sequence[str]] = {2: ["$from PIL import ImageOps"], 3: []}
+_PICTURES: Mapping[int, Sequence[str]] = {2: ["$import PIL.ImageOps as ImageOps"], 3: []}
 """What a configuration imports to read pictures, by the axes of a study."""
 SNIPPET = """\
 import sys

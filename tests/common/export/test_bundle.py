@@ -49,11 +49,12 @@ VOLUMES = (
 
 RESIZED = ("data.fit=resize", "data.normalise=minmax")
 CASES = {
+    # The first one run: no other has loaded what it needs.
+    "pictures-turned": PICTURES,
     "slices": SLICES,
     "volumes": VOLUMES,
     "pictures": PICTURES,
     "pictures-small": (*PICTURES, "data.size=[11,24]"),
-    "pictures-turned": PICTURES,
     "pictures-warm": (*PICTURES, "task.temperature=2.5"),
     "slices-small": (*SLICES, *RESIZED, "data.size=[8,24]"),
     "volumes-small": (*VOLUMES, *RESIZED, "data.size=[8,24,4]"),
