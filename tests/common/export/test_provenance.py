@@ -116,7 +116,7 @@ def unsign(folder: Path) -> None:
         (add_a_pipe, "pipe is a link, or no file"),
         (link, "model.onnx is a link, or no file"),
         (relist, "provenance.json is not what was signed"),
-        (unsign, "it is signed by nobody"),
+        (unsign, "signature.json is missing: it was signed by st-a"),
     ],
 )
 def test_every_change_is_named(
@@ -154,6 +154,17 @@ def test_a_signature_that_cannot_be_read_is_wrong(
     (folder / SIGNATURE).write_bytes(content)
     (why,) = verify(folder, None).wrong
     assert why.startswith("signature.json cannot be read")
+
+
+def test_a_signature_that_was_taken_away_is_missed(
+    folder: Path, finished: Finished, signer: Signer, ours: Authority
+) -> None:
+    seal(folder, finished, signer)
+    (folder / SIGNATURE).unlink()
+    for known in (None, ours.certificate):
+        assert verify(folder, known, "st-a").wrong == [
+            "signature.json is missing: it was signed by st-a"
+        ]
 
 
 def test_a_second_export_without_a_key_leaves_no_old_signature(
