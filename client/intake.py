@@ -10,7 +10,7 @@ from client.deidentify.pseudonyms import pseudonyms_of
 from client.deidentify.store import COHORT, LOG, Store
 from client.mapping import Names
 from client.readers import BadFileError
-from client.readers.dicom_files import read_header
+from client.readers.dicom_files import dicom_files, read_header
 from client.readers.dicom_times import at_time
 from client.readers.registry import is_dicom, is_dicom_without_mark
 
@@ -45,16 +45,19 @@ def import_folder(
 ) -> Imported:
     """Put every DICOM image below a folder into the store; what cannot be put there is told.
 
+    A DICOMDIR stands for the files that it names.
+
     The store itself may lie below the folder; it is passed over. time_point: of a series with
     several volumes of one place only this one, counted from 1.
 
     Raises:
-        ValueError: there is no such folder, or no DICOM file in it.
+        ValueError: there is no such folder, no DICOM file in it, or a file of a DICOMDIR is absent.
     """
     if not root.exists():
         raise ValueError(f"{root} does not exist; give the folder that a PACS exported into")
     own = store.folder.resolve()
-    there = [file for file in files_of(root) if not file.resolve().is_relative_to(own)]
+    listed = dicom_files(root) if root.is_file() else files_of(root)
+    there = [file for file in listed if not file.resolve().is_relative_to(own)]
     files = [file for file in there if file.name != _INDEX and is_dicom(file)]
     unmarked = [file for file in there if is_dicom_without_mark(file)]
     if not files and not unmarked:

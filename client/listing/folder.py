@@ -17,10 +17,12 @@ MANIFESTS = ("manifest.csv", "manifest.tsv")
 def listing_of(root: Path, mask_pattern: str = "*") -> Listing:
     """Return the rows of a manifest file, or of a folder: those of its manifest if it has one.
 
+    A DICOMDIR stands for the files that it names.
+
     Raises:
         ValueError: nothing that can be read, or a manifest that cannot.
     """
-    if root.is_file() and root.name != decathlon.NAME:
+    if root.is_file() and root.name != decathlon.NAME and not is_dicom(root):
         return Listing(rows=listed_rows(root))
     for name in MANIFESTS:
         if (root / name).is_file():
@@ -51,6 +53,8 @@ def found_in(root: Path, mask_pattern: str = "*") -> Listing:
 
 
 def _found_in(root: Path, mask_pattern: str) -> Listing:
+    if root.is_file() and is_dicom(root):
+        return _dicom_rows(root.parent, _indexed(root), mask_pattern)
     data_list = root if root.is_file() else root / decathlon.NAME
     if data_list.is_file():
         return Listing(rows=decathlon.decathlon_rows(data_list))
@@ -61,13 +65,25 @@ def _found_in(root: Path, mask_pattern: str) -> Listing:
     files = files_of(root) if root.is_dir() else []
     dicom = [file for file in files if is_dicom(file)]
     if dicom:
-        check_dicom_installed(root)
-        # A site without DICOM does without its libraries.
-        from client.listing.dicom import dicom_rows
-
-        return dicom_rows(root, dicom, mask_pattern)
+        return _dicom_rows(root, dicom, mask_pattern)
     rows = [Row(image=file, patient=stem(file)) for file in files if ending(file) in READERS]
     return Listing(rows=_classes(root, rows))
+
+
+def _dicom_rows(root: Path, files: Sequence[Path], mask_pattern: str) -> Listing:
+    check_dicom_installed(root)
+    # A site without DICOM does without its libraries.
+    from client.listing.dicom import dicom_rows
+
+    return dicom_rows(root, files, mask_pattern)
+
+
+def _indexed(file: Path) -> Sequence[Path]:
+    """Return the files that a DICOMDIR names, or the one file itself."""
+    check_dicom_installed(file)
+    from client.readers.dicom_files import dicom_files
+
+    return dicom_files(file)
 
 
 def _classes(root: Path, rows: Sequence[Row]) -> list[Row]:

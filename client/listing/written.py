@@ -56,7 +56,7 @@ def write_manifest(
         there = ", ".join(repr(name) for name in sequences_of(listing.rows)) or "none"
         raise ValueError(f"the mapping names no sequence of {root}; its sequences are: {there}")
     _check_masks(rows, listing)
-    words = label_names(root / NAME)
+    words = label_names(root if root.is_file() else root / NAME)
     folder = target.parent / MASKS
     rows = [relabelled(row, names, words, folder) for row in each(rows)]
     stated_sides(rows)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 from pydicom import dcmread
+from pydicom.fileset import FileSet
 from pydicom.uid import (
     CTImageStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
@@ -108,6 +109,20 @@ def test_the_site_can_find_a_patient_again(
     assert (tmp_path / "site/state/cohort" / pseudonym).is_dir()
     asked = CliRunner().invoke(app, ["pseudonym", "--site", str(site_yaml)], input="4711\n")
     assert asked.output.split() == ["PatientID:", "4711", pseudonym]
+
+
+def test_the_index_of_a_disc_stands_for_its_series(tmp_path: Path) -> None:
+    index = FileSet()
+    for name in ("a", "b"):
+        for file in write_series(tmp_path / "in" / name, PatientID=name):
+            index.add(file)
+    index.write(tmp_path / "disc")
+    disc = tmp_path / "disc" / "DICOMDIR"
+    assert [row.patient for row in listing_of(disc).rows] == ["a", "b"]
+    report = preflight(disc)
+    assert (report.images, report.read, report.patients) == (2, 2, 2)
+    assert import_(disc, site(tmp_path / "site")) == 0
+    assert preflight(tmp_path / "site" / "state" / "cohort").patients == 2
 
 
 def test_what_cannot_be_cleaned_is_refused(

@@ -191,6 +191,7 @@ def test_a_decathlon_list_has_names_of_labels_and_sides(tmp_path: Path) -> None:
     }
     (root / "dataset.json").write_text(json.dumps(content))
     rows = manifest_of(root, labels={"tumour": 1, "liver": 0})
+    assert manifest_of(root / "dataset.json", labels={"tumour": 1, "liver": 0})
     assert [(row.patient, row.split) for row in rows] == [
         ("a", "train"),
         ("b", "train"),
