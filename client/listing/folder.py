@@ -54,7 +54,8 @@ def found_in(root: Path, mask_pattern: str = "*") -> Listing:
 
 def _found_in(root: Path, mask_pattern: str) -> Listing:
     if root.is_file() and is_dicom(root):
-        return _dicom_rows(root.parent, _indexed(root), mask_pattern)
+        # The files of an index have whole paths, without links.
+        return _dicom_rows(root.resolve().parent, _indexed(root), mask_pattern)
     data_list = root if root.is_file() else root / decathlon.NAME
     if data_list.is_file():
         return Listing(rows=decathlon.decathlon_rows(data_list))

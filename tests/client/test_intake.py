@@ -111,13 +111,16 @@ def test_the_site_can_find_a_patient_again(
     assert asked.output.split() == ["PatientID:", "4711", pseudonym]
 
 
-def test_the_index_of_a_disc_stands_for_its_series(tmp_path: Path) -> None:
+def test_the_index_of_a_disc_stands_for_its_series(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     index = FileSet()
     for name in ("a", "b"):
         for file in write_series(tmp_path / "in" / name, PatientID=name):
             index.add(file)
     index.write(tmp_path / "disc")
-    disc = tmp_path / "disc" / "DICOMDIR"
+    monkeypatch.chdir(tmp_path)
+    disc = Path("disc", "DICOMDIR")
     assert [row.patient for row in listing_of(disc).rows] == ["a", "b"]
     report = preflight(disc)
     assert (report.images, report.read, report.patients) == (2, 2, 2)
