@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from client.enrolment import state_folder
+from common.checks import positive
 from common.schema import SettingsError
 
 if TYPE_CHECKING:
@@ -44,7 +45,13 @@ def mount(app: typer.Typer) -> None:
 
 
 def import_(
-    root: RootOption, site: SiteOption = DEFAULT_SITE, mapping: MappingOption = None
+    root: RootOption,
+    site: SiteOption = DEFAULT_SITE,
+    mapping: MappingOption = None,
+    time_point: Annotated[
+        int | None,
+        typer.Option(help="Of a series over time, or of several echoes, only this volume, from 1."),
+    ] = None,
 ) -> None:
     """De-identify a folder of DICOM into the site's cohort; exit code 3 if some was refused."""
     check_installed()
@@ -52,13 +59,17 @@ def import_(
     from client.intake import import_folder, store_of
     from client.mapping import Names, load_names
 
+    if time_point is not None:
+        positive(**{"--time-point": time_point})
     store = store_of(state_folder(site), load_names(mapping) if mapping else Names())
-    found = import_folder(root, store, each=watched)
+    found = import_folder(root, store, each=watched, time_point=time_point)
     console = Console(width=LOG_WIDTH)
     tell_refused(console, found.refused)
+    left_out = f", {found.left_out} of other time points left out" if found.left_out else ""
     console.print(
         f"{store.kept} of {found.files} images de-identified into {store.folder}, {store.known} "
-        f"were there already, {len(found.refused)} refused; what was taken out: {store.log}",
+        f"were there already, {len(found.refused)} refused{left_out}; "
+        f"what was taken out: {store.log}",
         highlight=False,
         markup=False,
         soft_wrap=True,
@@ -77,13 +88,15 @@ def check_installed() -> None:
 
 def pseudonym(
     number: Annotated[
-        str, typer.Option("--patient", prompt="PatientID", help="Asked for if it is not given.")
-    ],
+        str | None, typer.Option("--patient", help="PatientID; asked for if it is not given.")
+    ] = None,
     site: SiteOption = DEFAULT_SITE,
 ) -> None:
     """Tell what a patient is called in the cohort, such as one who withdraws consent."""
     from client.deidentify.pseudonyms import pseudonyms_of
 
+    if number is None:
+        number = str(typer.prompt("PatientID"))
     typer.echo(pseudonyms_of(state_folder(site)).patient(number))
 
 

@@ -87,6 +87,11 @@ def predict(
         task = bar.add_task("images", total=len(found.inputs))
         rows = predicted(finished, found.inputs, settings, lambda _: bar.advance(task))
     _tell(_console(), rows, output, time.monotonic() - began, found.others)
+    if finished.chosen_temperature is not None:
+        typer.echo(
+            f"scores are at the temperature {finished.chosen_temperature:g}, which fits the "
+            "held-out patients of the study's sites best (Guo et al., ICML 2017)"
+        )
     broken = sum(row.answer is None for row in rows)
     if broken:
         raise typer.Exit(FAILED if broken == len(rows) else PARTIAL)

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from client.approval import FEWEST_DIGITS, Approvals
 from client.enrolment import state_folder
+from common.system_errors import check_writable
 
 if TYPE_CHECKING:
     from client.manifest import Row
@@ -81,10 +82,12 @@ def preflight(
     if study is not None:
         overrides = _proposed(study, site)
     check, cost = _for_study(overrides, device)
-    pattern = (load_names(mapping) if mapping else Names()).mask
-    report = read(data, each=_watched, cost_of=cost, mask_pattern=pattern, check=check)
     if own is not None and card is None:
         card = own.state_path / CARDS
+    pattern = (load_names(mapping) if mapping else Names()).mask
+    if card is not None:
+        check_writable(card)
+    report = read(data, each=_watched, cost_of=cost, mask_pattern=pattern, check=check)
     page = (
         None if card is None else write_card(card, str(data) if own is None else own.name, report)
     )
@@ -122,16 +125,16 @@ def _for_study(
     """Return what checks a row for a study, and what tells the study's cost."""
     if not overrides:
         return (lambda row: None), None
-    import torch
-
     from client.cases import read_case
+    from client.device import usable_device
     from client.preflight.cost import cost_of
     from common.config import load_study
 
+    here = usable_device(device)
     study = load_study(list(overrides))
     return (
         lambda row: read_case(row, study.data, study.task),
-        lambda facts: cost_of(study, facts, torch.device(device)),
+        lambda facts: cost_of(study, facts, here),
     )
 
 
@@ -156,7 +159,9 @@ def _show(report: "Report", page: Path | None) -> None:
 def _findings(report: "Report") -> Table:
     from rich.text import Text
 
-    table = Table("level", "kind", "what", "where", title="what was found")
+    table = Table("level", "kind", title="what was found")
+    for name in ("what", "where"):
+        table.add_column(name, overflow="fold")
     for finding in report.findings:
         shown = list(finding.at[:SHOWN])
         if len(finding.at) > SHOWN:

@@ -34,6 +34,7 @@ def review(
     # Imports torch, which the other verbs do without.
     import torch
 
+    from client.device import usable_device
     from client.prediction.passes import Passes
     from client.review.decisions import Log
     from client.review.page import Review, app_of
@@ -45,7 +46,7 @@ def review(
     from common.web import serve
 
     own, finished = load_site(site), load_finished(model)
-    device = torch.device(own.device)
+    device = usable_device(own.device)
     torch.set_num_threads(own.threads)
     passes = Passes(
         network=finished.network.to(device),

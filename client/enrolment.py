@@ -38,6 +38,7 @@ from common.credentials import Credentials
 from common.locks import waited_for
 from common.schema import SettingsError
 from common.secret_files import PUBLIC, private_folder, replace_file
+from common.system_errors import reason_of
 
 FOLDER = "federation"
 _REQUEST, _CA, _PLACE = "request.csr", "ca.pem", "federation.json"
@@ -97,7 +98,10 @@ def site_basics(site_yaml: Path) -> tuple[Path, str | None]:
     try:
         values = yaml.safe_load(site_yaml.read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise SettingsError(f"{site_yaml} cannot be read as a site's settings: {error}") from error
+        raise SettingsError(
+            f"{site_yaml} cannot be read as a site's settings: {reason_of(error)}; name "
+            "another with --site"
+        ) from error
     if not isinstance(values, dict):
         raise SettingsError(f"{site_yaml} holds no settings; a site's has name and manifest")
     state, name = values.get("state", "state"), values.get("name")

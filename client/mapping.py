@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from common.schema import SettingsError
+from common.system_errors import reason_of
 
 _MASK = "mask"
 _KEYS = ("sequences", "labels", "classes")
@@ -66,7 +67,10 @@ def load_names(path: Path) -> Names:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path} cannot be read as a mapping file: {error}") from error
+        raise SettingsError(
+            f"{path} cannot be read as a mapping file: {reason_of(error)}; name another "
+            "with --mapping"
+        ) from error
     if not isinstance(values, dict) or set(values) - {*_KEYS, _MASK}:
         raise SettingsError(f"{path} is no mapping file; it may have {', '.join(_KEYS)}, {_MASK}")
     sequences, labels, classes = (_part(path, values, key) for key in _KEYS)

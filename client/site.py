@@ -8,6 +8,7 @@ import yaml
 from client.privacy.policy import Policy, load_policy
 from common.checks import positive
 from common.schema import SettingsError, typed
+from common.system_errors import reason_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,8 @@ def load_site(path: Path) -> Site:
         values = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise SettingsError(
-            f"{path} cannot be read as a site's settings: {error}; name another with --site"
+            f"{path} cannot be read as a site's settings: {reason_of(error)}; name "
+            "another with --site"
         ) from error
     if not isinstance(values, dict):
         raise SettingsError(f"{path} holds no settings; a site's has name and manifest at least")

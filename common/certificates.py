@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.x509.oid import NameOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
+from common.system_errors import reason_of
+
 WARN_DAYS = 30
 """Days before its end at which a certificate is warned of."""
 MAX_BYTES = 65_536
@@ -112,7 +114,9 @@ def private_bytes(path: Path) -> bytes:
     try:
         mode, content = path.stat().st_mode, path.read_bytes()
     except OSError as error:
-        raise CertificateError(f"{path}: the private key cannot be read ({error})") from error
+        raise CertificateError(
+            f"{path}: the private key cannot be read ({reason_of(error)})"
+        ) from error
     if mode & 0o077:
         raise CertificateError(
             f"{path}: other users may read this private key, so it may be known already; make "
@@ -154,7 +158,9 @@ def read_small(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise CertificateError(f"{path}: cannot be read ({error}); correct the path") from error
+        raise CertificateError(
+            f"{path}: cannot be read ({reason_of(error)}); correct the path"
+        ) from error
     if len(content) > MAX_BYTES:
         raise CertificateError(
             f"{path}: is larger than {MAX_BYTES} bytes, so it is none of ours; choose another file"

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.error_codes import code_of
+from common.system_errors import reason_of, words_of
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -47,7 +48,9 @@ def expanded(arguments: Sequence[str]) -> list[str]:
         try:
             lines = [line.strip() for line in Path(argument[1:]).read_text().splitlines()]
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{argument[1:]} cannot be read as settings: {error}") from error
+            raise ValueError(
+                f"{argument[1:]} cannot be read as settings: {reason_of(error)}"
+            ) from error
         found += [line for line in lines if line and not line.startswith("#")]
     return found
 
@@ -55,5 +58,6 @@ def expanded(arguments: Sequence[str]) -> list[str]:
 def tell_error(error: object) -> None:
     """Tell what is wrong in one line on stderr, with the code that docs/errors.md explains."""
     code = escape(f" [{code_of(error)}]") if isinstance(error, Exception) else ""
-    text = f"[bold red]error:[/] {escape(str(error))}[dim]{code}[/]"
+    words = words_of(error) if isinstance(error, OSError) else str(error)
+    text = f"[bold red]error:[/] {escape(words)}[dim]{code}[/]"
     Console(stderr=True).print(text, highlight=False, emoji=False, soft_wrap=True)

@@ -1,7 +1,7 @@
 """A finished study as its run folder holds it, or as a site kept it: settings, model, result."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from common.schema import SettingsError
 from common.seeding import seed
 from common.state import State
 from common.study import Study
+from common.tasks.classification import ClassificationConfig
 from common.tasks.registry import Task, build_task
 from common.tensor_files import read_tensors
 
@@ -42,8 +43,23 @@ class Finished:
 
     @property
     def task(self) -> Task:
-        """The study's task. What a site's patients chose of it, as a threshold, is not known."""
-        return build_task(self.study.task)
+        """The study's task, at the run's own temperature where it chose one.
+
+        What one site's patients chose of it, as a threshold, stays at that site.
+        """
+        config, chosen = self.study.task, self.chosen_temperature
+        if chosen is not None and isinstance(config, ClassificationConfig):
+            config = replace(config, temperature=chosen)
+        return build_task(config)
+
+    @property
+    def chosen_temperature(self) -> float | None:
+        """The temperature that fits the sites' held-out patients best; None where none was chosen.
+
+        Only of a classification that asked for it (task.temperatures), and of the last model.
+        """
+        told = self.measured.get("temperature")
+        return None if told is None else float(told["value"])
 
     @property
     def measured(self) -> Mapping[str, Any]:
@@ -79,6 +95,8 @@ def load_finished(path: Path) -> Finished:
     Raises:
         SettingsError: there is none, or its files do not belong together.
     """
+    if not path.exists():
+        raise SettingsError(f"{path} does not exist; give a finished study's run folder")
     weights = path / MODEL if path.is_dir() else path
     if not weights.is_file():
         raise SettingsError(

@@ -8,10 +8,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from client.content import files_of
+from client.listing.listing import Listing, fitting
 from client.manifest import Row
 from client.readers.registry import ending, stem
 
@@ -46,15 +46,12 @@ def is_bids(root: Path) -> bool:
     return subjects and ((root / _TABLE).is_file() or (root / _DESCRIPTION).is_file())
 
 
-def bids_rows(root: Path, mask_pattern: str) -> list[Row]:
+def bids_rows(root: Path, mask_pattern: str) -> Listing:
     """Return a row for each raw image, with the mask of the same patient, session and run.
 
-    mask_pattern: of the masks' file names; where several are of one image it must tell them apart.
-    A patient is a subject, with all sessions. Columns of participants.tsv and of a subject's
+    mask_pattern: of the masks' file names; an image of which it leaves several is told as such. A
+    patient is a subject, with all sessions. Columns of participants.tsv and of a subject's
     sessions.tsv become columns, and sequence, scanner and field_t are taken from name and sidecar.
-
-    Raises:
-        ValueError: several masks of one image.
     """
     named = [_named(file) for file in files_of(root) if ending(file) in (".nii", ".nii.gz")]
     found = [one for one in named if one is not None]
@@ -62,21 +59,25 @@ def bids_rows(root: Path, mask_pattern: str) -> list[Row]:
     images = [one for one in found if one not in masks and not _is_derived(root, one)]
     people = _table(root / _TABLE, "participant_id")
     rows = []
+    several: dict[Path, list[Path]] = {}
     for one in images:
         patient, session = f"sub-{one.entities['sub']}", one.entities.get("ses")
         visits = _table(root / patient / f"{patient}_sessions.tsv", "session_id")
         about = {**people.get(patient, {}), **visits.get(f"ses-{session}", {})}
         if session is not None:
             about["session"] = session
+        of_it = _masks_of(one, masks, mask_pattern)
+        if len(of_it) > 1:
+            several[one.path] = of_it
         rows.append(
             Row(
                 image=one.path,
-                mask=_mask_of(one, masks, mask_pattern),
+                mask=of_it[0] if len(of_it) == 1 else None,
                 patient=patient,
                 covariates={**about, **_sidecar(one.path), "sequence": one.suffix},
             )
         )
-    return rows
+    return Listing(rows=rows, several=several)
 
 
 def _named(path: Path) -> _Named | None:
@@ -99,20 +100,9 @@ def _is_derived(root: Path, one: _Named) -> bool:
     return DERIVATIVES in one.path.relative_to(root).parts[:-1]
 
 
-def _mask_of(image: _Named, masks: Sequence[_Named], pattern: str) -> Path | None:
+def _masks_of(image: _Named, masks: Sequence[_Named], pattern: str) -> list[Path]:
     own = {key: value for key, value in image.entities.items() if key not in _NOT_OF_IMAGE}
-    fitting = [
-        mask.path
-        for mask in masks
-        if fnmatchcase(mask.path.name.lower(), pattern.lower()) and _is_of(mask, own, image.suffix)
-    ]
-    if len(fitting) > 1:
-        told = ", ".join(path.name for path in fitting)
-        raise ValueError(
-            f"{image.path} has {len(fitting)} masks ({told}); say which with mask: PATTERN in the "
-            "mapping file"
-        )
-    return fitting[0] if fitting else None
+    return fitting([mask.path for mask in masks if _is_of(mask, own, image.suffix)], pattern)
 
 
 def _is_of(mask: _Named, own: Mapping[str, str], suffix: str) -> bool:

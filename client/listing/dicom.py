@@ -3,12 +3,12 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pydicom import Dataset
 
-from client.listing.folder import Listing, by_folder
+from client.listing.folder import by_folder
+from client.listing.listing import Listing, fitting
 from client.manifest import Row
 from client.readers import BadFileError
 from client.readers.dicom_files import read_header, refusing, series_in
@@ -29,10 +29,7 @@ def dicom_rows(root: Path, files: Sequence[Path], mask_pattern: str = "*") -> Li
 
     The patient is the PatientID, or the first folder below the root where the headers have none.
     Files without pixels or labels, such as reports, are counted. mask_pattern: of the file names
-    of segmentations, where a series has several.
-
-    Raises:
-        ValueError: several segmentations of one series that the pattern does not tell apart.
+    of segmentations, where a series has several; one that it does not tell apart is told as such.
     """
     rows: list[tuple[str, Row]] = []
     masks: defaultdict[str, list[Path]] = defaultdict(list)
@@ -56,24 +53,18 @@ def dicom_rows(root: Path, files: Sequence[Path], mask_pattern: str = "*") -> Li
                     unsorted[folder] = len(series) + (folder in above)
                 paths = of if together or len(of) == 1 else [folder]
                 rows += [(uid, _row(root, path, of[0])) for path in paths]
+    of_row = [(row, _masks_of(masks[uid], mask_pattern)) for uid, row in rows]
     return Listing(
-        rows=[replace(row, mask=_only(row, masks[uid], mask_pattern)) for uid, row in rows],
+        rows=[replace(row, mask=of[0]) if len(of) == 1 else row for row, of in of_row],
         unsorted=unsorted,
         others=others,
+        several={row.image: of for row, of in of_row if len(of) > 1},
     )
 
 
-def _only(row: Row, masks: Sequence[Path], pattern: str) -> Path | None:
-    if len(masks) > 1:
-        fitting = [mask for mask in masks if fnmatchcase(mask.name.lower(), pattern.lower())]
-        if len(fitting) == 1:
-            return fitting[0]
-        told = ", ".join(str(mask) for mask in masks)
-        raise ValueError(
-            f"{row.image} has {len(masks)} segmentations ({told}); say which with mask: PATTERN in "
-            "the mapping file, or keep one of them"
-        )
-    return masks[0] if masks else None
+def _masks_of(masks: Sequence[Path], pattern: str) -> Sequence[Path]:
+    """Return the masks of a series: all of them where the pattern fits none of several."""
+    return (fitting(masks, pattern) or masks) if len(masks) > 1 else masks
 
 
 def _row(root: Path, image: Path, file: Path) -> Row:

@@ -2,36 +2,27 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.content import files_of
 from client.listing import decathlon
 from client.listing.bids import bids_rows, is_bids
+from client.listing.listing import Listing
 from client.manifest import Row, listed_rows, read_folder
 from client.readers.registry import READERS, check_dicom_installed, ending, is_dicom, stem
 
 MANIFESTS = ("manifest.csv", "manifest.tsv")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Listing:
-    """What a folder holds."""
-
-    rows: Sequence[Row]
-    unsorted: Mapping[Path, int] = field(default_factory=dict)
-    """Folders in which, or below which, several DICOM series lie together, and how many."""
-    others: int = 0
-    """DICOM files that hold neither an image nor labels; they are no rows."""
-
-
 def listing_of(root: Path, mask_pattern: str = "*") -> Listing:
     """Return the rows of a manifest file, or of a folder: those of its manifest if it has one.
+
+    A DICOMDIR stands for the files that it names.
 
     Raises:
         ValueError: nothing that can be read, or a manifest that cannot.
     """
-    if root.is_file() and root.name != decathlon.NAME:
+    if root.is_file() and root.name != decathlon.NAME and not is_dicom(root):
         return Listing(rows=listed_rows(root))
     for name in MANIFESTS:
         if (root / name).is_file():
@@ -47,8 +38,10 @@ def found_in(root: Path, mask_pattern: str = "*") -> Listing:
     the folder as its class where each lies in a folder of the root.
 
     Raises:
-        ValueError: no image, or several masks of an image.
+        ValueError: no image, or two masks of one name in masks/.
     """
+    if not root.exists():
+        raise ValueError(f"{root} does not exist; give the folder of the images, or a manifest")
     listing = _found_in(root, mask_pattern)
     if not listing.rows:
         more = f" ({listing.others} DICOM files hold none)" if listing.others else ""
@@ -60,23 +53,38 @@ def found_in(root: Path, mask_pattern: str = "*") -> Listing:
 
 
 def _found_in(root: Path, mask_pattern: str) -> Listing:
+    if root.is_file() and is_dicom(root):
+        # The files of an index have whole paths, without links.
+        return _dicom_rows(root.resolve().parent, _indexed(root), mask_pattern)
     data_list = root if root.is_file() else root / decathlon.NAME
     if data_list.is_file():
         return Listing(rows=decathlon.decathlon_rows(data_list))
     if is_bids(root):
-        return Listing(rows=bids_rows(root, mask_pattern))
+        return bids_rows(root, mask_pattern)
     if (root / "images").is_dir():
         return Listing(rows=read_folder(root))
     files = files_of(root) if root.is_dir() else []
     dicom = [file for file in files if is_dicom(file)]
     if dicom:
-        check_dicom_installed(root)
-        # A site without DICOM does without its libraries.
-        from client.listing.dicom import dicom_rows
-
-        return dicom_rows(root, dicom, mask_pattern)
+        return _dicom_rows(root, dicom, mask_pattern)
     rows = [Row(image=file, patient=stem(file)) for file in files if ending(file) in READERS]
     return Listing(rows=_classes(root, rows))
+
+
+def _dicom_rows(root: Path, files: Sequence[Path], mask_pattern: str) -> Listing:
+    check_dicom_installed(root)
+    # A site without DICOM does without its libraries.
+    from client.listing.dicom import dicom_rows
+
+    return dicom_rows(root, files, mask_pattern)
+
+
+def _indexed(file: Path) -> Sequence[Path]:
+    """Return the files that a DICOMDIR names, or the one file itself."""
+    check_dicom_installed(file)
+    from client.readers.dicom_files import dicom_files
+
+    return dicom_files(file)
 
 
 def _classes(root: Path, rows: Sequence[Row]) -> list[Row]:

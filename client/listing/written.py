@@ -8,13 +8,17 @@ from pathlib import Path
 
 from client.listing.decathlon import NAME, label_names
 from client.listing.folder import found_in
+from client.listing.listing import WAY_OUT, Listing
 from client.listing.renamed import chosen, relabelled, sequences_of
 from client.manifest import Row, stated_sides
 from client.mapping import Names
 from common.data_config import SEQUENCE
 from common.secret_files import replace_file
+from common.system_errors import check_writable
 
 MASKS = "masks-of-study"
+_TOLD = 10
+"""Images that an error spells out."""
 _FIRST = ("image", "mask", "label", "patient", "split")
 
 
@@ -41,21 +45,38 @@ def write_manifest(
     are for their owner alone: of DICOM that is not de-identified the patients are their numbers.
 
     Raises:
-        ValueError: nothing found, no sequence that the mapping names, a label that it does not
-            list, a patient on two sides.
+        ValueError: nothing found, no sequence that the mapping names, images with several masks, a
+            label that it does not list, a patient on two sides.
+        OSError: it cannot be written, which is seen before anything is read.
     """
+    check_writable(target.parent)
     listing = found_in(root, names.mask)
     rows = chosen(listing.rows, names)
     if not rows:
         there = ", ".join(repr(name) for name in sequences_of(listing.rows)) or "none"
         raise ValueError(f"the mapping names no sequence of {root}; its sequences are: {there}")
-    words = label_names(root / NAME)
+    _check_masks(rows, listing)
+    words = label_names(root if root.is_file() else root / NAME)
     folder = target.parent / MASKS
     rows = [relabelled(row, names, words, folder) for row in each(rows)]
     stated_sides(rows)
     target.parent.mkdir(parents=True, exist_ok=True)
     replace_file(target, _table(rows, target.parent.resolve()).encode())
     return Written(rows=rows, found=len(listing.rows), unsorted=len(listing.unsorted))
+
+
+def _check_masks(rows: Sequence[Row], listing: Listing) -> None:
+    """Raise ValueError that names all images with several masks."""
+    images = [row.image for row in rows if row.image in listing.several]
+    if images:
+        told = "; ".join(
+            f"{image}: {', '.join(mask.name for mask in listing.several[image])}"
+            for image in images[:_TOLD]
+        )
+        more = f"; and {len(images) - _TOLD} more" if len(images) > _TOLD else ""
+        raise ValueError(
+            f"{len(images)} of {len(rows)} images have several masks ({told}{more}); {WAY_OUT}"
+        )
 
 
 def _table(rows: Sequence[Row], folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from client.device import usable_device
 from client.evaluation import BATCH
 from client.prediction.answers import Answer, answers_to
 from client.prediction.inputs import ABOUT, TABLE, Input
@@ -17,7 +18,6 @@ from client.prediction.passes import Passes
 from client.prediction.table import BROKEN, INSIDE, OK, OUTSIDE, UNKNOWN, Row, table_of
 from client.readers import BadFileError, Picture
 from client.row_images import image_for
-from common.domain import Domain
 from common.files import write_json
 from common.finished import Finished
 from common.secret_files import private_folder, replace_file
@@ -30,6 +30,10 @@ FAILED = (ValueError, OSError, MemoryError, RuntimeError)
 NO_DOMAIN = (
     "the run does not tell how its sites' images look; it does with evaluation=shift, over two "
     "sites or more that let it leave"
+)
+NOT_OF_THIS = (
+    "the run tells how its sites' images look to its last model, model.safetensors, and this is "
+    "another"
 )
 SEVERAL_IMAGES = (
     "the sites' patients may have several images each, of which the mean was told; a single image "
@@ -62,7 +66,7 @@ def predict(
     The folder is the owner's alone if this makes it. on_row: called once an image, in order. The
     table is there also where it ends early.
     """
-    device = torch.device(settings.device)
+    device = usable_device(settings.device)
     finished.network.to(device)
     passes = Passes(
         network=finished.network,
@@ -100,7 +104,7 @@ def _rows(
             except FAILED as error:
                 yield _broken(one, error)
             else:
-                why = NO_DOMAIN if domain is None else _unknown(domain, finished, picture)
+                why = _unknown(finished, picture)
                 distance = None if why or domain is None else domain.distance(answer.features_F)
                 yield _answered(one, picture, answer, (mask, note), (distance, why))
 
@@ -260,8 +264,12 @@ def _volumes(answer: Answer, picture: Picture) -> dict[str, float] | None:
     return {name: count * one_ml for name, count in answer.voxels.items()}
 
 
-def _unknown(domain: Domain, finished: Finished, picture: Picture) -> str:
+def _unknown(finished: Finished, picture: Picture) -> str:
     """Return why it is not known whether an image is strange; empty where it is."""
+    domain = finished.domain
+    if domain is None:
+        told = ((finished.result or {}).get("shift") or {}).get("domain")
+        return NO_DOMAIN if told is None else NOT_OF_THIS
     one_sample = len(picture.spacing_mm) == finished.study.data.spatial_dims
     if domain.unknown is None and one_sample and not finished.one_image_a_patient:
         return SEVERAL_IMAGES
@@ -274,6 +282,7 @@ def _about(finished: Finished, settings: Settings) -> dict[str, Any]:
         "study_digest": finished.digest,
         "rounds": finished.rounds,
         "test_time_augmentation": settings.augmentation,
+        "temperature": getattr(finished.task.config, "temperature", None),
         "device": settings.device,
         "wardround": version("wardround"),
         "torch": torch.__version__,

@@ -53,7 +53,7 @@ def lines_of(report: Report) -> list[tuple[str, str]]:
     """Return what a person reads of the data, as pairs of a name and some words."""
     lines = [
         ("patients", _many(report.patients, report.sides)),
-        ("images", f"{report.images}, of which {report.read} could be read"),
+        ("images", _images(report)),
         ("size (voxels)", _counted(report.sizes)),
     ]
     lines += [
@@ -75,6 +75,11 @@ def lines_of(report: Report) -> list[tuple[str, str]]:
         ("field strength (T)", _counted(report.field_t)),
     ]
     return lines + _cost_lines(report)
+
+
+def _images(report: Report) -> str:
+    unfit = f", and {report.unfit} do not fit the study" if report.unfit else ""
+    return f"{report.images}, of which {report.read} could be read{unfit}"
 
 
 def _cost_lines(report: Report) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from client.preflight.headers import About, about
 from client.readers import BadFileError, Picture, read_image, read_mask
 from client.row_images import check_same_grid
 
-IMAGE, LABEL, STUDY = "image", "label", "study"
+IMAGE, LABEL = "image", "label"
 _MM3_IN_ML = 1000.0
 _CHANNELS, _COLOURS = 1, 3
 _LOOKED_AT = 3
@@ -31,7 +31,9 @@ class Facts:
     error: BadFileError | None = None
     """Why the image or its mask cannot be used."""
     failed: str = ""
-    """What could not be used: image, label, or study; empty where there is no error."""
+    """What could not be used: image or label; empty where there is no error."""
+    misfit: BadFileError | None = None
+    """Why a study cannot use what could be read."""
     about: About = field(default_factory=About)
     size: tuple[int, ...] = ()
     spacing_mm: tuple[float, ...] = ()
@@ -58,8 +60,6 @@ def facts_of(row: Row, check: Callable[[Row], object] = lambda row: None) -> Fac
         known, failed = about(row.image), LABEL
         labels = _labels(row, image)
         known = _with_mask(known, row)
-        failed = STUDY
-        check(row)
     except BadFileError as error:
         return Facts(row=row, error=error, failed=failed, about=known)
     grey_S = image.array_CS[0]
@@ -74,8 +74,17 @@ def facts_of(row: Row, check: Callable[[Row], object] = lambda row: None) -> Fac
         high=high,
         pixel_hash=_hash(grey_S),
         labels=labels,
+        misfit=_misfit(row, check),
         letters=_letters(row, grey_S),
     )
+
+
+def _misfit(row: Row, check: Callable[[Row], object]) -> BadFileError | None:
+    try:
+        check(row)
+    except BadFileError as error:
+        return error
+    return None
 
 
 def _with_mask(known: About, row: Row) -> About:

@@ -5,15 +5,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.listing.folder import Listing
+from client.listing.listing import WAY_OUT, Listing
 from client.manifest import Row
-from client.preflight.facts import IMAGE, LABEL, STUDY, Facts
+from client.preflight.facts import IMAGE, LABEL, Facts
 from client.preflight.outliers import FURTHEST, outliers
 
 STOP, WARNING = "stop", "warning"
-
-
-_KINDS = {IMAGE: "unreadable", LABEL: "label", STUDY: "study"}
+STUDY = "study"
+"""The kind of a finding that is of one study alone."""
+_KINDS = {IMAGE: "unreadable", LABEL: "label"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,10 @@ def findings_of(root: Path, listing: Listing, facts: Sequence[Facts]) -> list[Fi
     found = [
         *_unreadable(root, facts),
         *_unsorted(root, listing),
+        *_several_masks(root, listing),
         *_two_sides(facts),
         *_same_pixels(root, facts),
-        *_without_target(root, facts),
+        *_without_target(root, listing, facts),
         *_missing_cells(facts),
         *_burned_in(root, facts),
         *_identifying(root, facts),
@@ -57,12 +58,13 @@ def told(root: Path, path: Path) -> str:
 
 def _unreadable(root: Path, facts: Sequence[Facts]) -> Iterator[Finding]:
     for one in facts:
-        if one.error is not None:
+        error = one.error or one.misfit
+        if error is not None:
             yield Finding(
-                kind=_KINDS[one.failed],
+                kind=STUDY if one.error is None else _KINDS[one.failed],
                 level=STOP,
-                text=f"{one.error.reason}; {one.error.remedy}",
-                at=(told(root, one.error.path),),
+                text=f"{error.reason}; {error.remedy}",
+                at=(told(root, error.path),),
             )
 
 
@@ -82,6 +84,16 @@ def _unsorted(root: Path, listing: Listing) -> Iterator[Finding]:
             level=WARNING,
             text="DICOM files that hold no image, such as reports",
             at=(f"{listing.others} files",),
+        )
+
+
+def _several_masks(root: Path, listing: Listing) -> Iterator[Finding]:
+    for image, masks in listing.several.items():
+        yield Finding(
+            kind="several masks",
+            level=STOP,
+            text=f"an image with several masks, of which none was read; {WAY_OUT}",
+            at=(f"{told(root, image)} ({', '.join(mask.name for mask in masks)})",),
         )
 
 
@@ -119,8 +131,12 @@ def _same_pixels(root: Path, facts: Sequence[Facts]) -> Iterator[Finding]:
         )
 
 
-def _without_target(root: Path, facts: Sequence[Facts]) -> Iterator[Finding]:
-    without = [one.row for one in facts if one.row.mask is None and one.row.label is None]
+def _without_target(root: Path, listing: Listing, facts: Sequence[Facts]) -> Iterator[Finding]:
+    without = [
+        one.row
+        for one in facts
+        if one.row.mask is None and one.row.label is None and one.row.image not in listing.several
+    ]
     if 0 < len(without) < len(facts):
         yield Finding(
             kind="missing",

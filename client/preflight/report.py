@@ -10,8 +10,8 @@ import numpy as np
 from client.listing.folder import listing_of
 from client.manifest import Row
 from client.preflight.cost import Cost
-from client.preflight.facts import STUDY, Facts, facts_of
-from client.preflight.findings import STOP, Finding, findings_of
+from client.preflight.facts import Facts, facts_of
+from client.preflight.findings import STOP, STUDY, Finding, findings_of
 from common.contract import RefusalError
 
 GO, NO_GO = "go", "no-go"
@@ -48,6 +48,8 @@ class Report:
     images: int
     """Of all rows."""
     read: int
+    unfit: int
+    """Of what could be read, images that the named study cannot use."""
     sides: Mapping[str, int]
     """Patients of each side of a stated split."""
     sizes: Mapping[str, int]
@@ -78,7 +80,7 @@ def preflight(
 ) -> Report:
     """Read all rows of a manifest or a folder, one image in memory at a time.
 
-    each: goes through the rows, such as a progress bar. cost_of: of what could be read.
+    each: goes through the rows, such as a progress bar. cost_of: of what could be read and fits.
     mask_pattern: of the masks' names, where a folder without a manifest has several of an image.
     check: as facts_of has it.
 
@@ -89,7 +91,8 @@ def preflight(
     facts = [facts_of(row, check) for row in each(listing.rows)]
     folder = root if root.is_dir() else root.parent
     read = [one for one in facts if one.error is None]
-    cost, refused = _cost_of(read, cost_of)
+    fit = [one for one in read if one.misfit is None]
+    cost, refused = _cost_of(fit, cost_of)
     findings = [*refused, *findings_of(folder, listing, facts)]
     stops = any(finding.level == STOP for finding in findings)
     axes = max((len(one.spacing_mm) for one in read), default=0)
@@ -99,6 +102,7 @@ def preflight(
         patients=len({row.patient for row in listing.rows}),
         images=len(listing.rows),
         read=len(read),
+        unfit=len(read) - len(fit),
         sides=_sides(listing.rows),
         sizes=_counts(" x ".join(str(n) for n in one.size) for one in read),
         spacing_mm=tuple(

@@ -17,6 +17,7 @@ from common.checks import in_range, not_negative, positive
 from common.contract import RefusalError
 from common.schema import SettingsError, typed
 from common.study import Study
+from common.system_errors import reason_of
 
 ALL_DIGITS = 15
 """Decimals of a number that leaves as it is: a float has no more of a number below 1."""
@@ -218,8 +219,8 @@ def load_policy(path: Path) -> Policy:
         values = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(
-            f"{path} cannot be read as a site's policy: {error}; mend it, or name no policy file "
-            "for the strict defaults"
+            f"{path} cannot be read as a site's policy: {reason_of(error)}; mend it, or name no "
+            "policy file for the strict defaults"
         ) from error
     if not isinstance(values, Mapping):
         parts = ", ".join(Policy.__dataclass_fields__)

@@ -17,7 +17,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Turns both conventions into each other."""
 _SAME_DIRECTION = 1e-3
 """Largest difference of two direction cosines, which have six decimals in a header."""
-_UNEVEN, _UNEVEN_MM = 0.05, 0.02
+_UNEVEN, UNEVEN_MM = 0.05, 0.02
 """By what part of the distance of slices, or by how much, one may differ from the others."""
 _GAP = 1.5
 """Distances of slices that are a gap, in the ordinary one."""
@@ -127,7 +127,7 @@ def _check_line(
     off = positions_mm - (positions_mm[0] + np.arange(len(positions_mm))[:, None] * step)
     along = off @ first.normal
     across = np.linalg.norm(off - along[:, None] * first.normal, axis=1)
-    if across.max() > max(_SHIFT * min(first.spacing_mm), _UNEVEN_MM):
+    if across.max() > max(_SHIFT * min(first.spacing_mm), UNEVEN_MM):
         raise BadFileError(
             path,
             f"has a slice that lies {across.max():.4g} mm beside the others",
@@ -143,13 +143,13 @@ def _check_line(
 
 def _check_distances(path: Path, apart_mm: NDArray[np.float64]) -> None:
     """apart_mm: distances of neighbours, all 0 or more."""
-    twice = int((apart_mm < _UNEVEN_MM).sum())
+    twice = int((apart_mm < UNEVEN_MM).sum())
     if twice:
         raise BadFileError(
             path,
             f"has {twice} slices at a place where another one is (several times, echoes or "
             "weightings in one series?)",
-            "export one volume a series",
+            "export one volume a series, or take one of them: wardround-site import --time-point 1",
         )
     usual_mm = float(np.median(apart_mm))
     widest_mm, narrowest_mm = float(apart_mm.max()), float(apart_mm.min())
@@ -161,7 +161,7 @@ def _check_distances(path: Path, apart_mm: NDArray[np.float64]) -> None:
             f"{widest_mm:.4g} mm)",
             "export the whole series again",
         )
-    if max(widest_mm - usual_mm, usual_mm - narrowest_mm) > max(_UNEVEN * usual_mm, _UNEVEN_MM):
+    if max(widest_mm - usual_mm, usual_mm - narrowest_mm) > max(_UNEVEN * usual_mm, UNEVEN_MM):
         raise BadFileError(
             path,
             f"has slices at uneven distances ({narrowest_mm:.4g} to {widest_mm:.4g} mm)",

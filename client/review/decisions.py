@@ -140,6 +140,11 @@ def corrected_mask(by: Reviewer, row: Row, content: bytes, name: str) -> Decisio
         read_case(Row(**{**vars(row), "mask": target}), study.data, study.task)
         before = "" if row.mask is None else _told(row.mask, manifest)
         return _rewritten(by, row, {"mask": _told(target, manifest)}, before)
+    except BadFileError as error:
+        target.unlink()
+        # The person knows the file by the name that they gave it.
+        given = Path(name) if error.path == target else error.path
+        raise BadFileError(given, error.reason, error.remedy) from error
     except BaseException:
         target.unlink()
         raise

@@ -42,6 +42,7 @@ from client.review.decisions import (
 )
 from client.review.ranking import BY_UNSURE, BY_WORST, Looked, Ranked, in_order, look, rank
 from client.work import rows_at
+from common.pages.serving import asset_routes
 from common.pictures import Example, Picture, draw
 
 Answer = Callable[[Request], Awaitable[Response]]
@@ -125,6 +126,7 @@ def app_of(review: Review) -> Starlette:
         Route("/case/{number:int}/label", pages.label, methods=["POST"]),
         Route("/case/{number:int}/mask", pages.upload, methods=["PUT"]),
         Route("/static/{name}", _static),
+        *asset_routes(),
     ]
     return Starlette(routes=routes)
 

@@ -15,6 +15,8 @@ from common.finished import Finished
 from common.study import Study
 
 OVERLAP = 0.25
+_PICTURES: Mapping[int, Sequence[str]] = {2: ["$import PIL.ImageOps as ImageOps"], 3: []}
+"""What a configuration imports to read pictures, by the axes of a study."""
 SNIPPET = """\
 import sys
 
@@ -45,7 +47,7 @@ def write_bundle(finished: Finished, mark: Mapping[str, str], folder: Path) -> N
     model = torchscript(finished, mark)
     write_atomic(folder / "models" / "model.ts", model)
     write_json(folder / "configs" / "metadata.json", _metadata(finished, mark))
-    write_json(folder / "configs" / "inference.json", inference_of(finished.study))
+    write_json(folder / "configs" / "inference.json", inference_of(finished))
     write_atomic(folder / "docs" / "README.md", _readme(finished).encode())
 
 
@@ -62,11 +64,8 @@ def not_prepared(study: Study) -> list[str]:
         )
     if data.spatial_dims == 2 and not study.task.dense:
         told.append("of volumes, wardround answers by the mean over the slices; give it pictures")
-    if data.spatial_dims == 2:
-        told.append(
-            f"of pictures give it some with {data.channels} channels: wardround makes colour grey, "
-            "and grey colour, and turns a picture as its EXIF tag says; the bundle does not"
-        )
+    if data.spatial_dims == 2 and data.channels > 1:
+        told.append("give it no grey picture of more than 8 bits: the bundle gives it no colours")
     if study.task.dense:
         told.append(
             "where an image is larger than the study's, MONAI lays the windows' logits together, "
@@ -80,11 +79,12 @@ def not_prepared(study: Study) -> list[str]:
     return told
 
 
-def inference_of(study: Study) -> dict[str, Any]:
+def inference_of(finished: Finished) -> dict[str, Any]:
     """Return configs/inference.json: each part by itself, to be read with ConfigParser."""
+    study = finished.study
     dense = study.task.dense
     return {
-        "imports": ["$import torch", "$import monai"],
+        "imports": ["$import torch", "$import monai", *_PICTURES[study.data.spatial_dims]],
         "bundle_root": ".",
         "device": "$torch.device('cpu')",
         # Whether the images are volumes; a study of slices takes pictures too.
@@ -92,14 +92,16 @@ def inference_of(study: Study) -> dict[str, Any]:
         "network_def": "$torch.jit.load(@bundle_root + '/models/model.ts', map_location=@device)",
         "preprocessing": {"_target_": "Compose", "transforms": _preparation(study)},
         "inferer": _inferer(study) if dense else {"_target_": "SimpleInferer"},
-        "postprocessing": {"_target_": "Compose", "transforms": _answer(study)},
+        "postprocessing": {"_target_": "Compose", "transforms": _answer(finished)},
     }
 
 
 def _preparation(study: Study) -> list[dict[str, Any]]:
     data, key = study.data, "image"
+    reader = {"reader": f"$monai.data.PILReader(converter={_coloured(data.channels)})"}
     steps: list[dict[str, Any]] = [
-        {"_target_": "LoadImaged", "keys": key, "ensure_channel_first": True},
+        {"_target_": "LoadImaged", "keys": key, "ensure_channel_first": True}
+        | (reader if data.spatial_dims == 2 else {}),
         {
             "_target_": "Orientationd",
             "keys": key,
@@ -129,6 +131,14 @@ def _preparation(study: Study) -> list[dict[str, Any]]:
     return steps
 
 
+def _coloured(channels: int) -> str:
+    """Return how a study reads a picture (client/readers/raster.py), in PIL; of volumes nothing."""
+    mode = "L" if channels == 1 else "RGB"
+    upright = "ImageOps.exif_transpose(picture)"
+    # PIL cuts what has more than 8 bits when it converts it.
+    return f"lambda picture: {upright} if picture.mode[0] in 'IF' else {upright}.convert('{mode}')"
+
+
 def _resizing(size: Sequence[int]) -> str:
     """Return the study's own resizing (common/resampling.py) in PyTorch, axis by axis.
 
@@ -153,11 +163,17 @@ def _inferer(study: Study) -> dict[str, Any] | str:
     return f"${slices} if @volumes else monai.inferers.SlidingWindowInferer({told})"
 
 
-def _answer(study: Study) -> list[dict[str, Any]]:
-    if study.task.name == "multilabel":
+def _answer(finished: Finished) -> list[dict[str, Any]]:
+    task = finished.task.config
+    if task.name == "multilabel":
         return [{"_target_": "Activationsd", "keys": "pred", "sigmoid": True}]
-    steps: list[dict[str, Any]] = [{"_target_": "Activationsd", "keys": "pred", "softmax": True}]
-    if study.task.dense:
+    steps: list[dict[str, Any]] = []
+    temperature = getattr(task, "temperature", None)
+    if temperature is not None:
+        func = f"$lambda logits: logits / {temperature!r}"
+        steps.append({"_target_": "Lambdad", "keys": "pred", "func": func})
+    steps.append({"_target_": "Activationsd", "keys": "pred", "softmax": True})
+    if task.dense:
         steps.append({"_target_": "AsDiscreted", "keys": "pred", "argmax": True})
     return steps
 
@@ -172,7 +188,7 @@ def _metadata(finished: Finished, mark: Mapping[str, str]) -> dict[str, Any]:
         "monai_version": software["monai"],
         "pytorch_version": software["torch"].partition("+")[0],
         "numpy_version": software["numpy"],
-        "optional_packages_version": {"nibabel": version("nibabel")},
+        "optional_packages_version": {name: version(name) for name in ("nibabel", "pillow")},
         "name": study.name,
         "task": f"{task.name} of {', '.join(task.classes)}",
         "description": "Trained by federated learning with wardround; see the model card beside "
@@ -214,16 +230,19 @@ def _readme(finished: Finished) -> str:
     study = finished.study
     other = not_prepared(study)
     notes = "\n".join(f"- {line}" for line in other) if other else "- nothing"
+    where = (
+        "\nThe mask is on the prepared grid. "
+        "`wardround-site predict` writes it on the image's own.\n"
+    )
     return (
         f"# {study.name}\n\n"
         f"{study.task.name} of {', '.join(study.task.classes)}, trained by federated learning "
         f"(wardround, study {finished.digest}). For research; not a medical device.\n\n"
         "## Run it\n\n"
-        "With torch, monai and nibabel, and without wardround. `volume` where the image is a "
-        "volume, `picture` where it is a PNG:\n\n"
+        "With torch, monai, nibabel and pillow, and without wardround. `volume` where the image is "
+        "a volume, `picture` where it is a PNG or JPEG:\n\n"
         "```\npython run.py BUNDLE scan.nii.gz volume answer.npy\n```\n\n"
         f"```python\n{SNIPPET}```\n\n"
         "## What is prepared otherwise than in the study\n\n"
-        f"{notes}\n\n"
-        "The mask is on the prepared grid. `wardround-site predict` writes it on the image's own.\n"
+        f"{notes}\n" + (where if study.task.dense else "")
     )

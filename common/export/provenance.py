@@ -95,6 +95,7 @@ def seal(folder: Path, finished: Finished, signer: Signer | None) -> None:
             },
             "weights_sha256": sha256_of(finished.weights),
             "wardround": version("wardround"),
+            "signed_by": None if signer is None else common_name(signer.certificate),
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "files": _hashes(folder),
         },
@@ -120,6 +121,12 @@ def verify(folder: Path, authority: x509.Certificate | None, by: str = SERVER_NA
     Raises:
         CertificateError: the folder holds no export.
     """
+    if not folder.is_dir():
+        raise CertificateError(f"{folder} is no folder; give the folder that export wrote")
+    if not (folder / PROVENANCE).is_file():
+        raise CertificateError(
+            f"{folder} holds no export: it has no {PROVENANCE}; give the folder that export wrote"
+        )
     try:
         raw = (folder / PROVENANCE).read_bytes()
         told = json.loads(raw)
@@ -164,6 +171,9 @@ def _signer(
 ) -> tuple[x509.Certificate | None, list[str]]:
     path = folder / SIGNATURE
     if not path.exists():
+        said = told.get("signed_by")
+        if said is not None:
+            return None, [f"{SIGNATURE} is missing: it was signed by {said}"]
         return None, [] if authority is None else ["it is signed by nobody"]
     try:
         about = json.loads(read_small(path))

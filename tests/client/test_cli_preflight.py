@@ -93,7 +93,10 @@ def test_a_class_that_the_study_does_not_have_is_no_go(
     site = pictures_site(tmp_path / "a")
     code, out = run(capsys, "--site", str(site), "--json", *PICTURES, "task.classes=[normal,sick]")
     assert code == NO_GO_CODE
-    (finding,) = json.loads(out)["findings"]
+    report = json.loads(out)
+    assert (report["images"], report["read"], report["unfit"]) == (6, 6, 3)
+    assert sum(report["sizes"].values()) == 6
+    (finding,) = report["findings"]
     assert finding["kind"] == "study"
     assert "'pneumonia', which the task does not have" in finding["text"]
     assert len(finding["at"]) == 3

@@ -1,20 +1,24 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 from pydicom import dcmread
+from pydicom.fileset import FileSet
 from pydicom.uid import (
     CTImageStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     UltrasoundImageStorage,
 )
+from typer.testing import CliRunner
 
 from client.cli import app
 from client.cli_intake import SOME_REFUSED
 from client.listing.folder import listing_of
 from client.preflight.report import GO, preflight
+from client.readers import BadFileError, read_image
 from client.work import cohort_of
 from tests.builders import SLICES
 from tests.dicoms import (
@@ -101,7 +105,27 @@ def test_the_site_can_find_a_patient_again(
     import_(tmp_path / "in", site_yaml)
     capsys.readouterr()
     app(["pseudonym", "--patient", "4711", "--site", str(site_yaml)], standalone_mode=False)
-    assert (tmp_path / "site/state/cohort" / capsys.readouterr().out.strip()).is_dir()
+    pseudonym = capsys.readouterr().out.strip()
+    assert (tmp_path / "site/state/cohort" / pseudonym).is_dir()
+    asked = CliRunner().invoke(app, ["pseudonym", "--site", str(site_yaml)], input="4711\n")
+    assert asked.output.split() == ["PatientID:", "4711", pseudonym]
+
+
+def test_the_index_of_a_disc_stands_for_its_series(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = FileSet()
+    for name in ("a", "b"):
+        for file in write_series(tmp_path / "in" / name, PatientID=name):
+            index.add(file)
+    index.write(tmp_path / "disc")
+    monkeypatch.chdir(tmp_path)
+    disc = Path("disc", "DICOMDIR")
+    assert [row.patient for row in listing_of(disc).rows] == ["a", "b"]
+    report = preflight(disc)
+    assert (report.images, report.read, report.patients) == (2, 2, 2)
+    assert import_(disc, site(tmp_path / "site")) == 0
+    assert preflight(tmp_path / "site" / "state" / "cohort").patients == 2
 
 
 def test_what_cannot_be_cleaned_is_refused(
@@ -109,11 +133,12 @@ def test_what_cannot_be_cleaned_is_refused(
 ) -> None:
     write_series(tmp_path / "in" / "ok")
     pixels = stored_volume()[0].astype(np.uint8)
-    for name, changes in {
+    unclean: dict[str, dict[str, Any]] = {
         "burned": {"BurnedInAnnotation": "YES"},
         "mosaic": {"ImageType": ["ORIGINAL", "PRIMARY", "MOSAIC"]},
         "nobody": {"PatientID": ""},
-    }.items():
+    }
+    for name, changes in unclean.items():
         found = with_pixels(header(UltrasoundImageStorage, "US"), pixels, **changes)
         found.save_as(tmp_path / "in" / name, enforce_file_format=True)
     assert import_(tmp_path / "in", site(tmp_path / "site")) == SOME_REFUSED
@@ -249,3 +274,46 @@ def test_imported_series_are_a_cohort_to_train_on(tmp_path: Path) -> None:
     assert cohort.train.num_patients + cohort.held_out.num_patients == 3
     assert cohort.train.images.shape[1:] == (1, 16, 16)
     assert cohort.train.targets.any()
+
+
+def over_time(folder: Path, times: int) -> None:
+    """Write a series that goes through its places once, and then again."""
+    volume = stored_volume(3)
+    write_series(
+        folder,
+        np.concatenate([volume + 100 * time for time in range(times)]),
+        lambda index, one: setattr(
+            one, "ImagePositionPatient", [*one.ImagePositionPatient[:2], 2.0 * (index % 3)]
+        ),
+    )
+
+
+@pytest.mark.parametrize("time", [1, 2, 3])
+def test_one_volume_of_a_series_over_time_is_imported_where_it_is_asked_for(
+    tmp_path: Path, time: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over_time(tmp_path / "in" / "film", 3)
+    # A copy of a picture is no time of its own.
+    (tmp_path / "in" / "copy.dcm").write_bytes((tmp_path / "in" / "film" / "00.dcm").read_bytes())
+    write_series(tmp_path / "in" / "still", stored_volume(3), PatientID="4712")
+    with pytest.raises(BadFileError, match="--time-point 1"):
+        read_image(tmp_path / "in" / "film", 1)
+    site_yaml = site(tmp_path / "site")
+    assert import_(tmp_path / "in", site_yaml, "--time-point", str(time)) == 0
+    told = capsys.readouterr().out
+    assert f"{7 - (time == 1)} of other time points left out" in told
+    cohort = tmp_path / "site" / "state" / "cohort"
+    found = [read_image(file, 1).array_CS for file in sorted(cohort.glob("*/*"))]
+    still = read_image(tmp_path / "in" / "still", 1).array_CS
+    expected = sorted(float(volume.mean()) for volume in (still, still + 200 * (time - 1)))
+    assert sorted(float(volume.mean()) for volume in found) == pytest.approx(expected)
+
+
+def test_a_time_point_that_a_series_has_not_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over_time(tmp_path / "in", 2)
+    assert import_(tmp_path / "in", site(tmp_path / "site"), "--time-point", "3") == 3
+    told = capsys.readouterr().out
+    assert "holds a series of 2 volumes, and no time point 3; give --time-point 1 to 2" in told
+    assert "6 refused;" in told

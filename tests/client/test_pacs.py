@@ -1,5 +1,6 @@
 """A site and its PACS, which is another process: dcmtk's where it is installed."""
 
+import os
 import shutil
 import signal
 import socket
@@ -24,7 +25,10 @@ PYNETDICOM = (sys.executable, "-m", "pynetdicom", "storescu")
 
 
 def needs(program: str) -> str:
-    found = shutil.which(program)
+    # pynetdicom puts programs of the same names beside this Python.
+    own = Path(sys.executable).parent
+    folders = [one for one in os.get_exec_path() if Path(one) != own]
+    found = shutil.which(program, path=os.pathsep.join(folders))
     if found is None:
         pytest.skip(f"{program} is not installed; apt-get install dcmtk")
     return found

@@ -122,3 +122,16 @@ def test_weights_that_do_not_tell_their_study_are_refused(tmp_path: Path) -> Non
     write_tensors(folder / MODEL, read_tensors(folder / MODEL)[0])
     with pytest.raises(SettingsError, match="does not tell which study it is of"):
         load_finished(folder)
+
+
+def test_the_answers_are_as_sure_as_the_runs_temperature_says(tmp_path: Path) -> None:
+    asked = (*PICTURES, "task.temperatures=[1,2.5]")
+    folder = finished_run(tmp_path, *asked, temperature={"value": 2.5, "nll": {}})
+    state, about = read_tensors(folder / MODEL)
+    write_tensors(folder / "best.safetensors", state, about if isinstance(about, dict) else {})
+    logits = torch.tensor([[0.0, 5.0]])
+    last, best = load_finished(folder), load_finished(folder / "best.safetensors")
+    assert torch.equal(last.task.activate(logits), (logits / 2.5).softmax(1))
+    # The temperature was found with the last model.
+    assert torch.equal(best.task.activate(logits), logits.softmax(1))
+    assert last.digest == best.digest

@@ -80,8 +80,11 @@ def test_all_sequences_are_listed_without_a_mapping(bids: Path) -> None:
 def test_several_masks_of_an_image_want_a_pattern(bids: Path) -> None:
     second = bids / "derivatives/manual/sub-02/ses-a/anat/sub-02_ses-a_dseg.nii.gz"
     volume(second, (1,))
-    with pytest.raises(ValueError, match="has 2 masks"):
+    volume(second.with_name(second.name.replace("sub-02", "sub-01")), (1,))
+    with pytest.raises(ValueError, match="4 of 6 images have several masks") as told:
         manifest_of(bids)
+    assert all(f"sub-0{number}_ses-a_FLAIR.nii.gz: " in str(told.value) for number in (1, 2))
+    assert "--mapping" in str(told.value)
     masks = [row.mask.name for row in manifest_of(bids, mask="*lesion*") if row.mask]
     assert len(masks) == 6
     assert all("lesion" in name for name in masks)
@@ -152,7 +155,7 @@ def test_several_segmentations_of_a_series_want_a_pattern(tmp_path: Path) -> Non
     for name in ("heart.dcm", "gtv.dcm"):
         (root / "m").mkdir(exist_ok=True)
         write_contours(root / "m" / name, {1: []}, series=uid)
-    with pytest.raises(ValueError, match="has 2 segmentations"):
+    with pytest.raises(ValueError, match=r"gtv.dcm, heart.dcm\); say which"):
         manifest_of(root)
     (row,) = manifest_of(root, mask="*GTV*")
     assert row.mask is not None
@@ -188,6 +191,7 @@ def test_a_decathlon_list_has_names_of_labels_and_sides(tmp_path: Path) -> None:
     }
     (root / "dataset.json").write_text(json.dumps(content))
     rows = manifest_of(root, labels={"tumour": 1, "liver": 0})
+    assert manifest_of(root / "dataset.json", labels={"tumour": 1, "liver": 0})
     assert [(row.patient, row.split) for row in rows] == [
         ("a", "train"),
         ("b", "train"),
@@ -248,6 +252,14 @@ def test_classes_are_renamed_and_an_unknown_one_is_told(tmp_path: Path) -> None:
     assert sorted(str(row.label) for row in rows) == ["sick", "well"]
     with pytest.raises(ValueError, match="'krank' is not in the mapping"):
         manifest_of(root, classes={"gesund": "well"})
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(bids: Path) -> None:
+    (bids / "participants.tsv").write_bytes(b"\xff")
+    (bids / "README").write_text("a file")
+    words = ["manifest", "--root", str(bids), "--output", str(bids / "README" / "m.csv")]
+    with pytest.raises(NotADirectoryError, match="README"):
+        app(words, standalone_mode=False)
 
 
 def test_a_manifest_that_is_there_stays(bids: Path) -> None:

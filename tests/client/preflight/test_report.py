@@ -209,14 +209,21 @@ def test_reports_are_passed_over_and_radiographs_may_lie_together(tmp_path: Path
     assert found_places(report, "passed over") == ("1 files",)
 
 
-def test_two_segmentations_of_a_series_are_told(tmp_path: Path) -> None:
+def test_two_segmentations_of_a_series_are_told_and_the_rest_is_read(tmp_path: Path) -> None:
     series = write_series(tmp_path / "ct")
+    write_series(tmp_path / "other", stored_volume() + 1)
     mask = np.zeros(stored_volume().shape, np.uint8)
     mask[1, :2, :3] = 1
     for name in ("a", "b"):
         write_segmentation(tmp_path / f"{name}.dcm", series, {1: mask})
-    with pytest.raises(ValueError, match="has 2 segmentations"):
-        preflight(tmp_path)
+    report = preflight(tmp_path)
+    (several,) = found(report, "several masks")
+    assert (several.level, several.at) == (STOP, ("ct (a.dcm, b.dcm)",))
+    assert "--mapping" in several.text
+    assert (report.verdict, report.images, report.read) == (NO_GO, 2, 2)
+    report = preflight(tmp_path, mask_pattern="A*")
+    assert found(report, "several masks") == []
+    assert report.labels["1"].images == 1
 
 
 def test_the_card_has_all_for_its_owner_alone(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_mask_that_cannot_be_used_changes_nothing(
     manifest = volumes_site(tmp_path / "site").parent / "manifest.csv"
     before, row = manifest.read_bytes(), read_manifest(manifest)[0]
     content = drawn(shape, np.diag([1.0, 1.0, spacing_mm, 1.0]), tmp_path / "new.nii.gz")
-    with pytest.raises(BadFileError, match=why):
+    with pytest.raises(BadFileError, match=f"^{name} .*{why}"):
         corrected_mask(by(manifest, VOLUMES), row, content, name)
     assert manifest.read_bytes() == before
     assert list((manifest.parent / "corrected").iterdir()) == []

@@ -45,6 +45,7 @@ def test_a_page_loads_nothing_that_the_security_headers_forbid(
             assert forbidden not in page.replace("http://www.w3.org", "")
         assert "<script src=" in page
     assert client.get("/static/review.js").headers["content-type"].startswith("text/javascript")
+    assert client.get("/assets/icon.svg").status_code == 200
     assert client.get("/case/0/picture/1").content.startswith(b"\x89PNG")
 
 

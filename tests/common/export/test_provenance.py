@@ -116,7 +116,7 @@ def unsign(folder: Path) -> None:
         (add_a_pipe, "pipe is a link, or no file"),
         (link, "model.onnx is a link, or no file"),
         (relist, "provenance.json is not what was signed"),
-        (unsign, "it is signed by nobody"),
+        (unsign, "signature.json is missing: it was signed by st-a"),
     ],
 )
 def test_every_change_is_named(
@@ -156,6 +156,17 @@ def test_a_signature_that_cannot_be_read_is_wrong(
     assert why.startswith("signature.json cannot be read")
 
 
+def test_a_signature_that_was_taken_away_is_missed(
+    folder: Path, finished: Finished, signer: Signer, ours: Authority
+) -> None:
+    seal(folder, finished, signer)
+    (folder / SIGNATURE).unlink()
+    for known in (None, ours.certificate):
+        assert verify(folder, known, "st-a").wrong == [
+            "signature.json is missing: it was signed by st-a"
+        ]
+
+
 def test_a_second_export_without_a_key_leaves_no_old_signature(
     folder: Path, finished: Finished, signer: Signer
 ) -> None:
@@ -170,5 +181,7 @@ def test_a_second_export_without_a_key_leaves_no_old_signature(
 def test_what_is_no_export_is_told(folder: Path, content: bytes | None) -> None:
     if content is not None:
         (folder / PROVENANCE).write_bytes(content)
-    with pytest.raises(CertificateError, match="holds no export that can be read"):
+    with pytest.raises(CertificateError, match=r"holds no export(:| that can be read)"):
         verify(folder, None)
+    with pytest.raises(CertificateError, match=r"gone is no folder; give"):
+        verify(folder / "gone", None)
