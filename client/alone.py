@@ -20,8 +20,9 @@ from client.training import (
     train_round,
 )
 from common.seeding import generator, seed
-from common.study import PrivacyConfig, Study, TrainingConfig
+from common.study import PrivacyConfig, Study
 from common.tasks.registry import build_task
+from common.training_config import TrainingConfig
 
 
 def train_alone(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from client.logit_adjustment import adjusted
 from client.oversampling import factors_of
 from client.privacy.dp_sgd import PrivateGradient
 from client.progress import OnProgress
@@ -101,7 +102,7 @@ def local_round(
                 source,
                 optimizer,
                 samples,
-                work.task,
+                adjusted(work.task, samples, study),
                 study,
                 changed,
                 place.device,

@@ -14,8 +14,9 @@ from client.cohort import Samples
 from common.control import add_correction
 from common.models.layers import lr_factors_of
 from common.proximal import add_proximal_gradient
-from common.study import Study, TrainingConfig
+from common.study import Study
 from common.tasks.task import Task
+from common.training_config import TrainingConfig
 from common.transforms import Augment, augment
 
 COSINE_END = 0.01

@@ -19,8 +19,9 @@ from common.data_config import DataConfig
 from common.models.registry import model_config_type
 from common.schema import SettingsError, typed
 from common.strategy_config import StrategyConfig
-from common.study import EvaluationConfig, PrivacyConfig, Study, TrainingConfig
+from common.study import EvaluationConfig, PrivacyConfig, Study
 from common.tasks.registry import task_config_type
+from common.training_config import TrainingConfig
 
 CONFIG_FOLDER = Path(configs.__file__).parent
 LOCAL_GROUPS = ("run", "simulation", "hydra")

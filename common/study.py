@@ -7,78 +7,17 @@ its digest is what a hospital approves. No field names a path, a device or a hos
 from dataclasses import dataclass
 from typing import Any
 
-from common.checks import fit_for_a_folder, in_range, not_negative, one_of, positive
+from common.checks import fit_for_a_folder, not_negative, one_of, positive
 from common.compression_config import CodecConfig, CompressionConfig
 from common.data_config import COLUMNS, SEQUENCE, DataConfig
 from common.models.config import ModelConfig
 from common.strategy_config import StrategyConfig
 from common.subgroups import check_subgroups
 from common.tasks.config import TaskConfig
+from common.training_config import TrainingConfig
 
 PROXIMAL_LIMIT = 2.0
 """Of lr x mu, from which gradient descent on mu/2 ||w - w_t||^2 diverges."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """The local loop of one round at one site."""
-
-    optimizer: str = "adamw"
-    """adamw or sgd."""
-    lr: float = 1e-3
-    """Learning rate of the first round."""
-    schedule: str = "constant"
-    """constant, or cosine: lr falls to 1 % of its start over the rounds of the study."""
-    weight_decay: float = 0.0
-    """Decoupled for adamw, added to the gradient for sgd."""
-    momentum: float = 0.0
-    """Momentum of sgd; adamw has its own and refuses one here."""
-    batch_size: int = 8
-    """Samples of a step; with differential privacy the expected number of patients of a step."""
-    local_epochs: int = 1
-    """Passes over the site's training data in a round; used where local_steps is null."""
-    local_steps: int | None = None
-    """Optimiser steps of a round, instead of epochs."""
-    local_first_steps: int | None = None
-    """FedRep: in so many steps at the start of a round only what model.local keeps at the site is
-    trained, and then only the rest; null: all at once."""
-    lr_factors: dict[str, float] | None = None
-    """By part of the network (head, norms, or a name with * for any letters), a factor on its
-    learning rate; where several name a tensor the last counts. null: one rate for all."""
-    oversample: dict[str, float] | None = None
-    """By class, how many times as often an image of it is drawn as one of the others; 1 or more.
-    With privacy the largest is charged to everybody. null: all are drawn alike."""
-    grad_clip_norm: float | None = None
-    """Largest norm of the batch gradient; null: none. Per-patient clipping is privacy's own."""
-    amp: bool = False
-    """Mixed precision (bfloat16 autocast) in training; refused on a CPU without its arithmetic."""
-
-    @property
-    def most_oversampled(self) -> float:
-        """The largest factor of oversample; 1 without."""
-        return max((self.oversample or {}).values(), default=1.0)
-
-    def __post_init__(self) -> None:
-        one_of(("adamw", "sgd"), **{"training.optimizer": self.optimizer})
-        one_of(("constant", "cosine"), **{"training.schedule": self.schedule})
-        positive(**{"training.lr": self.lr, "training.batch_size": self.batch_size})
-        positive(**{"training.local_epochs": self.local_epochs})
-        not_negative(**{"training.weight_decay": self.weight_decay})
-        in_range(0.0, 0.9999, **{"training.momentum": self.momentum})
-        if self.local_steps is not None:
-            positive(**{"training.local_steps": self.local_steps})
-        if self.local_first_steps is not None:
-            positive(**{"training.local_first_steps": self.local_first_steps})
-        positive(**{f"training.lr_factors.{n}": f for n, f in (self.lr_factors or {}).items()})
-        for name, factor in (self.oversample or {}).items():
-            in_range(1.0, 1000.0, **{f"training.oversample.{name}": factor})
-        if self.grad_clip_norm is not None:
-            positive(**{"training.grad_clip_norm": self.grad_clip_norm})
-        if self.optimizer == "adamw" and self.momentum:
-            raise ValueError(
-                f"training.momentum={self.momentum} has no effect with training.optimizer=adamw; "
-                "leave it at 0 or choose training.optimizer=sgd"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +180,8 @@ class Study:
                     f"evaluate_every={self.evaluate_every} leaves rounds without metrics, by which "
                     f"strategy.{name} weights the sites; set evaluate_every to 1"
                 )
+        if self.training.logit_adjustment is not None:
+            self._check_logit_adjustment(self.training.logit_adjustment)
         if self.training.local_first_steps is not None and not self.model.local:
             raise ValueError(
                 f"training.local_first_steps={self.training.local_first_steps} trains first what "
@@ -286,6 +227,18 @@ class Study:
             raise ValueError(
                 f"data.covariates has {', '.join(sorted(taken))}, which the study reads as the "
                 "image or as what is to be found; leave it out"
+            )
+
+    def _check_logit_adjustment(self, share: float) -> None:
+        if self.privacy.private:
+            raise ValueError(
+                f"training.logit_adjustment={share:g} counts the site's patients of each class, "
+                "which the noise of privacy does not cover; leave it null, or set privacy=none"
+            )
+        if not self.task.one_class:
+            raise ValueError(
+                f"training.logit_adjustment={share:g} is for one class an image, and task.name="
+                f"{self.task.name} asks for something else; leave it null"
             )
 
     def _check_proximal(self, name: str, mu: float) -> None:

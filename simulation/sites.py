@@ -93,8 +93,8 @@ def _virtual(
 
 @contextmanager
 def _workers(processes: int) -> Iterator[Callable[..., Iterable[Path]]]:
-    """Give a `map` over so many processes, or over none."""
-    if not processes:
+    """Give a `map` over so many processes, or in this one: a single other one gains nothing."""
+    if processes <= 1:
         yield map
         return
     with ProcessPoolExecutor(processes, get_context("spawn"), stop_on_ctrl_c) as pool:

@@ -62,6 +62,11 @@ class ClassificationConfig(TaskConfig):
     patients is found (common/tasks/tempered.py), 2 to 16; null: none."""
 
     @property
+    def one_class(self) -> bool:
+        """An image is of one class."""
+        return True
+
+    @property
     def choosing_share(self) -> float:
         """Share of a site's training patients who choose the threshold."""
         return self.threshold_share or 0.0

@@ -72,6 +72,11 @@ class TaskConfig:
         return False
 
     @property
+    def one_class(self) -> bool:
+        """Whether an image is of one of the classes, and of no other."""
+        return False
+
+    @property
     def grey(self) -> bool:
         """Whether an answer is a grey value; else it is a probability."""
         return False

@@ -19,8 +19,9 @@ from common.models.layers import local_names
 from common.models.registry import build_model
 from common.schema import SettingsError
 from common.seeding import generator
-from common.study import Study, TrainingConfig
+from common.study import Study
 from common.tasks.registry import build_task
+from common.training_config import TrainingConfig
 from common.transforms import augment
 from tests.builders import PICTURES, PRIVATE, samples_of, study_from
 

@@ -19,7 +19,7 @@ def test_ray_and_in_process_give_the_same_bytes(
 ) -> None:
     study = (f"privacy={privacy}", f"compression={compression}")
     one = runner("one", *study)
-    two = runner("two", *study, "simulation.engine=ray")
+    two = runner("two", *study, "simulation.engine=ray", "simulation.actors=2")
     assert one["status"] == two["status"] == "completed"
     assert runner.bytes_of("one") == runner.bytes_of("two")
     assert without_times(one) == without_times(two)

@@ -52,6 +52,7 @@ def test_a_killed_run_ends_in_the_same_bytes(
 ) -> None:
     folder = runner.folder / "killed"
     options = ["experiment=smoke", f"simulation.engine={engine}", ROUNDS, f"run.dir={folder}"]
+    options += ["simulation.actors=2"] if engine == "ray" else []
     _kill_at(_start(*options), folder, event, round_number)
     assert not (folder / "result.json").exists()
     assert _start("resume", str(folder)).wait(DEADLINE_S) == 0
