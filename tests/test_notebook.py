@@ -14,7 +14,8 @@ MOST_BYTES = 400_000
 TINY = """
 from pathlib import Path
 
-FOLDER, HOSPITALS, PATIENTS, ROUNDS = Path("run"), ["university", "memory-clinic", "rural"], 12, 1
+FOLDER, HOSPITALS = Path("run"), ["university", "memory-clinic", "rural"]
+PATIENTS, ROUNDS, STEPS = 8, 1, 1
 """
 
 
