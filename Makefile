@@ -7,7 +7,7 @@ export FLWR_DISABLE_UPDATE_CHECK=1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
 export RAY_USAGE_STATS_ENABLED=0
 
-.PHONY: simulate test lint types imports pytest docs recording bench chaos fuzz sbom images-check constraints clean
+.PHONY: simulate test lint types imports pytest docs notebook recording bench chaos fuzz sbom images-check constraints clean
 
 simulate: $(VENV)/.sim
 	$(BIN)/wardround-sim experiment=virtual_mri
@@ -30,6 +30,10 @@ pytest: $(VENV)/.dev
 # The docs as a site, docs/_build/html/index.html; a link that leads nowhere is an error.
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+
+# docs/notebook.ipynb, run again from its first cell to its last.
+notebook: $(VENV)/.dev
+	$(BIN)/python docs/run_notebook.py
 
 # An experiment's terminal as docs/pictures/simulate.svg. Needs npx, which fetches svg-term-cli.
 recording: $(VENV)/.sim

@@ -17,10 +17,13 @@ from common.system_errors import reason_of, words_of
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
-def run_command(app: typer.Typer) -> NoReturn:
-    """Run a command line and exit; bad input is told in one line and ends with 2."""
+def run_command(app: typer.Typer, name: str | None = None) -> NoReturn:
+    """Run a command line and exit; bad input is told in one line and ends with 2.
+
+    name: what its help calls it; None: as the program was called.
+    """
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name=name, standalone_mode=False)
     except ClickException as error:
         tell_error(error.format_message())
         code = BAD_INPUT

@@ -29,7 +29,7 @@
     wardround-sim experiment=beyond data.root=../shared/data run.dir=runs/beyond
                                                     what restoration, survival and others reach
 
-Settings are Hydra's: --help, --cfg job, --multirun.
+Settings are Hydra's: --help, --cfg job, --multirun. A verb tells of itself: resume --help.
 """
 
 import os
@@ -54,6 +54,7 @@ from common.command import expanded, run_command, tell_error
 from common.config import CONFIG_FOLDER, compose
 from common.schema import SettingsError
 from simulation.environment import ENVIRONMENT
+from simulation.verb_help import help_of
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 LOG_WIDTH = 120
@@ -68,6 +69,10 @@ def main() -> None:
     # Of the libraries, about their own next versions and hooks; nothing a user could act on.
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message="Full backward hook is firing")
+    told = help_of(sys.argv[1:])
+    if told is not None:
+        sys.stdout.write(f"{told}\n")
+        sys.exit(EXIT_CODES["completed"])
     first = sys.argv[1] if len(sys.argv) > 1 else ""
     if first in WITHOUT_STUDY:
         sys.exit(_guarded(WITHOUT_STUDY[first], sys.argv[2:]))
@@ -144,13 +149,13 @@ def _run(with_baselines: bool, folder: Path, overrides: list[str]) -> int:
 def _page() -> NoReturn:
     from simulation.page import app
 
-    run_command(app)
+    run_command(app, "wardround-sim page")
 
 
 def _new() -> NoReturn:
     from simulation.new_study import app
 
-    run_command(app)
+    run_command(app, "wardround-sim new")
 
 
 def _models(*arguments: str) -> int:

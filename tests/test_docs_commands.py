@@ -31,6 +31,7 @@ from common.schema import typed
 from server.tracking.config import TrackingConfig
 from server.tracking.webhook import signature
 from simulation.new_study import Images, Kind, make_study
+from simulation.verb_help import USES
 from tests.documented import (
     APPS,
     DRAWN,
@@ -93,6 +94,7 @@ def programs() -> str:
     """What the programs say of themselves, as a page: a command in a block, a line each."""
     help_text = OmegaConf.load(CONFIG_FOLDER / "config.yaml").hydra.help.template
     told = [help_text, *(str(each.cli.__doc__) for each in (simulation, client, server))]
+    told += USES.values()
     told += [
         path.read_text().replace("\\\n#", " ") for path in CONFIG_FOLDER.glob("experiment/*.yaml")
     ]
