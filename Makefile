@@ -39,10 +39,10 @@ notebook: $(VENV)/.dev
 recording: $(VENV)/.sim
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python docs/recording.py
 
-# All benchmarks; some hours. equal_work needs the data sets and says so without them. Fewer and smaller rows: make bench BENCH=--quick
+# All benchmarks; some hours. equal_work needs the data sets, page a Chromium; they say so without. Fewer and smaller rows: make bench BENCH=--quick
 BENCH ?=
 bench: $(VENV)/.dev
-	for name in local_loop engine equal_work aggregation scale dp_step network distances convolution models; do \
+	for name in local_loop engine equal_work aggregation scale dp_step network distances convolution models page; do \
 		$(BIN)/python -m simulation.benchmark.$$name $(BENCH) || exit 1; done
 
 # Real processes, killed and cut off: all scenarios, or make chaos CHAOS=--short

@@ -1,36 +1,47 @@
-"""The live page in headless Chromium: first paint, the work of an update, and its memory.
+"""The live page in headless Chromium: first paint, the work of an update, memory over an hour.
 
     python -m simulation.benchmark.page [--json] [--quick]
 
-A log of a run of 64 sites is written, the page served as `wardround-sim page` does, and a round a
-second is told while a browser looks at it. `paint_ms` is the first contentful paint, `read_s` until
-the page shows all of the log. `update_ms` is what the browser's main thread works for a round that
-was told, with its curves and its log (scripts, layout, paint); `longest_ms` is its longest task
-(0: none of 50 ms). `heap_MB` is
-before the told rounds and after, garbage collected. Needs Playwright and Chromium.
+The files of a run of 64 sites are written and served as `wardround-sim page` does, while a browser
+looks at them. `paint_ms` is the first contentful paint, `read_s` until the page shows all of the
+log, or the result of a run that is finished.
+
+A live run is then told a round a second: `update_ms` is what the browser's main thread works for
+such a round, with its curves and its log (scripts, layout, paint); `longest_ms` is its longest task
+(0: none of 50 ms). Then come the rounds that an hour has at a round a second, AT_ONCE more as soon
+as the page shows those before, so that the hour takes minutes. `heap_MB` is the JavaScript heap
+before that hour, `mid_MB` and `end_MB` in its middle and at its end, each after a collection of
+garbage and with no request under way. A finished run stands still, so only `heap_MB` is measured of
+it.
+
+Needs Playwright and Chromium; without them one row says so.
 """
 
-import json
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from simulation.benchmark.page_run import begin_run, end_run, tell_rounds
 from simulation.benchmark.table import Row, begin_with_environment, run_benchmark
 
-SITES, ROUNDS, TOLD = 64, 10_000, 40
-QUICK_ROUNDS, QUICK_TOLD = 200, 5
-ROUND_S, READ_WITHIN_S = 1.0, 120.0
+ROUNDS, TOLD, HOUR = 10_000, 40, 3600
+QUICK_ROUNDS, QUICK_TOLD, QUICK_HOUR = 200, 5, 120
+AT_ONCE = 20
+ROUND_S, SHOWN_WITHIN_S, QUIET_S = 1.0, 180.0, 5.0
 MARK_TASKS = """
 window.longest = 0;
 new PerformanceObserver((list) => {
   for (const task of list.getEntries()) window.longest = Math.max(window.longest, task.duration);
 }).observe({ type: "longtask" });
 """
+PAINTED = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
 
 def main() -> None:
@@ -40,106 +51,117 @@ def main() -> None:
 
 
 def measure(quick: bool) -> list[Row]:
-    """Return one row."""
-    rounds, told = (QUICK_ROUNDS, QUICK_TOLD) if quick else (ROUNDS, TOLD)
-    with TemporaryDirectory() as folder:
-        run = Path(folder) / "long"
-        run.mkdir()
-        (run / "run.json").write_text("{}")
-        log = run / "events.jsonl"
-        with log.open("w") as file:
-            file.writelines(events(1, rounds, rounds + told))
-        command = [sys.executable, "-m", "simulation.cli", "page", folder]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-            try:
-                assert server.stdout is not None  # it was asked for
-                server.stdout.readline()
-                url = server.stdout.readline().strip()
-                return [
-                    {"name": f"{SITES} sites, {rounds} rounds", **_seen(url, log, rounds, told)}
-                ]
-            finally:
-                server.terminate()
+    """Return a row of a live run and one of a finished run, or one that says why there is none."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None or find_spec("playwright") is None:
+        missing = "Chromium" if chromium is None else "Playwright"
+        return [{"name": "page", "why_not": f"{missing} is not installed here"}]
+    sizes = (QUICK_ROUNDS, QUICK_TOLD, QUICK_HOUR) if quick else (ROUNDS, TOLD, HOUR)
+    rounds = sizes[0]
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for run in ("live", "finished"):
+            begin_run(folder / run, sum(sizes))
+            tell_rounds(folder / run, 1, rounds, sum(sizes))
+        end_run(folder / "finished", rounds, sum(sizes))
+        with _served(folder) as url, _browser(chromium) as browser:
+            return [
+                {"name": f"live, {rounds} rounds", **_live(browser, url, folder, sizes)},
+                {"name": f"finished, {rounds} rounds", **_finished(browser, url)},
+            ]
 
 
-def events(first: int, last: int, planned: int) -> Iterator[str]:
-    """Yield the lines of a log as server/run.py tells them, of these rounds."""
-    sites = [f"hospital-{number:02d}" for number in range(SITES)]
-
-    def line(event: str, **fields: Any) -> str:  # noqa: ANN401 - JSON
-        return json.dumps({"time": round(time.time(), 3), "event": event, **fields}) + "\n"
-
-    if first == 1:
-        yield line("start", rounds=planned, done=0)
-        yield line("enrolled", sites=sites, absent={})
-    for number in range(first, last + 1):
-        yield line("round", round=number, of=planned, sites=sites)
-        for site in sites:
-            yield line("reply", site=site, round=number, why=None)
-        grown = 1 - 0.8 * 0.9995**number
-        values = {site: grown - (7 * i + number) % 13 / 100 for i, site in enumerate(sites)}
-        yield line("measured", round=number - 1, metric="dice", values=values)
-        part = {"seconds": 1.5, "bytes_sent": 9_000_000, "bytes_received": 9_000_000}
-        yield line(
-            "round done",
-            round=number,
-            seconds=2.0,
-            sites={site: {**part, "train_loss": 1 - values[site]} for site in sites},
-            missing={},
-            epsilon=dict.fromkeys(sites, 8 * (number / planned) ** 0.5),
-        )
+@contextmanager
+def _served(folder: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "simulation.cli", "page", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None  # it was asked for
+            server.stdout.readline()
+            yield server.stdout.readline().strip()
+        finally:
+            server.terminate()
 
 
-def _seen(url: str, log: Path, rounds: int, told: int) -> dict[str, float]:
+@contextmanager
+def _browser(chromium: str) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
-        page = browser.new_page()
-        page.add_init_script(MARK_TASKS)
-        page.goto(url)
-        page.get_by_role("link", name="long").click()
-        began = time.monotonic()
-        everything = f"() => document.getElementById('state').textContent.includes('Round {rounds} "
-        page.wait_for_function(f"{everything}of')", timeout=1000 * READ_WITHIN_S)
-        read_s = time.monotonic() - began
-        paint_ms = page.evaluate(
-            "performance.getEntriesByName('first-contentful-paint')[0].startTime"
-        )
-        page.wait_for_timeout(5000)
-        session = page.context.new_cdp_session(page)
-        session.send("Performance.enable")
-        before, heap_before = _metrics(session), _heap_mb(session)
-        page.evaluate("window.longest = 0")
-        before = _metrics(session)
-        for number in range(rounds + 1, rounds + told + 1):
-            with log.open("a") as file:
-                file.writelines(events(number, number, rounds + told))
-            page.wait_for_timeout(1000 * ROUND_S)
-        after = _metrics(session)
-        longest_ms = page.evaluate("window.longest")
-        heap_after = _heap_mb(session)
-        browser.close()
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def _opened(browser: Any, url: str, run: str, shown: str) -> tuple[Any, float]:  # noqa: ANN401
+    """Return the page of a run, and how many seconds it took until it showed this."""
+    page = browser.new_page()
+    page.add_init_script(MARK_TASKS)
+    page.goto(url)
+    page.get_by_role("link", name=run).click()
+    began = time.monotonic()
+    _until_shown(page, shown)
+    return page, time.monotonic() - began
+
+
+def _until_shown(page: Any, text: str) -> None:  # noqa: ANN401 - Playwright's
+    holds = "text => document.getElementById('state')?.textContent.includes(text)"
+    page.wait_for_function(holds, arg=text, timeout=1000 * SHOWN_WITHIN_S)
+
+
+def _live(browser: Any, url: str, folder: Path, sizes: tuple[int, int, int]) -> Row:  # noqa: ANN401
+    rounds, told, hour = sizes
+    page, read_s = _opened(browser, url, "live", f"Round {rounds} of")
+    page.wait_for_timeout(1000 * QUIET_S)
+    paint_ms = page.evaluate(PAINTED)
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    page.evaluate("window.longest = 0")
+    before = _worked_s(session)
+    for number in range(rounds + 1, rounds + told + 1):
+        tell_rounds(folder / "live", number, number, sum(sizes))
+        page.wait_for_timeout(1000 * ROUND_S)
+    update_ms = 1000 * (_worked_s(session) - before) / told
+    longest_ms = page.evaluate("window.longest")
+    page.wait_for_timeout(1000 * QUIET_S)
+    heaps = [_heap_mb(session)]
+    for done in range(rounds + told, sum(sizes), AT_ONCE):
+        tell_rounds(folder / "live", done + 1, done + AT_ONCE, sum(sizes))
+        _until_shown(page, f"Round {done + AT_ONCE} of")
+        if done + AT_ONCE in (rounds + told + hour // 2, sum(sizes)):
+            # What it asked for meanwhile, its curves, would be counted while it comes.
+            page.wait_for_timeout(1000 * QUIET_S)
+            heaps.append(_heap_mb(session))
+    page.close()
     return {
         "paint_ms": paint_ms,
         "read_s": read_s,
-        "update_ms": 1000 * (after["TaskDuration"] - before["TaskDuration"]) / told,
+        "update_ms": update_ms,
         "longest_ms": longest_ms,
-        "heap_MB": heap_before,
-        "heap_MB after": heap_after,
+        **dict(zip(("heap_MB", "mid_MB", "end_MB"), heaps, strict=True)),
     }
 
 
-def _metrics(session: Any) -> dict[str, float]:  # noqa: ANN401 - Playwright's
+def _finished(browser: Any, url: str) -> Row:  # noqa: ANN401 - Playwright's
+    page, read_s = _opened(browser, url, "finished", "Completed.")
+    page.wait_for_timeout(1000 * QUIET_S)
+    paint_ms = page.evaluate(PAINTED)
+    heap_mb = _heap_mb(page.context.new_cdp_session(page))
+    nothing = dict.fromkeys(("update_ms", "longest_ms"), "")
+    later = dict.fromkeys(("mid_MB", "end_MB"), "")
+    return {"paint_ms": paint_ms, "read_s": read_s, **nothing, "heap_MB": heap_mb, **later}
+
+
+def _worked_s(session: Any) -> float:  # noqa: ANN401 - Playwright's
     found = session.send("Performance.getMetrics")["metrics"]
-    return {metric["name"]: metric["value"] for metric in found}
+    return {metric["name"]: float(metric["value"]) for metric in found}["TaskDuration"]
 
 
 def _heap_mb(session: Any) -> float:  # noqa: ANN401 - Playwright's
     session.send("HeapProfiler.collectGarbage")
-    return _metrics(session)["JSHeapUsedSize"] / 1e6
+    return float(session.send("Runtime.getHeapUsage")["usedSize"]) / 1e6
 
 
 if __name__ == "__main__":
