@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -53,6 +53,7 @@ def best(about: Sequence[tuple[float, float]]) -> float:
     return sum(a * b for a, b in about) / sum(a for a, _ in about)
 
 
+@settings(max_examples=30)
 @given(about=SITES)
 def test_with_many_local_steps_the_optimum_of_all_sites_is_reached(
     about: list[tuple[float, float]],

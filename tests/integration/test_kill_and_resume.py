@@ -40,9 +40,7 @@ def _kill_at(process: subprocess.Popen[bytes], folder: Path, event: str, round_n
     ("engine", "event", "round_number"),
     [
         ("inprocess", "make", 0),
-        ("inprocess", "enrolled", 0),
         ("inprocess", "reply", 2),
-        ("inprocess", "round done", 2),
         ("inprocess", "final evaluation", 0),
         ("ray", "reply", 2),
     ],

@@ -92,14 +92,13 @@ def test_what_is_done_or_runs_is_not_gone_on_with(status: str | None, tmp_path: 
         go_on(run)
 
 
-def test_one_process_works_on_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studies, "LOCK_WAIT_S", 0.2)
+def test_one_process_works_on_a_study(tmp_path: Path) -> None:
     run = asked(tmp_path)
     assert not run.worked_on()
     began = time.monotonic()
     with run.working():
         assert run.worked_on()
-        with pytest.raises(HeldError, match="works on this study"), run.working():
+        with pytest.raises(HeldError, match="works on this study"), run.working(0.2):
             pass
     assert time.monotonic() - began > 0.2
     assert not run.worked_on()
