@@ -121,10 +121,10 @@ def _proposed(study: str, site: Path | None) -> list[str]:
 
 def _for_study(
     overrides: Sequence[str] | None, device: str
-) -> "tuple[Callable[[Row], object], Callable[[Sequence[Facts]], Cost | None] | None]":
-    """Return what checks a row for a study, and what tells the study's cost."""
+) -> "tuple[Callable[[Row], object] | None, Callable[[Sequence[Facts]], Cost | None] | None]":
+    """Return what checks a row for a study, and what tells the study's cost; None without one."""
     if not overrides:
-        return (lambda row: None), None
+        return None, None
     from client.cases import read_case
     from client.device import usable_device
     from client.preflight.cost import cost_of

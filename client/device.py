@@ -18,7 +18,7 @@ def usable_device(name: str) -> torch.device:
     there = torch.cuda.device_count()
     if kind == "cuda" and int(number or 0) >= there:
         raise SettingsError(
-            f"device {name!r} is not here: PyTorch sees {there} GPUs; give cpu, or install a "
-            "PyTorch for this machine's GPU"
+            f"device {name!r} is not here: PyTorch sees {there} GPUs; give cpu, mend the "
+            "driver, or install a PyTorch for this machine's GPU"
         )
     return torch.device(name)

@@ -15,6 +15,7 @@ from client.appraisal import Appraisal, limits_of_profile
 from client.approval import Approvals
 from client.arriving import Arrivals, check_layout
 from client.cohort import Samples
+from client.device import usable_device
 from client.local_round import Controls, Place, local_round
 from client.log import site_log
 from client.outbox import Kept, Outbox, site_key
@@ -42,7 +43,6 @@ from common.contract import (
     TrainReply,
 )
 from common.control import PREFIX, parted, with_zero_controls
-from common.schema import SettingsError
 from common.seeding import seed
 from common.state import Arrays, State, arrays_of, digest_of, state_of, tensors_of
 from common.subgroups import groups_of
@@ -65,7 +65,8 @@ class Trainer:
     def __init__(self, site: Site) -> None:
         self.site = site
         self._outbox = Outbox(site.state_path)
-        self._device = _device(site.device)
+        # Not asked by Site: the half without torch reads the same settings.
+        self._device = usable_device(site.device)
         self._policy = site.load_policy()
         self._log = site_log(Path(site.folder))
 
@@ -368,16 +369,6 @@ class Trainer:
                 "training",
                 f"training diverged: {len(broken)} tensors are not finite; lower training.lr",
             )
-
-
-def _device(name: str) -> torch.device:
-    # Not asked by Site: the half without torch reads the same settings.
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise SettingsError(
-            f"site.device={name} but this machine shows no CUDA device; set device: cpu, or mend "
-            "the driver"
-        )
-    return torch.device(name)
 
 
 def trainer_at(path: Path) -> Trainer:

@@ -110,13 +110,9 @@ def restoration(row: MeasuredRow, folder: Path, common: Sequence[str]) -> Found:
 
 def survival(row: MeasuredRow, folder: Path, common: Sequence[str]) -> Found:
     """Return how far the model's C-index is above that of the true risks."""
-    settings = [*_settings(row), *common]
-    if row.first:
-        settings += _start(row, folder, common)
-        with _weights_in(folder / WEIGHTS):
-            result = _result(folder / "begun", settings)
-    else:
-        result = _result(folder, settings)
+    start = _start(row, folder, common) if row.first else []
+    with _weights_in(folder / WEIGHTS):
+        result = _result(folder / "begun", [*_settings(row), *common, *start])
     mean = result["final"]["mean"]
     model, truth = mean["c_index"], mean["c_index_truth"]
     told = f"C-index {model:.3f}, of the truth {truth:.3f}"

@@ -28,15 +28,20 @@ class Finding:
     """Images, relative to the root, or patients."""
 
 
-def findings_of(root: Path, listing: Listing, facts: Sequence[Facts]) -> list[Finding]:
-    """Return all findings, those that stop first; what is found at many images is told once."""
+def findings_of(
+    root: Path, listing: Listing, facts: Sequence[Facts], for_study: bool
+) -> list[Finding]:
+    """Return all findings, those that stop first; what is found at many images is told once.
+
+    for_study: whether the rows were held against a study.
+    """
     found = [
         *_unreadable(root, facts),
         *_unsorted(root, listing),
         *_several_masks(root, listing),
         *_two_sides(facts),
         *_same_pixels(root, facts),
-        *_without_target(root, listing, facts),
+        *_without_target(root, listing, facts, for_study),
         *_missing_cells(facts),
         *_burned_in(root, facts),
         *_identifying(root, facts),
@@ -131,7 +136,10 @@ def _same_pixels(root: Path, facts: Sequence[Facts]) -> Iterator[Finding]:
         )
 
 
-def _without_target(root: Path, listing: Listing, facts: Sequence[Facts]) -> Iterator[Finding]:
+def _without_target(
+    root: Path, listing: Listing, facts: Sequence[Facts], for_study: bool
+) -> Iterator[Finding]:
+    # A study that is named has its own finding of an image that it cannot use.
     without = [
         one.row
         for one in facts
@@ -140,9 +148,9 @@ def _without_target(root: Path, listing: Listing, facts: Sequence[Facts]) -> Ite
     if 0 < len(without) < len(facts):
         yield Finding(
             kind="missing",
-            level=WARNING,
+            level=WARNING if for_study else STOP,
             text="images without a mask or a label, where others have one; only a study that "
-            "learns from such images (task.unlabelled) takes them, so name the study",
+            "learns from such images (task.unlabelled) takes them: it says so if it is named",
             at=tuple(told(root, row.image) for row in without),
         )
 

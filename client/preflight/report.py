@@ -76,13 +76,13 @@ def preflight(
     each: Callable[[Sequence[Row]], Iterable[Row]] = lambda rows: rows,
     cost_of: Callable[[Sequence[Facts]], Cost | None] | None = None,
     mask_pattern: str = "*",
-    check: Callable[[Row], object] = lambda row: None,
+    check: Callable[[Row], object] | None = None,
 ) -> Report:
     """Read all rows of a manifest or a folder, one image in memory at a time.
 
     each: goes through the rows, such as a progress bar. cost_of: of what could be read and fits.
     mask_pattern: of the masks' names, where a folder without a manifest has several of an image.
-    check: as facts_of has it.
+    check: as facts_of has it; None where no study is named.
 
     Raises:
         ValueError: there are no rows, or the manifest cannot be read.
@@ -93,7 +93,7 @@ def preflight(
     read = [one for one in facts if one.error is None]
     fit = [one for one in read if one.misfit is None]
     cost, refused = _cost_of(fit, cost_of)
-    findings = [*refused, *findings_of(folder, listing, facts)]
+    findings = [*refused, *findings_of(folder, listing, facts, for_study=check is not None)]
     stops = any(finding.level == STOP for finding in findings)
     axes = max((len(one.spacing_mm) for one in read), default=0)
     return Report(

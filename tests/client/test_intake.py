@@ -59,8 +59,8 @@ def test_series_that_lay_together_have_folders_and_no_names(tmp_path: Path) -> N
     assert import_(tmp_path / "in", site(tmp_path / "site")) == 0
     cohort = tmp_path / "site" / "state" / "cohort"
     report = preflight(cohort)
-    assert (report.patients, report.images, report.verdict) == (2, 2, "go")
-    # The segmentation still belongs to its series; the other series has none, and is warned of.
+    assert (report.patients, report.images, report.verdict) == (2, 2, "no-go")
+    # The segmentation still belongs to its series; the other series has none.
     assert report.labels["1"].images == 1
     assert [finding.kind for finding in report.findings] == ["missing"]
     for name in (b"Doe", b"4711", b"4712", b"House", b"19600102", b"20260102"):

@@ -527,7 +527,7 @@ def test_training_leaves_the_global_generator_as_it_was(tmp_path: Path) -> None:
 def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
     path = pictures_site(tmp_path / "a")
     path.write_text(path.read_text() + "device: cuda\n")
-    with pytest.raises(SettingsError, match="no CUDA device"):
+    with pytest.raises(SettingsError, match="'cuda' is not here"):
         trainer_at(path)
 
 

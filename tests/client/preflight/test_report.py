@@ -272,7 +272,7 @@ def test_images_without_labels_are_told_of_and_are_for_the_study_to_take(tmp_pat
     ]
     report = preflight(manifest(tmp_path, *rows))
     (missing,) = found(report, "missing")
-    assert (report.verdict, missing.level, missing.at) == (GO, WARNING, ("0.png",))
+    assert (report.verdict, missing.level, missing.at) == (NO_GO, STOP, ("0.png",))
     task = ClassificationConfig(name="classification", classes=["a", "b"])
     for learns, verdict in ((None, NO_GO), (UnlabelledConfig(), GO)):
         asked = replace(task, unlabelled=learns)
