@@ -44,6 +44,11 @@ from multiprocessing import active_children
 from pathlib import Path
 from typing import NoReturn
 
+from simulation.environment import ENVIRONMENT
+
+# NumPy reads how many threads it may start when it is first imported.
+os.environ.update(ENVIRONMENT)
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -53,7 +58,6 @@ from rich.console import Console
 from common.command import expanded, run_command, tell_error
 from common.config import CONFIG_FOLDER, compose
 from common.schema import SettingsError
-from simulation.environment import ENVIRONMENT
 from simulation.verb_help import help_of
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -65,7 +69,6 @@ SEVERITY = [0, EXIT_CODES["partial"], FAILED, BAD_INPUT]
 
 def main() -> None:
     """Run the command line; the exit code is 0 only if a run is complete."""
-    os.environ.update(ENVIRONMENT)
     # Of the libraries, about their own next versions and hooks; nothing a user could act on.
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message="Full backward hook is firing")

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import settings
 
 PRODUCT_ENVIRONMENT = {
@@ -12,13 +11,15 @@ PRODUCT_ENVIRONMENT = {
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # One thread: bytes must not depend on how many cores the machine has.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
 }
+# Before anything imports NumPy or PyTorch, which read it then.
 os.environ.update(PRODUCT_ENVIRONMENT)
 # A busy machine is slow, not wrong.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
-# One thread: bytes must not depend on how many cores the machine has.
-torch.set_num_threads(1)
 
 
 @pytest.fixture

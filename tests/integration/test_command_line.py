@@ -1,6 +1,7 @@
 """What a person meets: exit codes, messages, files."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,22 @@ def test_help_names_the_experiments_and_the_exit_codes() -> None:
     assert done.returncode == 0
     assert "virtual_mri" in done.stdout
     assert "Exit code" in done.stdout
+
+
+def test_a_run_computes_in_one_thread_whatever_the_machine_has() -> None:
+    """Two on two cores contend with the other hospitals, and may add up in another order."""
+    told = (
+        "import simulation.cli, threadpoolctl, torch; "
+        "print([each['num_threads'] for each in threadpoolctl.threadpool_info()], "
+        "torch.get_num_threads())"
+    )
+    free = {
+        k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    }
+    done = subprocess.run([sys.executable, "-c", told], env=free, capture_output=True, text=True)
+    threads, of_torch = done.stdout.strip().rsplit(" ", 1)
+    assert set(json.loads(threads)) == {1}
+    assert of_torch == "1"
 
 
 def test_cfg_prints_the_composed_settings() -> None:
