@@ -117,7 +117,7 @@ def work_for(
     cohort = _cohort(manifest, overrides)
     trains = cohort.train.num_patients > 0 and site not in (study.strategy.tested or [])
     if trains:
-        check_mixed_precision(study, device)
+        _mixed_precision_fits(overrides, device)
     check_study(policy, study, cohort.train.num_patients if trains else 0)
     model = _network(study)
     each = cohort.train.images_each
@@ -138,6 +138,12 @@ def work_for(
         trains=trains,
         plan=plan,
     )
+
+
+@functools.lru_cache(maxsize=CACHED)
+def _mixed_precision_fits(overrides: tuple[str, ...], device: torch.device) -> None:
+    """Check it once a process: it passes an image through a network that has no numbers."""
+    check_mixed_precision(composed(overrides), device)
 
 
 def _network(study: Study) -> nn.Module:
