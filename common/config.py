@@ -7,13 +7,11 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-import configs
 from common.compression_config import CompressionConfig
 from common.data_config import DataConfig
 from common.models.registry import model_config_type
@@ -22,8 +20,8 @@ from common.strategy_config import StrategyConfig
 from common.study import EvaluationConfig, PrivacyConfig, Study
 from common.tasks.registry import task_config_type
 from common.training_config import TrainingConfig
+from configs import CONFIG_FOLDER
 
-CONFIG_FOLDER = Path(configs.__file__).parent
 LOCAL_GROUPS = ("run", "simulation", "hydra")
 """Groups that never travel: they speak of one machine."""
 LOCAL_KEYS = ("data.root",)

@@ -56,8 +56,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from common.command import expanded, run_command, tell_error
-from common.config import CONFIG_FOLDER, compose
 from common.schema import SettingsError
+from configs import CONFIG_FOLDER
 from simulation.verb_help import help_of
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -127,6 +127,8 @@ def _hydra_run(run: Callable[[Path, list[str]], int]) -> int:
 
 
 def _composes(overrides: list[str]) -> int:
+    from common.config import compose
+
     compose(overrides)
     return EXIT_CODES["completed"]
 

@@ -8,8 +8,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from common.checks import not_negative, one_of, positive
-from common.config import CONFIG_FOLDER
 from common.schema import SettingsError, typed
+from configs import CONFIG_FOLDER
 from server.tracking.config import TrackingConfig
 from simulation.beyond_config import BeyondConfig
 from simulation.hospitals import Hospital

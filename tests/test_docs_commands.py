@@ -25,9 +25,9 @@ import simulation.cli
 from client.mapping import load_names
 from client.privacy.policy import Policy, load_policy
 from client.site import load_site
-from common.config import CONFIG_FOLDER
 from common.models.config import StartConfig
 from common.schema import typed
+from configs import CONFIG_FOLDER
 from server.tracking.config import TrackingConfig
 from server.tracking.webhook import signature
 from simulation.new_study import Images, Kind, make_study

@@ -7,10 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from common.config import CONFIG_FOLDER
 from common.schema import typed
 from common.tasks.losses import OF_GREY, OF_HIDDEN, OF_IMAGES, OF_LABELS, OF_TIMES, OF_VOXELS
 from common.tasks.registry import Task, build_task, task_config_type
+from configs import CONFIG_FOLDER
 
 
 @dataclass(frozen=True)

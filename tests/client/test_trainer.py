@@ -18,10 +18,10 @@ from client.privacy.speech import speakable
 from client.progress import StoppedError
 from client.trainer import Trainer, trainer_at
 from common.accounting import PrivateSteps, epsilon_of, unprotected_release
-from common.config import CONFIG_FOLDER
 from common.contract import Description, RefusalError, Released, Request, StudyReference, TrainReply
 from common.schema import SettingsError
 from common.state import Arrays, digest_of
+from configs import CONFIG_FOLDER
 from tests.builders import (
     PICTURES,
     PRIVATE,

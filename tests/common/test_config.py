@@ -6,8 +6,9 @@ import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from common.config import CONFIG_FOLDER, canonical, compose, load_study, sent, study_digest
+from common.config import canonical, compose, load_study, sent, study_digest
 from common.schema import SettingsError
+from configs import CONFIG_FOLDER
 
 EXPERIMENTS = sorted(path.stem for path in (CONFIG_FOLDER / "experiment").glob("*.yaml"))
 

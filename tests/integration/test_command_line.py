@@ -25,7 +25,7 @@ def test_help_names_the_experiments_and_the_exit_codes() -> None:
 def test_a_run_computes_in_one_thread_whatever_the_machine_has() -> None:
     """Two on two cores contend with the other hospitals, and may add up in another order."""
     told = (
-        "import simulation.cli, threadpoolctl, torch; "
+        "import simulation.cli, numpy, threadpoolctl, torch; "
         "print([each['num_threads'] for each in threadpoolctl.threadpool_info()], "
         "torch.get_num_threads())"
     )
@@ -36,6 +36,12 @@ def test_a_run_computes_in_one_thread_whatever_the_machine_has() -> None:
     threads, of_torch = done.stdout.strip().rsplit(" ", 1)
     assert set(json.loads(threads)) == {1}
     assert of_torch == "1"
+
+
+def test_help_is_told_before_what_trains_is_read() -> None:
+    told = "import sys, simulation.cli; print({'torch', 'monai', 'flwr'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_cfg_prints_the_composed_settings() -> None:
