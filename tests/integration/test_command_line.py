@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from simulation.cli import main
 from simulation.run import reopened
 from tests.integration.command import sim
 
@@ -62,13 +63,20 @@ def test_cfg_prints_the_composed_settings() -> None:
     ],
 )
 def test_bad_input_is_named_and_exits_with_2(
-    tmp_path: Path, arguments: list[str], told: str
+    tmp_path: Path,
+    arguments: list[str],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     place = [] if arguments[0] == "resume" else [f"run.dir={tmp_path / 'run'}"]
-    done = sim(*arguments, *place)
-    assert done.returncode == 2
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.setattr(sys, "argv", ["wardround-sim", *arguments, *place])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert "Traceback" not in said
     assert not (tmp_path / "run" / "run.json").exists()
 
 
