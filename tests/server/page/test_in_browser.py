@@ -126,6 +126,30 @@ def test_a_tab_that_nobody_sees_holds_no_connection(browser: Any, tmp_path: Path
         assert wrong == []
 
 
+def test_of_a_long_run_an_update_writes_only_what_looks_other(browser: Any, tmp_path: Path) -> None:
+    tell = event_log(begun(tmp_path / "long"))
+    tell("start", rounds=9000, done=0)
+    for number in range(1, 2001):
+        tell("round done", round=number, seconds=1.0)
+    with served(guarded(app_of(tmp_path), TOKEN)) as address:
+        page, wrong = opened(browser, f"{address}/?{PARAMETER}={TOKEN}")
+        asked: list[str] = []
+        page.on("request", lambda sent: asked.append(sent.url) if "/curves" in sent.url else None)
+        with page.expect_response("**/curves"):
+            page.goto(f"{address}/runs/long")
+        page.wait_for_function("() => document.querySelectorAll('#log tbody tr').length === 100")
+        drawn = len(asked)
+        page.evaluate("document.querySelector('#log tbody tr').wasFirst = true")
+        tell("round done", round=2001, seconds=1.0)
+        page.wait_for_function("() => document.querySelectorAll('#log tbody tr')[1].wasFirst")
+        assert "round=2001" in page.locator("#log tbody tr").first.inner_text()
+        page.wait_for_timeout(2500)
+        assert len(asked) == drawn
+        with page.expect_request("**/curves"):
+            tell("round done", round=2010, seconds=1.0)
+        assert wrong == []
+
+
 def test_a_page_whose_run_or_log_in_is_gone_says_so(browser: Any, tmp_path: Path) -> None:
     event_log(begun(tmp_path / "live"))("start", rounds=3, done=0)
     with served(guarded(app_of(tmp_path), TOKEN)) as address:
