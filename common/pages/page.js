@@ -138,10 +138,10 @@ function ticks(low, high, most) {
 function tickWords(tick) { return String(Number(tick.toPrecision(6))).replace("-", MINUS); }
 
 /* Draw lines {name: [[x, y], ...]}; many are faint, the mean and the chosen one are not. */
-function chart(host, lines, { label, mean = null, chosen = "", along = "rounds of training" }) {
+function chart(host, lines, { label, mean = null, chosen = "", along = "rounds of training", none = "No values." }) {
   const names = Object.keys(lines).filter((name) => lines[name].length);
   const all = names.map((name) => lines[name]).concat(mean && mean.length ? [mean] : []);
-  if (!all.length) { host.replaceChildren(make("p", { class: "note" }, "No values.")); return; }
+  if (!all.length) { host.replaceChildren(make("p", { class: "note" }, none)); return; }
   let left = Infinity, right = -Infinity, low = Infinity, high = -Infinity;
   for (const points of all) for (const [x, y] of points) {
     if (x < left) left = x; if (x > right) right = x; if (y < low) low = y; if (y > high) high = y;
@@ -312,14 +312,16 @@ function showShift(result) {
   }));
 }
 
+const NO_LOSS = "None is told: with differential privacy it never leaves, and else a site's policy says whether it may.";
+const NO_EPSILON = "None is told: no differential privacy, or no full round yet.";
 let newest = null;
 
 function drawCurves() {
   if (!newest) return;
   const chosen = byId("chosen").value;
   chart(byId("values"), newest.values, { label: newest.metric || "metric", mean: newest.mean, chosen });
-  chart(byId("losses"), newest.loss, { label: "training loss", chosen });
-  chart(byId("spent"), newest.epsilon, { label: "epsilon spent", chosen });
+  chart(byId("losses"), newest.loss, { label: "training loss", chosen, none: NO_LOSS });
+  chart(byId("spent"), newest.epsilon, { label: "epsilon spent", chosen, none: NO_EPSILON });
   chart(byId("times"), { "seconds of a round": newest.seconds }, { label: "seconds of a round" });
 }
 
@@ -353,7 +355,7 @@ function followRun(id) {
       if (run.ended || Math.abs(run.done - drawn) >= Math.max(1, drawn / MOST_WIDE_PX)) { drawn = run.done; curves(); }
       else if (run.done !== drawn) unseen();
       log();
-      say(byId("connection"), `Live; newest event ${at(run.last)}.`);
+      say(byId("connection"), `${run.ended ? "Over" : "Live"}; newest event ${at(run.last)}.`);
     });
     source.addEventListener("gone", () => { source.close(); unreachable(new Error("the run is gone")); });
     source.addEventListener("error", () => {

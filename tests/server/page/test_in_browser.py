@@ -35,10 +35,13 @@ def test_a_run_is_seen_as_it_goes(browser: Any, tmp_path: Path) -> None:
         assert PARAMETER not in page.url
         page.get_by_role("link", name="live").click()
         page.get_by_text("Interrupted.").wait_for()
+        page.get_by_text("Live; newest event").wait_for()
+        page.get_by_text("with differential privacy it never leaves").wait_for()
         assert grave_findings(page) == []
         run(folder, numbers_app(PATIENTS), "rounds=3")
         page.get_by_text("Completed.").wait_for()
         page.get_by_text("Round 3 of 3 is done.").wait_for()
+        page.get_by_text("Over; newest event").wait_for()
         rows = page.locator("#sites tbody tr")
         assert [row.locator("th").inner_text() for row in rows.all()] == sorted(PATIENTS)
         page.wait_for_function(
