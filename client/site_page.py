@@ -11,8 +11,9 @@ of it leaves the site.
 import asyncio
 import json
 import math
+import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ from common.schema import SettingsError
 from common.series import Points, thinned
 
 DAEMON_LOG = "logs/site.jsonl"
+BEGIN = re.compile(r"\d{4}-\d\d-\d\d[ T]")
+"""Of an entry of a log: its time."""
 MOST_POINTS = 30
 """Of a ledger's curve: each is a whole account, a twentieth of a second."""
 MOST_ROUNDS = 200
@@ -86,7 +89,7 @@ class SitePages:
         text = request.query_params.get("text", "").lower()
         last = number_asked(request.query_params, "last", 200, MOST_LINES)
         of_daemon = request.query_params.get("of") == "daemon"
-        return json_answer(await asyncio.to_thread(log_lines, self._site, of_daemon, text, last))
+        return json_answer(await asyncio.to_thread(log_entries, self._site, of_daemon, text, last))
 
     async def _decide(self, request: Request) -> Response:
         digest, answer = request.path_params["digest"], request.path_params["answer"]
@@ -162,8 +165,10 @@ class SitePages:
         }
 
 
-def log_lines(site: Site, of_daemon: bool, text: str, last: int) -> list[str]:
-    """Return the newest lines of a log of the site that hold a text, the oldest of them first.
+def log_entries(site: Site, of_daemon: bool, text: str, last: int) -> list[str]:
+    """Return the newest entries of a log of the site that hold a text, the oldest of them first.
+
+    An entry is a line with its time, and the lines of its error below it.
 
     of_daemon: of the processes that run here; else of the studies, with their full errors.
     """
@@ -172,7 +177,19 @@ def log_lines(site: Site, of_daemon: bool, text: str, last: int) -> list[str]:
         return []
     with path.open(errors="replace") as file:
         lines = (_readable(line.rstrip()) for line in file)
-        return list(deque((line for line in lines if text in line.lower()), maxlen=last))
+        found = (entry for entry in _entries(lines) if text in entry.lower())
+        return list(deque(found, maxlen=last))
+
+
+def _entries(lines: Iterable[str]) -> Iterator[str]:
+    entry: list[str] = []
+    for line in lines:
+        if entry and BEGIN.match(line):
+            yield "\n".join(entry)
+            entry = []
+        entry.append(line)
+    if entry:
+        yield "\n".join(entry)
 
 
 def _readable(line: str) -> str:

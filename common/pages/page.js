@@ -3,7 +3,7 @@
    Every text goes through textContent, so that none of it can become markup. */
 
 const MINUS = "\u2212", NONE = "\u2013", DASHES = ["", "6 2", "2 2", "6 2 2 2"], MOST_OWN_COLOURS = 8;
-const CURVES_EVERY_MS = 2000, LIST_EVERY_MS = 3000;
+const CURVES_EVERY_MS = 2000, UNSEEN_EVERY_MS = 20000, LIST_EVERY_MS = 3000;
 const byId = (id) => document.getElementById(id);
 
 /* ---- words ---- */
@@ -52,6 +52,10 @@ function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+function emptyRow(cells) {
+  return make("tr", {}, ...cells.map((cell, column) => column ? make("td") : make("th", { scope: "row" })));
+}
+
 /* Fill a table's body: rows keep their elements, so that focus and selection stay where they are. */
 function fill(table, rows) {
   const body = table.tBodies[0];
@@ -59,13 +63,21 @@ function fill(table, rows) {
   rows.forEach((cells, place) => {
     let row = body.rows[place];
     if (!row || row.cells.length !== cells.length) {
-      const made = make("tr", {}, ...cells.map((cell, column) =>
-        column ? make("td") : make("th", { scope: "row" })));
+      const made = emptyRow(cells);
       if (row) row.replaceWith(made); else body.append(made);
       row = made;
     }
     cells.forEach((cell, column) => show(row.cells[column], cell));
   });
+}
+
+/* Fill a table whose newest rows come on top: what was there moves down, and is not written again. */
+function fillFromTop(table, rows) {
+  const body = table.tBodies[0], top = body.rows[0];
+  const before = top && [...top.cells].map((cell) => cell.textContent).join("\n");
+  const added = rows.findIndex((cells) => cells.map((cell) => cell.text ?? String(cell)).join("\n") === before);
+  for (let place = 0; place < added; place += 1) body.prepend(emptyRow(rows[place]));
+  fill(table, rows);
 }
 
 /* A cell is a text, or {text, href, kind, small, shade}. */
@@ -104,6 +116,7 @@ function cards(list, figures) {
 /* ---- charts ---- */
 
 const SVG = "http://www.w3.org/2000/svg";
+const MOST_WIDE_PX = 500;
 const BOX = { width: 480, height: 250, left: 56, right: 12, top: 10, bottom: 34 };
 
 function drawn(name, attributes, text) {
@@ -125,10 +138,10 @@ function ticks(low, high, most) {
 function tickWords(tick) { return String(Number(tick.toPrecision(6))).replace("-", MINUS); }
 
 /* Draw lines {name: [[x, y], ...]}; many are faint, the mean and the chosen one are not. */
-function chart(host, lines, { label, mean = null, chosen = "", along = "rounds of training" }) {
+function chart(host, lines, { label, mean = null, chosen = "", along = "rounds of training", none = "No values." }) {
   const names = Object.keys(lines).filter((name) => lines[name].length);
   const all = names.map((name) => lines[name]).concat(mean && mean.length ? [mean] : []);
-  if (!all.length) { host.replaceChildren(make("p", { class: "note" }, "No values.")); return; }
+  if (!all.length) { host.replaceChildren(make("p", { class: "note" }, none)); return; }
   let left = Infinity, right = -Infinity, low = Infinity, high = -Infinity;
   for (const points of all) for (const [x, y] of points) {
     if (x < left) left = x; if (x > right) right = x; if (y < low) low = y; if (y > high) high = y;
@@ -299,14 +312,16 @@ function showShift(result) {
   }));
 }
 
+const NO_LOSS = "None is told: with differential privacy it never leaves, and else a site's policy says whether it may.";
+const NO_EPSILON = "None is told: no differential privacy, or no full round yet.";
 let newest = null;
 
 function drawCurves() {
   if (!newest) return;
   const chosen = byId("chosen").value;
   chart(byId("values"), newest.values, { label: newest.metric || "metric", mean: newest.mean, chosen });
-  chart(byId("losses"), newest.loss, { label: "training loss", chosen });
-  chart(byId("spent"), newest.epsilon, { label: "epsilon spent", chosen });
+  chart(byId("losses"), newest.loss, { label: "training loss", chosen, none: NO_LOSS });
+  chart(byId("spent"), newest.epsilon, { label: "epsilon spent", chosen, none: NO_EPSILON });
   chart(byId("times"), { "seconds of a round": newest.seconds }, { label: "seconds of a round" });
 }
 
@@ -319,12 +334,12 @@ async function loadLog(path) {
   const asked = new URLSearchParams({ site: byId("log-site").value, text: byId("log-text").value, last: "100" });
   if (byId("log-all").checked) asked.set("all", "1");
   const events = await ask(`${path}?${asked}`);
-  fill(byId("log"), events.reverse().map((event) => [
+  fillFromTop(byId("log"), events.reverse().map((event) => [
     at(event.time), { text: event.event, kind: "text" }, { text: event.told, kind: "text" }]));
 }
 
 function followRun(id) {
-  const curves = throttled(() => loadCurves(id), CURVES_EVERY_MS);
+  const [curves, unseen] = [CURVES_EVERY_MS, UNSEEN_EVERY_MS].map((every) => throttled(() => loadCurves(id), every));
   const log = throttled(() => loadLog(`/api/runs/${address(id)}/log`), CURVES_EVERY_MS / 2);
   const quick = throttled(() => loadLog(`/api/runs/${address(id)}/log`), 200);
   for (const name of ["log-site", "log-text", "log-all"]) byId(name).addEventListener("input", quick);
@@ -336,9 +351,11 @@ function followRun(id) {
     source.addEventListener("state", (message) => {
       const run = JSON.parse(message.data);
       showRun(run);
-      if (run.done !== drawn || run.ended) { drawn = run.done; curves(); }
+      // Until they are a pixel longer, curves look the same, but for a leap up or down.
+      if (run.ended || Math.abs(run.done - drawn) >= Math.max(1, drawn / MOST_WIDE_PX)) { drawn = run.done; curves(); }
+      else if (run.done !== drawn) unseen();
       log();
-      say(byId("connection"), `Live; newest event ${at(run.last)}.`);
+      say(byId("connection"), `${run.ended ? "Over" : "Live"}; newest event ${at(run.last)}.`);
     });
     source.addEventListener("gone", () => { source.close(); unreachable(new Error("the run is gone")); });
     source.addEventListener("error", () => {
@@ -526,7 +543,7 @@ function showTold(site) {
 async function loadLines() {
   const asked = new URLSearchParams({ of: byId("log-of").value, text: byId("log-text").value, last: "100" });
   const lines = await ask(`/api/log?${asked}`);
-  fill(byId("log"), lines.reverse().map((line) => [{ text: line, kind: "text line" }]));
+  fillFromTop(byId("log"), lines.reverse().map((line) => [{ text: line, kind: "text line" }]));
 }
 
 function followSite() {

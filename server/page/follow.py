@@ -95,9 +95,14 @@ def last_events(folder: Path, asked: Asked) -> list[dict[str, Any]]:
         if len(found) >= min(asked.last, MOST_LINES):
             break
         line = raw.decode(errors="replace")
-        if site in line and all(part in line.lower() for part in parts):
+        if site in line and (_is_summed(line) or all(part in line.lower() for part in parts)):
             found += [event for event in [_event_of(line)] if _is_asked(event, asked)]
     return found[::-1]
+
+
+def _is_summed(line: str) -> bool:
+    """Whether the words for this line may have parts that are not in it (words_of)."""
+    return "{" in line[1:] or "[" in line
 
 
 def _event_of(line: str) -> dict[str, Any]:

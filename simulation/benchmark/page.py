@@ -7,12 +7,13 @@ looks at them. `paint_ms` is the first contentful paint, `read_s` until the page
 log, or the result of a run that is finished.
 
 A live run is then told a round a second: `update_ms` is what the browser's main thread works for
-such a round, with its curves and its log (scripts, layout, paint); `longest_ms` is its longest task
-(0: none of 50 ms). Then come the rounds that an hour has at a round a second, AT_ONCE more as soon
-as the page shows those before, so that the hour takes minutes. `heap_MB` is the JavaScript heap
-before that hour, `mid_MB` and `end_MB` in its middle and at its end, each after a collection of
-garbage and with no request under way. A finished run stands still, so only `heap_MB` is measured of
-it.
+such a round, with its curves and its log (scripts, layout, paint), in the thread's own processor
+time, so that other work on the machine does not count; `longest_ms` is its longest task by the
+clock (0: none of 50 ms). Then come the rounds that an hour has at a round a second, AT_ONCE more
+as soon as the page shows those before, so that the hour takes minutes. `heap_MB` is the JavaScript
+heap before that hour, `mid_MB` and `end_MB` in its middle and at its end, each after a collection
+of garbage and with no request under way. A finished run stands still, so only `heap_MB` is measured
+of it.
 
 Needs Playwright and Chromium; without them one row says so.
 """
@@ -117,7 +118,7 @@ def _live(browser: Any, url: str, folder: Path, sizes: tuple[int, int, int]) -> 
     page.wait_for_timeout(1000 * QUIET_S)
     paint_ms = page.evaluate(PAINTED)
     session = page.context.new_cdp_session(page)
-    session.send("Performance.enable")
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
     page.evaluate("window.longest = 0")
     before = _worked_s(session)
     for number in range(rounds + 1, rounds + told + 1):

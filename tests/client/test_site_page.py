@@ -14,7 +14,7 @@ from client.log import LOG
 from client.privacy.ledger import ledgers_in
 from client.privacy.ledger_export import default_delta
 from client.site import load_site
-from client.site_page import SitePages, _curves, log_lines
+from client.site_page import SitePages, _curves, log_entries
 from client.trainer import trainer_at
 from common.config import study_digest
 from common.daemon_log import daemon_log
@@ -120,13 +120,17 @@ def test_the_logs_are_told_line_by_line(site: Path) -> None:
     log.info("connected")
     log.warning("away")
     found = load_site(site)
-    (line,) = log_lines(found, True, "away", 10)
+    (line,) = log_entries(found, True, "away", 10)
     assert line.endswith("WARNING page-test: away")
     with (site.parent / LOG).open("a") as file:
-        file.write("one\ntwo\n")
-    assert log_lines(found, False, "", 2) == ["one", "two"]
+        file.write("2026-11-28 17:42:29,135 INFO one\n2026-11-28 17:42:30,001 ERROR two\n")
+        file.write("Traceback:\n  File\nValueError\n")
+    one, two = log_entries(found, False, "", 2)
+    assert one.endswith("INFO one")
+    # An error is read from its first line to its last, and found by each of them.
+    assert two.endswith("ERROR two\nTraceback:\n  File\nValueError")
     client = TestClient(SitePages(site).app())
-    assert client.get("/api/log?of=studies&text=TWO").json() == ["two"]
+    assert client.get("/api/log?of=studies&text=VALUEERROR").json() == [two]
 
 
 @contextmanager

@@ -102,3 +102,13 @@ def test_a_text_is_sought_in_upper_and_lower_case(tmp_path: Path) -> None:
     tell("missing", site="st-b", why="gone")
     (found,) = last_events(tmp_path, Asked(text="no files"))
     assert found["site"] == "st-a"
+
+
+def test_what_a_line_shows_is_found_by_it(tmp_path: Path) -> None:
+    epsilon = {f"st-{number}": 1.23456 for number in range(20)}
+    tell = event_log(tmp_path)
+    tell("enrolled", sites=[*epsilon], absent={})
+    tell("round done", round=3, missing={"st-x": "gone"}, epsilon=epsilon)
+    for text in ("sites=20 sites", "1.2346 to 1.2346 at 20 sites", "missing=st-x: gone"):
+        assert last_events(tmp_path, Asked(text=text))
+    assert not last_events(tmp_path, Asked(text="sites=21"))

@@ -35,10 +35,13 @@ def test_a_run_is_seen_as_it_goes(browser: Any, tmp_path: Path) -> None:
         assert PARAMETER not in page.url
         page.get_by_role("link", name="live").click()
         page.get_by_text("Interrupted.").wait_for()
+        page.get_by_text("Live; newest event").wait_for()
+        page.get_by_text("with differential privacy it never leaves").wait_for()
         assert grave_findings(page) == []
         run(folder, numbers_app(PATIENTS), "rounds=3")
         page.get_by_text("Completed.").wait_for()
         page.get_by_text("Round 3 of 3 is done.").wait_for()
+        page.get_by_text("Over; newest event").wait_for()
         rows = page.locator("#sites tbody tr")
         assert [row.locator("th").inner_text() for row in rows.all()] == sorted(PATIENTS)
         page.wait_for_function(
@@ -123,6 +126,30 @@ def test_a_tab_that_nobody_sees_holds_no_connection(browser: Any, tmp_path: Path
         assert page.get_by_text("Round 1 of 3 is done.").count() == 0
         page.evaluate(looks, False)
         page.get_by_text("Round 1 of 3 is done.").wait_for()
+        assert wrong == []
+
+
+def test_of_a_long_run_an_update_writes_only_what_looks_other(browser: Any, tmp_path: Path) -> None:
+    tell = event_log(begun(tmp_path / "long"))
+    tell("start", rounds=9000, done=0)
+    for number in range(1, 2001):
+        tell("round done", round=number, seconds=1.0)
+    with served(guarded(app_of(tmp_path), TOKEN)) as address:
+        page, wrong = opened(browser, f"{address}/?{PARAMETER}={TOKEN}")
+        asked: list[str] = []
+        page.on("request", lambda sent: asked.append(sent.url) if "/curves" in sent.url else None)
+        with page.expect_response("**/curves"):
+            page.goto(f"{address}/runs/long")
+        page.wait_for_function("() => document.querySelectorAll('#log tbody tr').length === 100")
+        drawn = len(asked)
+        page.evaluate("document.querySelector('#log tbody tr').wasFirst = true")
+        tell("round done", round=2001, seconds=1.0)
+        page.wait_for_function("() => document.querySelectorAll('#log tbody tr')[1].wasFirst")
+        assert "round=2001" in page.locator("#log tbody tr").first.inner_text()
+        page.wait_for_timeout(2500)
+        assert len(asked) == drawn
+        with page.expect_request("**/curves"):
+            tell("round done", round=2010, seconds=1.0)
         assert wrong == []
 
 
