@@ -28,9 +28,18 @@ from server.weights import InFiles
 
 ACCOUNT = AccountInfo(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME)
 START_S = 45.0
-"""How long a new attempt may take until its process holds the study's folder."""
+"""How long the first attempt may take until its process holds the study's folder."""
 MOST_FRUITLESS = 5
 GONE = "unregistered"
+
+
+def start_patience_s(fruitless: int) -> float:
+    """Return how long an attempt may take to start after so many that came to nothing, in s.
+
+    Twice as long each time: a machine with much else to do may need minutes to start a process, and
+    a limit that never grows would end every attempt just before it begins.
+    """
+    return START_S * 2.0**fruitless
 
 
 class Steward:
@@ -111,7 +120,7 @@ class Steward:
         state = self._states.state()
         found = state.get_run_info(run_ids=[attempt.flower_run])
         over = not found or found[0].status.status == Status.FINISHED
-        return 0.0 if over else START_S
+        return 0.0 if over else start_patience_s(attempt.fruitless)
 
     def _begin(self, run: StudyRun, attempt: Attempt) -> None:
         state = self._states.state()
