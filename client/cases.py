@@ -32,6 +32,7 @@ from common.models.late_fusion import with_covariates
 from common.seeding import generator, seed
 from common.tasks.classification import ClassificationConfig
 from common.tasks.config import TaskConfig
+from common.tasks.contrastive import beside_a_view
 from common.tasks.multilabel import SEPARATOR, MultilabelConfig
 from common.tasks.pretraining import PretrainingConfig, hidden, turned
 from common.tasks.restoration import RestorationConfig
@@ -248,13 +249,16 @@ def _degraded_case(row: Row, data: DataConfig, task: RestorationConfig) -> Case:
 
 
 def _unlabelled_case(row: Row, data: DataConfig, task: PretrainingConfig) -> Case:
-    """Return images with parts hidden, or turned, by the chance of patient and image."""
+    """Return images with parts hidden, turned or beside a view, by chance of patient and image."""
     clean, spacing_mm, acquired = _clean(row, data)
     draws = _draws("unlabelled", row, data)
+    nothing = torch.zeros(len(clean), dtype=torch.int64)
     if task.grey:
         images, targets = hidden(clean, task, draws)
+    elif task.compares_images:
+        images, targets = beside_a_view(clean, draws), nothing
     else:
-        images, targets = turned(clean, torch.zeros(len(clean), dtype=torch.int64), draws)
+        images, targets = turned(clean, nothing, draws)
     return Case(images=images, targets=targets, spacing_mm=spacing_mm, acquired=acquired)
 
 

@@ -42,7 +42,8 @@ class Samples:
     """One side of a cohort, sorted by patient and file; N may be 0."""
 
     images: Tensor
-    """[N, C, *size], float32; with covariates one more channel holds them."""
+    """[N, C, *size], float32; with covariates one more channel holds them, and of a contrastive
+    pre-training C more a view of the image."""
     targets: Tensor
     """[N, 1, *size] int64 class indices for segmentation, [N] int64 for classification, [N, labels]
     0 or 1 int64 for several labels."""

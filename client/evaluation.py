@@ -30,7 +30,7 @@ def predict(
     batches = []
     with torch.inference_mode():
         for images in torch.split(samples.images, BATCH):
-            batches.append(task.activate(model(images.to(device))).cpu())
+            batches.append(task.activate(task.ask(model, images.to(device))).cpu())
             on_batch()
     return torch.cat(batches)
 

@@ -39,6 +39,17 @@ def example_of(
             truth_XY=None,
             prediction_XY=None,
         )
+    if task.compares_images:
+        # Side by side: the image, and the view that it came with.
+        shown = torch.cat([*samples.images[place].chunk(2)], dim=1).mean(0)
+        first, second = probabilities.chunk(2)
+        return Example(
+            site=site,
+            caption=f"an image and a view of it, alike by {float(first @ second):.2f}",
+            image_XY=_plane(shown, shown, flip),
+            truth_XY=None,
+            prediction_XY=None,
+        )
     if not task.dense:
         return Example(
             site=site,

@@ -207,7 +207,7 @@ def _features(
     found = []
     with torch.inference_mode(), watched(model) as look:
         for some in torch.split(images, BATCH):
-            model(some.to(device))
+            model(some[:, : study.data.planes].to(device))
             found.append(projected(look(), study))
             on_batch()
     return torch.cat(found)

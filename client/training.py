@@ -193,7 +193,7 @@ def train_round(
         with record_function(AUGMENT):
             images, targets = changed(samples.images[indices], samples.targets[indices])
         with record_function(FORWARD), _precision(study.training, device):
-            return task.loss(model(images.to(device)), targets.to(device))
+            return task.loss(task.ask(model, images.to(device)), targets.to(device))
 
     losses: list[Tensor] = []
     steps = 0

@@ -193,6 +193,12 @@ class Study:
                 "differential privacy, which clips each patient's gradient to "
                 "privacy.max_grad_norm; set it to null"
             )
+        if self.privacy.private and self.task.compares_images:
+            raise ValueError(
+                "task.method=contrastive cannot train with differential privacy: it compares the "
+                "images of a batch, so one patient's gradient does not exist; use "
+                "task.method=rotated, which judges each image by itself, or privacy=none"
+            )
         if self.privacy.private and self.model.norm == "batch":
             raise ValueError(
                 "model.norm=batch cannot train with differential privacy: batch normalisation "

@@ -27,6 +27,7 @@ from server.showing import BASELINES
 from simulation.beyond_config import MeasuredRow
 from simulation.compress import FILE as COMPRESSED
 from simulation.compress import compress
+from simulation.outcomes import key_of
 from simulation.run import Simulation, composed
 from simulation.show import carried_out
 from simulation.uncertainty import FILE as UNSURE
@@ -45,7 +46,7 @@ class Measure:
 
     row: str
     key: str
-    """SHA-256 of all that it hangs on."""
+    """SHA-256 of all that it hangs on (row_key)."""
     name: str
     value: float
     least: float
@@ -81,7 +82,7 @@ def run_beyond(folder: Path, run: Simulation, console: Console) -> str:
     for name, row in rows.items():
         if row is None:
             continue
-        key = _key(row, common)
+        key = row_key(row, folder / name, common)
         if key not in known:
             console.print(f"{name}: {row.kind} of {row.experiment}", highlight=False)
             each = MEASURES[row.kind](row, folder / name, common)
@@ -262,10 +263,23 @@ def _weights_in(folder: Path) -> Iterator[None]:
             os.environ[FOLDER] = before
 
 
-def _key(row: MeasuredRow, common: Sequence[str]) -> str:
-    # Where the data lies is no part of what comes out.
-    lasting = [override for override in common if not override.startswith("data.root=")]
-    about = [version("wardround"), asdict(row), lasting]
+def row_key(row: MeasuredRow, folder: Path, common: Sequence[str]) -> str:
+    """Return the SHA-256 of what decides a row: its studies as composed, and what it asks of them.
+
+    Raises:
+        SettingsError: the settings of a study do not fit together; or as key_of.
+    """
+    asked = [[*_settings(row), *common]]
+    if row.first:
+        asked.append([*row.first, *common])
+    asked += [[*asked[0], *more] for more in (row.rest, row.student) if more]
+    private = PRIVATE if row.private else ()
+    studies = [
+        key_of(composed(folder, [*overrides, *private]), row.kind == "restoration")
+        for overrides in asked
+    ]
+    # Settings of the row are in its studies; what is left says what is measured of them.
+    about = [version("wardround"), row.kind, row.labels, studies]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 

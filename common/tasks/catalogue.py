@@ -31,7 +31,7 @@ CARDS: Mapping[str, Card] = MappingProxyType(
         "classification": Card(OF_IMAGES, "One class an image: which of them is it?"),
         "multilabel": Card(OF_LABELS, "Any of several findings an image: which are there?"),
         "restoration": Card(OF_GREY, "A grey value a voxel: what would a better image show?"),
-        "pretraining": Card(OF_HIDDEN, "No label at all: what is hidden, or how was it turned?"),
+        "pretraining": Card(OF_HIDDEN, "No label at all: what does an image say of itself?"),
         "survival": Card(OF_TIMES, "A hazard an interval of time: when does it happen?"),
     }
 )

@@ -17,7 +17,7 @@ class LossConfig:
     name: str
     """dice_ce, dice, cross_entropy, focal, tversky, focal_tversky or generalised_dice; of them
     cross_entropy and focal for answers an image. l1, l2 or l1_ssim for grey values,
-    hazard for times."""
+    hazard for times, nt_xent for pairs of views."""
     class_weights: list[float] | None = None
     """Of dice_ce, cross_entropy and focal: a factor for each class, of a segmentation the
     background's first, of several labels for the images that have one; null: 1."""
@@ -26,6 +26,8 @@ class LossConfig:
     false_negatives: float | None = None
     """Of tversky and focal_tversky: the weight of what is missed beside what is found wrongly, 0 to
     1; null: 0.7."""
+    temperature: float | None = None
+    """Of nt_xent (null: 0.5): the smaller, the more the views that are most alike count."""
 
     def __post_init__(self) -> None:
         for field_name, losses in _LOSSES_WITH.items():
@@ -35,8 +37,10 @@ class LossConfig:
                     f"task.loss.{field_name}={value} has no effect on task.loss.name={self.name}; "
                     f"leave it null, or choose one of: {', '.join(losses)}"
                 )
-        if self.gamma is not None:
-            positive(**{"task.loss.gamma": self.gamma})
+        for field_name in ("gamma", "temperature"):
+            value = getattr(self, field_name)
+            if value is not None:
+                positive(**{f"task.loss.{field_name}": value})
         if self.false_negatives is not None:
             in_range(0.0, 1.0, **{"task.loss.false_negatives": self.false_negatives})
         for place, weight in enumerate(self.class_weights or []):
@@ -61,6 +65,7 @@ _LOSSES_WITH = {
     "class_weights": ("dice_ce", "cross_entropy", "focal"),
     "gamma": ("focal", "focal_tversky"),
     "false_negatives": ("tversky", "focal_tversky"),
+    "temperature": ("nt_xent",),
 }
 
 
@@ -101,6 +106,11 @@ class TaskConfig:
     def reads_labels(self) -> bool:
         """Whether an image needs a label, a mask or another column that says what is true."""
         return True
+
+    @property
+    def compares_images(self) -> bool:
+        """Whether the loss of an image hangs on the others of its batch."""
+        return False
 
     @property
     def guessable(self) -> bool:

@@ -2,13 +2,15 @@
 
 masked: what is under hidden patches (for networks with an answer a voxel); rotated: by how many
 quarter turns an image was turned (for those with an answer an image). Each image is judged by
-itself, so a patient's gradient exists. Contrastive learning, which compares the images of a batch,
-has none. Legend of shapes: B images, C channels, S spatial axes, N patches.
+itself, so a patient's gradient exists. contrastive: which image a view is of
+(common/tasks/contrastive.py); it compares the images of a batch, so none exists. Legend of shapes:
+B images, C channels, S spatial axes, N patches.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from common.tasks.classification import (
     classification_metrics,
 )
 from common.tasks.config import TaskConfig
+from common.tasks.contrastive import OF_PAIRS, build_contrastive, contrastive_metrics
 from common.tasks.losses import OF_HIDDEN, OF_IMAGES, loss_of
 from common.tasks.segmentation import supervised
 from common.tasks.task import Bounded, Metric, Sums, Task, check_finite
@@ -36,16 +39,16 @@ class PretrainingConfig(TaskConfig):
     """Settings of a pre-training."""
 
     method: str = "masked"
-    """masked, or rotated."""
+    """masked, rotated, or contrastive."""
     hidden_share: float | None = 0.6
     """Of masked: share of the patches that are hidden, above 0 and below 1 (0.6: Xie et al., CVPR
     2022; 0.75: He et al., CVPR 2022)."""
     patch: int | None = 8
     """Of masked: voxels along each side of a patch; 2 or more."""
     out_channels: int = 1
-    """1 of masked, 4 of rotated."""
+    """1 of masked, 4 of rotated; of contrastive the numbers by which images are compared."""
     headline: str = "unexplained"
-    """unexplained of masked; balanced_accuracy, auroc or ece of rotated."""
+    """unexplained of masked and contrastive; balanced_accuracy, auroc or ece of rotated."""
 
     @property
     def dense(self) -> bool:
@@ -59,8 +62,13 @@ class PretrainingConfig(TaskConfig):
 
     @property
     def even_answer(self) -> float:
-        """What says nothing: the mean of an image, or all turns alike."""
-        return 0.0 if self.grey else 1 / TURNS
+        """What says nothing: the mean of an image, all turns alike, or no direction."""
+        return 1 / TURNS if self.method == "rotated" else 0.0
+
+    @property
+    def compares_images(self) -> bool:
+        """Whether views are told from those of the batch's other images."""
+        return self.method == "contrastive"
 
     @property
     def reads_labels(self) -> bool:
@@ -69,8 +77,8 @@ class PretrainingConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of(("masked", "rotated"), **{"task.method": self.method})
-        wanted = 1 if self.method == "masked" else TURNS
+        one_of(_LOSSES, **{"task.method": self.method})
+        wanted = {"masked": 1, "rotated": TURNS}.get(self.method, max(2, self.out_channels))
         if self.out_channels != wanted or self.classes:
             raise ValueError(
                 f"task.out_channels={self.out_channels}, task.classes={list(self.classes)} do not "
@@ -80,14 +88,14 @@ class PretrainingConfig(TaskConfig):
             if (getattr(self, name) is not None) != self.grey:
                 raise ValueError(
                     f"task.{name}={getattr(self, name)} does not go with "
-                    f"task.method={self.method}; give it for masked, and null for rotated"
+                    f"task.method={self.method}; give it for masked alone, else null"
                 )
         if self.hidden_share is not None:
             in_range(0.01, 0.99, **{"task.hidden_share": self.hidden_share})
         if self.patch is not None:
             positive(**{"task.patch": self.patch - 1})
         one_of(pretraining_metrics(self.method), **{"task.headline": self.headline})
-        self.check_loss(OF_HIDDEN if self.grey else OF_IMAGES)
+        self.check_loss(_LOSSES[self.method])
 
     def check_data(self, data: DataConfig) -> None:
         """Refuse images of which nothing can be hidden, or that cannot be turned."""
@@ -106,22 +114,40 @@ class PretrainingConfig(TaskConfig):
                 f"data.normalise={data.normalise}: what is hidden is shown as 0, which is an "
                 "image's mean after zscore alone; set data.normalise=zscore"
             )
-        if not self.grey and data.augment != "none":
+        if data.covariates is not None:
+            raise ValueError(
+                f"data.covariates={list(data.covariates)} say nothing of what is hidden, or of how "
+                "an image was changed; set it to null: a study that begins with the result may "
+                "have them"
+            )
+        if self.compares_images and (data.augment != "none" or data.sequence_dropout):
+            raise ValueError(
+                f"data.augment={data.augment}, data.sequence_dropout={data.sequence_dropout}: "
+                "task.method=contrastive draws its views of whole images itself; set none and null"
+            )
+        if self.method == "rotated" and data.augment != "none":
             raise ValueError(
                 f"data.augment={data.augment} mirrors or moves images that are turned already, and "
                 "a quarter turn that is mirrored is the opposite one; set data.augment=none"
             )
-        if not self.grey and data.size[0] != data.size[1]:
+        if self.method == "rotated" and data.size[0] != data.size[1]:
             raise ValueError(
                 f"data.size={list(data.size)} is not square in the plane, and a quarter turn would "
                 "change it; give two equal sides"
             )
 
 
+_LOSSES: Mapping[str, Collection[str]] = MappingProxyType(
+    {"masked": OF_HIDDEN, "rotated": OF_IMAGES, "contrastive": OF_PAIRS}
+)
+
+
 def pretraining_metrics(method: str) -> dict[str, Metric]:
     """Return the metrics by name."""
     if method == "rotated":
         return classification_metrics(TURNS)
+    if method == "contrastive":
+        return contrastive_metrics()
     meaning = "squared error under hidden patches over that of the mean, mean over patients."
     return {"unexplained": Metric(False, "", meaning, high=WORST)}
 
@@ -132,7 +158,10 @@ def build_pretraining(config: PretrainingConfig) -> Task:
     masked: targets are float32, [B, 2, ...]: the image, and 1 where it is hidden. Sums:
     `unexplained` and `patients` [1]. rotated: as a classification (build_classification) whose four
     classes are the turns. In training what is hidden, or the turn, is drawn anew in each step.
+    contrastive: build_contrastive.
     """
+    if config.compares_images:
+        return build_contrastive(config)
     return _masked(config) if config.grey else _rotated(config)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.tasks.config import TaskConfig
 
@@ -48,6 +48,11 @@ class Bounded:
     `score` takes them. It sees no patient, so it costs no privacy."""
 
 
+def _in_one_pass(network: nn.Module, images: Tensor) -> Tensor:
+    logits: Tensor = network(images)
+    return logits
+
+
 @dataclass(frozen=True)
 class Task:
     """A loss, and metrics by way of sums."""
@@ -58,7 +63,7 @@ class Task:
     """What `score` returns, by name."""
     loss: Callable[[Tensor, Tensor], Tensor]
     """logits_BK..., target_B... -> mean over the batch, a scalar: the loss of a batch is the mean
-    of its images' losses, as per-sample gradients need."""
+    of its images' losses, as per-sample gradients need; else config.compares_images."""
     activate: Callable[[Tensor], Tensor]
     """logits_BK... -> probabilities_BK..., float32."""
     measure: Callable[[Tensor, Tensor, Sequence[float]], Sums]
@@ -73,6 +78,8 @@ class Task:
     means: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By metric that is a mean over whichever of others are defined: these. A bootstrap counts it
     where all are defined that are so over all patients; else it would be of another thing."""
+    ask: Callable[[nn.Module, Tensor], Tensor] = _in_one_pass
+    """A network and images_BC... -> logits_BK..."""
     vary: Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]] | None = None
     """images_BC..., target_B..., draws -> the same as a training step sees them, drawn anew. None
     where a step sees them as they are."""

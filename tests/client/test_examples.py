@@ -54,6 +54,20 @@ def test_a_time_is_told_with_the_chance_of_the_event_before_the_last_cut() -> No
         assert caption == f"truth {truth}, model 0.97 before 5"
 
 
+def test_an_image_stands_beside_the_view_that_it_came_with() -> None:
+    study = study_from("model=cnn", "task=pretraining", "method=contrastive", "task.out_channels=2")
+    pair = Samples(
+        images=torch.zeros(1, 2, 4, 4),
+        targets=torch.tensor([0]),
+        patients=("p",),
+        volumes=(0,),
+        spacing_mm=((1.0, 1.0),),
+    )
+    example = example_of("s", pair, 0, torch.tensor([1.0, 0.0, 0.6, 0.8]), study)
+    assert example.caption == "an image and a view of it, alike by 0.60"
+    assert example.image_XY.shape == (8, 4)
+
+
 def test_a_restored_image_stands_between_what_came_and_what_is_true() -> None:
     target = torch.stack([torch.full((4, 4), 0.75), torch.zeros(4, 4)])
     example = example_of("s", one(target), 0, torch.full((1, 4, 4), 0.5), GREY)

@@ -204,6 +204,21 @@ ROTATED = (
 )
 
 
+def check_begins(folder: Path, second: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check that another study begins with the weights of the run, all but the last layer's."""
+    monkeypatch.setenv(FOLDER, str(folder / "weights"))
+    (folder / "weights").mkdir()
+    file = folder / "weights" / "begun.safetensors"
+    file.write_bytes((folder / "run" / "model.safetensors").read_bytes())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    start = f"model.start={{file: {file.name}, sha256: {digest}}}"
+    network = initial_network(load_study([*second, "data.size=[16,16]", start]))
+    head, begun = head_keys(network), load_file(file)
+    state = network.state_dict()
+    taken = [name for name in begun if name in state and torch.equal(state[name], begun[name])]
+    assert set(state) - head <= set(taken)
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -223,17 +238,22 @@ def test_sites_without_labels_pretrain_privately_and_a_study_begins_with_it(
     result = run(tmp_path / "run", data, "task=pretraining", *first, *PRIVATE)
     assert result["status"] == "completed", result["reason"]
     assert set(result["privacy"]) == set(SITES)
-    monkeypatch.setenv(FOLDER, str(tmp_path / "weights"))
-    (tmp_path / "weights").mkdir()
-    file = tmp_path / "weights" / "begun.safetensors"
-    file.write_bytes((tmp_path / "run" / "model.safetensors").read_bytes())
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    start = f"model.start={{file: {file.name}, sha256: {digest}}}"
-    network = initial_network(load_study([*second, "data.size=[16,16]", start]))
-    head, begun = head_keys(network), load_file(file)
-    state = network.state_dict()
-    taken = [name for name in begun if name in state and torch.equal(state[name], begun[name])]
-    assert set(state) - head <= set(taken)
+    check_begins(tmp_path, second, monkeypatch)
+
+
+def test_sites_learn_which_image_a_view_is_of_and_a_study_begins_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    data = listed(tmp_path / "data", {})
+    asked = ("task=pretraining", "method=contrastive", "task.out_channels=8", *SMALL_CNN, *SHIFT)
+    learning = ("rounds=2", "evaluate_every=2", "training.local_epochs=8", "training.lr=0.01")
+    result = run(tmp_path / "run", data, *asked, *learning)
+    assert result["status"] == "completed", result["reason"]
+    before, after = (of["mean"]["unexplained"] for of in (result["initial"], result["final"]))
+    assert after < before
+    assert set(result["final"]["sites"]) == set(SITES)
+    check_begins(tmp_path, ("task=classification", *SMALL_CNN), monkeypatch)
 
 
 def test_a_site_without_labels_is_told_so_where_labels_are_asked(tmp_path: Path) -> None:

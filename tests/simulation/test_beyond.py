@@ -1,12 +1,15 @@
+import re
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from common.config import CONFIG_FOLDER
 from common.files import read_json
 from common.schema import SettingsError
-from simulation.beyond import MEASURES, Measure, run_beyond
+from simulation.beyond import MEASURES, Measure, row_key, run_beyond
 from simulation.beyond_config import KINDS, BeyondConfig, MeasuredRow
 from simulation.run import RUN, composed
 from tests.integration.test_every_task import SMALL_CNN, listed
@@ -37,6 +40,7 @@ FEW = (
 LABELS = {
     "label": lambda _, k: ("normal", "pneumonia")[k % 2],
     "dataset": lambda *_: "cxr_pneumonia",
+    "sha256": lambda site, k: f"of {site} {k}",
 }
 FOLLOWED = (*FEW, "task=survival", "task.truth_column=risk")
 
@@ -71,6 +75,21 @@ def test_a_measure_is_reached_from_its_least_on() -> None:
     measure = Measure(row="r", key="k", name="n", value=-0.3, least=-0.3, more="")
     assert measure.reached
     assert not Measure(**{**asdict(measure), "value": -0.31}).reached
+
+
+@pytest.mark.parametrize("changed", ["smoke", "virtual_lesions"])
+def test_a_row_is_new_when_a_file_of_its_studies_changes(
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = MeasuredRow(kind="survival", experiment="smoke", first=["experiment=virtual_lesions"])
+    before = row_key(row, tmp_path, [])
+    configs = tmp_path / "configs"
+    shutil.copytree(CONFIG_FOLDER, configs)
+    monkeypatch.setattr("common.config.CONFIG_FOLDER", configs)
+    assert row_key(row, tmp_path, ["simulation.actors=3"]) == before
+    file = configs / "experiment" / f"{changed}.yaml"
+    file.write_text(re.sub(r"(?m)^rounds: \d+", "rounds: 99", file.read_text()))
+    assert row_key(row, tmp_path, []) != before
 
 
 def test_what_was_measured_is_not_run_again_and_rows_left_out_are_told(tmp_path: Path) -> None:

@@ -134,7 +134,12 @@ def test_in_training_the_label_stays_the_turn_of_the_upright_image() -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ("task.method=contrastive", "task.method='contrastive'"),
+        ("task.method=jigsaw", "task.method='jigsaw'"),
+        ("model=cnn method=contrastive task.out_channels=1", "give 2 and []"),
+        ("model=cnn method=contrastive task.loss={name: l2}", "task.loss.name='l2'"),
+        ("model=cnn method=contrastive data.augment=flip", "set none and null"),
+        ("model=cnn method=contrastive data.covariates={age: [18, 95]}", "set it to null: a study"),
+        ("model=cnn method=contrastive privacy=patient_eps8", "use task.method=rotated"),
         ("task.method=rotated", "do not fit task.method=rotated"),
         ("task.patch=null", "task.patch=None does not go with"),
         ("task.patch=40", "more than half of data.size"),
@@ -156,4 +161,4 @@ def test_in_training_the_label_stays_the_turn_of_the_upright_image() -> None:
 )
 def test_settings_that_do_not_fit_are_named(settings: str, told: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(told)):
-        load_study(["task=pretraining", *settings.split()])
+        load_study(["task=pretraining", *re.split(r" (?=[a-z_.]+=)", settings)])
