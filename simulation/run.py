@@ -150,6 +150,12 @@ def _write_about(run: Simulation) -> None:
             f"{run.folder} holds another run (begun with {json.dumps(read_json(path)['overrides'])}"
             "); give another run.dir, or resume that one"
         )
-    write_json(path, about)
     shown = OmegaConf.create({k: v for k, v in run.tree.items() if k != "run"})
-    write_atomic(run.folder / CONFIG, OmegaConf.to_yaml(shown, resolve=True).encode())
+    config, settings = run.folder / CONFIG, OmegaConf.to_yaml(shown, resolve=True)
+    if path.exists() and config.exists() and config.read_text() != settings:
+        raise SettingsError(
+            f"{run.folder} was begun with the same choices, but the files of settings that they "
+            "name have changed since; give another run.dir, or put the files back"
+        )
+    write_json(path, about)
+    write_atomic(config, settings.encode())

@@ -19,6 +19,7 @@ ROWS = (
     "hippocampus",
     "survival",
     "pretraining",
+    "contrastive",
     "pretraining_private",
     "slices",
     "slices_private",

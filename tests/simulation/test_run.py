@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from common.locks import held, is_held
-from simulation.run import LOCK, _begun, composed
+from common.schema import SettingsError
+from simulation.run import CONFIG, LOCK, _begun, composed
 
 
 def test_who_looks_at_a_run_keeps_nobody_from_beginning_it(
@@ -18,3 +19,15 @@ def test_who_looks_at_a_run_keeps_nobody_from_beginning_it(
     monkeypatch.setattr("common.locks.time.sleep", lambda _: looks.close())
     with _begun(run):
         assert is_held(run.folder / LOCK)
+
+
+def test_a_run_whose_files_of_settings_have_changed_is_not_gone_on_with(tmp_path: Path) -> None:
+    run = composed(tmp_path / "run", ["experiment=smoke"])
+    run.folder.mkdir()
+    for _ in range(2):
+        with _begun(run):
+            pass
+    config = run.folder / CONFIG
+    config.write_text(config.read_text().replace("patients: 26", "patients: 27"))
+    with pytest.raises(SettingsError, match="files of settings"), _begun(run):
+        pass
