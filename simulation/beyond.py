@@ -38,6 +38,8 @@ ENSEMBLE = "ensemble of the sites"
 ONE_PROCESS = ("simulation.engine=inprocess",)
 PRIVATE = ("privacy=patient_eps8",)
 START, WEIGHTS = "begun.safetensors", "weights"
+LEAST_GAIN = 0.001
+"""Of one study on another: two that learned nothing at all gain nothing on each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,13 +174,14 @@ def pretraining(row: MeasuredRow, folder: Path, common: Sequence[str]) -> Found:
         f"{share:.0%} of the labels: {reached['few']:.3f}, with the start {reached['begun']:.3f}; "
         f"{2 * share:.0%}: {reached['twice']:.3f}"
     )
-    found = [("start, above twice the labels", reached["begun"] - reached["twice"], 0.0, told)]
+    gain = reached["begun"] - reached["twice"]
+    found = [("start, above twice the labels", gain, LEAST_GAIN, told)]
     if row.rest:
         told = (
             f"{share:.0%} of the labels: {reached['few']:.3f}, with the rest {reached['rest']:.3f}"
         )
         gain = reached["rest"] - reached["few"]
-        found.append(("unlabelled rest, above without it", gain, 0.0, told))
+        found.append(("unlabelled rest, above without it", gain, LEAST_GAIN, told))
     return found
 
 
