@@ -46,8 +46,11 @@ def predict(
     ],
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where the answers go.")],
     tta: Annotated[
-        str, typer.Option(help="Test-time augmentation: none, or flip (left-right, averaged).")
-    ] = "none",
+        str | None,
+        typer.Option(
+            help="Test-time augmentation: none, or flip (left-right, averaged); else the study's.",
+        ),
+    ] = None,
     entropy_maps: Annotated[
         bool, typer.Option("--entropy-maps", help="Write how unsure the model is of each voxel.")
     ] = False,
@@ -64,12 +67,12 @@ def predict(
     import torch
 
     from client.prediction.inputs import inputs_at
-    from client.prediction.passes import MIRRORED
-    from client.prediction.run import Settings
+    from client.prediction.run import MIRRORED, Settings
     from client.prediction.run import predict as predicted
     from common.finished import load_finished
 
-    one_of(MIRRORED, **{"--tta": tta})
+    if tta is not None:
+        one_of(MIRRORED, **{"--tta": tta})
     positive(**{"--threads": threads})
     torch.set_num_threads(threads)
     found = inputs_at(inputs, output)

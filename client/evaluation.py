@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from client.cohort import Samples
 from common.contract import Estimate
-from common.tasks.task import Sums, Task
+from common.tasks.task import Sums, Task, with_mirrored
 
 RESAMPLES = 1000
 BATCH = 32
@@ -28,9 +28,13 @@ def predict(
     """Return probabilities [N, K, ...] of every sample, on the CPU; on_batch may raise."""
     model.eval()
     batches = []
+
+    def ask(images: Tensor) -> Tensor:
+        return task.activate(task.ask(model, images.to(device))).cpu()
+
     with torch.inference_mode():
         for images in torch.split(samples.images, BATCH):
-            batches.append(task.activate(task.ask(model, images.to(device))).cpu())
+            batches.append(with_mirrored(ask(images), ask, images, task.config))
             on_batch()
     return torch.cat(batches)
 

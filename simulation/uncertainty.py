@@ -26,7 +26,7 @@ from common.tasks.classification import ClassificationConfig
 from common.tasks.config import TaskConfig
 from common.tasks.ranking import expected_calibration_error
 from common.tasks.registry import build_task
-from common.tasks.task import Sums, Task
+from common.tasks.task import Sums, Task, with_mirrored
 from common.tasks.tempered import best_temperature, metric_of, tempered, told_at
 from common.tasks.uncertainty import (
     Curve,
@@ -130,11 +130,15 @@ def dropped(network: nn.Module, samples: Samples, study: Study, task: Task) -> T
         if isinstance(module, _DropoutNd):
             module.train()
     passes = []
+
+    def ask(images: Tensor) -> Tensor:
+        return task.activate(network(images))
+
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.default_generator.manual_seed(seed(study.seed, "drop-out left on"))
         for _ in range(PASSES):
             parts = torch.split(samples.images, BATCH)
-            batches = [task.activate(network(images)) for images in parts]
+            batches = [with_mirrored(ask(part), ask, part, task.config) for part in parts]
             passes.append(torch.cat(batches))
     return torch.stack(passes).mean(0)
 

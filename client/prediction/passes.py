@@ -14,11 +14,8 @@ from torch import Tensor, nn
 from client.evaluation import BATCH
 from client.profile import projected, watched
 from common.study import Study
-from common.tasks.task import Task, check_finite
+from common.tasks.task import Task, check_finite, with_mirrored
 
-MIRRORED = {"none": (False,), "flip": (False, True)}
-"""By test-time augmentation: whether each pass sees the image mirrored left-right."""
-LEFT_RIGHT = 2
 OVERLAP = 0.25
 """Of neighbouring windows; MONAI's usual share."""
 
@@ -32,8 +29,6 @@ class Passes:
     study: Study
     task: Task
     device: torch.device
-    augmentation: str = "none"
-    """A name of MIRRORED; the probabilities of all passes are averaged."""
 
     def look(self, images_BCS: Tensor) -> tuple[Tensor, Tensor]:
         """Return probabilities [B, K, *S or nothing] and features [B, F], on the CPU.
@@ -58,18 +53,12 @@ class Passes:
         size = self.study.data.size
         fits = list(images_BCS.shape[2:]) == list(size)
         with watched(self.network) as features:
-            first = images_BCS if fits else _centres(images_BCS, size)
-            answers = self._activated(first)
+            answers = self._activated(images_BCS if fits else _centres(images_BCS, size))
             seen = projected(features(), self.study)
+        ask = self._activated if fits else self._windows
         if not fits:
-            answers = self._windows(images_BCS)
-        passes = [answers]
-        for mirrored in MIRRORED[self.augmentation]:
-            if mirrored:
-                images = images_BCS.flip(LEFT_RIGHT)
-                answers = self._activated(images) if fits else self._windows(images)
-                passes.append(answers.flip(LEFT_RIGHT) if self.task.config.dense else answers)
-        return torch.stack(passes).mean(0) if len(passes) > 1 else passes[0], seen
+            answers = ask(images_BCS)
+        return with_mirrored(answers, ask, images_BCS, self.task.config), seen
 
     def _activated(self, images_BCS: Tensor) -> Tensor:
         return self.task.activate(self.network(images_BCS.to(self.device))).cpu()

@@ -1,7 +1,7 @@
 """A model on a folder of images: masks or classes, and what was broken."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,11 @@ from client.row_images import image_for
 from common.files import write_json
 from common.finished import Finished
 from common.secret_files import private_folder, replace_file
+from common.tasks.task import Task
 
+MIRRORED = {"none": False, "flip": True}
+"""By test-time augmentation: whether an image is looked at mirrored left-right too."""
+_NAMES = {mirrored: name for name, mirrored in MIRRORED.items()}
 MASK, ENTROPY, HEAT = "_mask", "_entropy", "_heat"
 MOST_VOXELS = 2**22
 """Of pictures that are looked at together: several of a scanner, or one of a large camera."""
@@ -46,8 +50,8 @@ class Settings:
     """How a study's model is used."""
 
     output: Path
-    augmentation: str = "none"
-    """Test-time augmentation, a name of client/prediction/passes.py."""
+    augmentation: str | None = None
+    """Test-time augmentation, a name of MIRRORED; None: the study's own."""
     entropy_maps: bool = False
     """Whether the entropy of each voxel is written beside the mask."""
     heat_maps: bool = False
@@ -68,13 +72,8 @@ def predict(
     """
     device = usable_device(settings.device)
     finished.network.to(device)
-    passes = Passes(
-        network=finished.network,
-        study=finished.study,
-        task=finished.task,
-        device=device,
-        augmentation=settings.augmentation,
-    )
+    task = _asked(finished.task, settings)
+    passes = Passes(network=finished.network, study=finished.study, task=task, device=device)
     private_folder(settings.output)
     write_json(settings.output / ABOUT, _about(finished, settings))
     rows: list[Row] = []
@@ -85,6 +84,13 @@ def predict(
     finally:
         replace_file(settings.output / TABLE, table_of(rows, finished).encode())
     return rows
+
+
+def _asked(task: Task, settings: Settings) -> Task:
+    if settings.augmentation is None:
+        return task
+    mirrored = MIRRORED[settings.augmentation]
+    return replace(task, config=replace(task.config, mirrored=mirrored))
 
 
 def _rows(
@@ -281,7 +287,7 @@ def _about(finished: Finished, settings: Settings) -> dict[str, Any]:
         "study": finished.study.name,
         "study_digest": finished.digest,
         "rounds": finished.rounds,
-        "test_time_augmentation": settings.augmentation,
+        "test_time_augmentation": _NAMES[bool(_asked(finished.task, settings).config.mirrored)],
         "temperature": getattr(finished.task.config, "temperature", None),
         "device": settings.device,
         "wardround": version("wardround"),

@@ -71,6 +71,11 @@ def not_prepared(study: Study) -> list[str]:
             "where an image is larger than the study's, MONAI lays the windows' logits together, "
             "wardround their probabilities, so a few voxels differ"
         )
+    if study.task.mirrored:
+        told.append(
+            "wardround looks at each image mirrored left-right too and takes the mean "
+            "(task.mirrored); the bundle looks once, so its answers are less good"
+        )
     if data.spacing_mm is not None:
         told.append(
             "MONAI interpolates a little differently where it changes the voxel size, so answers "

@@ -86,6 +86,9 @@ class TaskConfig:
     """null: the task's usual loss."""
     unlabelled: UnlabelledConfig | None = None
     """Patients without labels take part: their images are learned from too; null: they cannot."""
+    mirrored: bool | None = None
+    """true: wherever the model answers, its answer is the mean of that and of the answer to the
+    image mirrored left-right; for training nothing changes. null, false: it is asked once."""
 
     @property
     def dense(self) -> bool:
@@ -158,6 +161,11 @@ class TaskConfig:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(
                 f"task.classes={list(self.classes)} names a class twice; give each its own name"
+            )
+        if self.mirrored and not self.reads_labels:
+            raise ValueError(
+                f"task.mirrored=true averages answers to a patient's image, and task.name="
+                f"{self.name} asks of an image that it makes itself; leave it null"
             )
         if self.unlabelled is not None and not self.guessable:
             raise ValueError(

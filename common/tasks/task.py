@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from common.tasks.config import TaskConfig
 
+LEFT_RIGHT = 2
+"""The first spatial axis of images and of answers a voxel."""
 Sums = Mapping[str, NDArray[np.float64]]
 """Arrays of one shape per task. Those of two sets of patients, added, are those of the union: that
 is what lets a bootstrap draw patients again by multiplying counts. They stay at the site."""
@@ -86,6 +88,19 @@ class Task:
     answers_by: Callable[["Task", Sums], "Task"] | None = None
     """The task, and the sums of patients who choose -> the task as it answers from then on. None
     where nobody chooses."""
+
+
+def with_mirrored(
+    answers_BK: Tensor, ask: Callable[[Tensor], Tensor], images_BC: Tensor, config: TaskConfig
+) -> Tensor:
+    """Return the answers, or with task.mirrored the mean of those and of the mirrored images'.
+
+    ask: images_BC... -> probabilities_BK..., as answers_BK... are of images_BC...
+    """
+    if not config.mirrored:
+        return answers_BK
+    others_BK = ask(images_BC.flip(LEFT_RIGHT))
+    return (answers_BK + (others_BK.flip(LEFT_RIGHT) if config.dense else others_BK)) / 2
 
 
 def check_finite(probabilities: Tensor) -> None:

@@ -71,6 +71,22 @@ def test_volumes_get_masks_on_their_own_grid_and_rows_in_a_table(
     assert stat.S_IMODE(output.stat().st_mode) == 0o700
 
 
+def test_a_study_says_whether_images_are_mirrored_unless_the_command_does(
+    tmp_path: Path, command: Command
+) -> None:
+    pictures_site(tmp_path / "site", train=1, test=0)
+    image = tmp_path / "site" / "0-0.png"
+    run = finished_run(tmp_path / "run", *PICTURES, "task.mirrored=true")
+    scores = []
+    for output, more, told in (("a", (), "flip"), ("b", ("--tta", "none"), "none")):
+        code, words = command(run, image, tmp_path / output, *more)
+        assert code == 0, words
+        about = json.loads((tmp_path / output / "about.json").read_text())
+        assert about["test_time_augmentation"] == told
+        scores.append(rows_of(tmp_path / output)[0]["score_pneumonia"])
+    assert scores[0] != scores[1]
+
+
 def test_a_broken_file_is_told_and_stops_nothing(tmp_path: Path, command: Command) -> None:
     site = pictures_site(tmp_path / "site", train=3, test=0).parent
     (site / "bad.png").write_bytes((site / "0-0.png").read_bytes()[:60])

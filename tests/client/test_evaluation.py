@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,6 +148,18 @@ def test_predictions_do_not_depend_on_the_batches_and_drop_nothing_out() -> None
         alone = torch.cat([model(image[None]).softmax(1) for image in samples.images])
     torch.testing.assert_close(found, alone)
     torch.testing.assert_close(found.sum(1), torch.ones(BATCH + 3))
+
+
+@pytest.mark.parametrize("overrides", [SLICES, PICTURES])
+def test_a_mirrored_answer_is_the_mean_of_two(overrides: tuple[str, ...]) -> None:
+    study = study_from(*overrides)
+    task, twice = (build_task(replace(study.task, mirrored=m)) for m in (None, True))
+    model, samples = build_model(study.model, 0), samples_of([1] * (BATCH + 3), size=16)
+    plain = predict(model, samples, task, CPU)
+    other = predict(model, replace(samples, images=samples.images.flip(2)), task, CPU)
+    expected = (plain + (other.flip(2) if study.task.dense else other)) / 2
+    assert torch.equal(predict(model, samples, twice, CPU), expected)
+    assert not torch.allclose(plain, expected)
 
 
 @settings(max_examples=30)

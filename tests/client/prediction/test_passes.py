@@ -19,14 +19,13 @@ ACQUIRED = Acquired(spacing_mm=(1.0, 1.0), size=(16, 16))
 
 
 @functools.cache
-def passes(*overrides: str, augmentation: str = "none") -> Passes:
+def passes(*overrides: str) -> Passes:
     study = study_from(*overrides)
     return Passes(
         network=initial_network(study).eval(),
         study=study,
         task=build_task(study.task),
         device=torch.device("cpu"),
-        augmentation=augmentation,
     )
 
 
@@ -34,7 +33,12 @@ def images(count: int, *size: int) -> Tensor:
     return torch.randn(count, 1, *size, generator=torch.Generator().manual_seed(len(size)))
 
 
-@pytest.mark.parametrize("overrides", [PICTURES, SLICES])
+MIRRORED = "task.mirrored=true"
+
+
+@pytest.mark.parametrize(
+    "overrides", [PICTURES, SLICES, (*PICTURES, MIRRORED), (*SLICES, MIRRORED)]
+)
 def test_an_image_of_the_studys_size_is_answered_as_in_the_study(
     overrides: tuple[str, ...],
 ) -> None:
@@ -78,7 +82,7 @@ def test_windows_cover_every_voxel_of_a_larger_image(size: tuple[int, int]) -> N
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 40)])
 def test_the_answer_to_a_mirrored_image_is_the_mirrored_answer(size: tuple[int, int]) -> None:
-    ours, image = passes(*SLICES, augmentation="flip"), images(2, *size)
+    ours, image = passes(*SLICES, MIRRORED), images(2, *size)
     answer, mirrored = ours.look(image)[0], ours.look(image.flip(2))[0]
     torch.testing.assert_close(mirrored.flip(2), answer)
     plain = passes(*SLICES).look(image)[0]
@@ -86,7 +90,7 @@ def test_the_answer_to_a_mirrored_image_is_the_mirrored_answer(size: tuple[int, 
 
 
 def test_the_class_of_a_mirrored_image_is_the_class_of_the_image() -> None:
-    ours, image = passes(*PICTURES, augmentation="flip"), images(2, 16, 16)
+    ours, image = passes(*PICTURES, MIRRORED), images(2, 16, 16)
     torch.testing.assert_close(ours.look(image)[0], ours.look(image.flip(2))[0])
 
 

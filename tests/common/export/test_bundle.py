@@ -160,6 +160,7 @@ def test_the_metadata_names_channels_versions_and_the_study(cases: dict[str, Cas
     [
         ((), 1),
         (("data.channels=3",), 2),
+        (("task.mirrored=true",), 2),
         (("data.spacing_mm=[2,2]",), 2),
         (("data.normalise=rank", "data.remove_bias=true"), 3),
     ],

@@ -1,6 +1,7 @@
 import pytest
 
 from common.tasks.config import TaskConfig
+from common.tasks.registry import task_config_type
 
 
 @pytest.mark.parametrize("name", ["left ventricle", "", "2nd", "a/b", "a.b"])
@@ -17,3 +18,9 @@ def test_class_named_twice_is_refused() -> None:
 def test_no_logits_are_refused() -> None:
     with pytest.raises(ValueError, match=r"task\.out_channels=0"):
         TaskConfig(name="any", out_channels=0)
+
+
+@pytest.mark.parametrize("name", ["pretraining", "restoration"])
+def test_an_image_that_the_task_makes_itself_is_not_mirrored(name: str) -> None:
+    with pytest.raises(ValueError, match="asks of an image that it makes itself"):
+        task_config_type(name)(name=name, mirrored=True)
