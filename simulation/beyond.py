@@ -101,10 +101,16 @@ def run_beyond(folder: Path, run: Simulation, console: Console) -> str:
 
 def restoration(row: MeasuredRow, folder: Path, common: Sequence[str]) -> Found:
     """Return how far the federation is above the best classical way back, and below pooled data."""
-    result = _result(folder, [*_settings(row), *common], with_baselines=True)
-    gain, psnr = (result["final"]["mean"][name] for name in ("psnr_gain", "psnr"))
+    settings = [*_settings(row), *common]
+    result = _result(folder / "pooled", settings, with_baselines=True)
+    plain = result["final"]["mean"]["psnr"]
     pooled = result["baselines"][BASELINES[0]]["mean"]["psnr"]
-    told = f"PSNR {psnr:.2f} dB, pooled {pooled:.2f} dB"
+    told = f"pooled {pooled:.2f} dB"
+    if row.federated:
+        told += f", federated by the same settings {plain:.2f} dB"
+        result = _result(folder / "federated", [*settings, *row.federated])
+    gain, psnr = (result["final"]["mean"][name] for name in ("psnr_gain", "psnr"))
+    told = f"PSNR {psnr:.2f} dB, {told}"
     return [
         ("dB above the best classical way back", gain, 2.0, told),
         ("dB above pooled", psnr - pooled, -0.3, told),
@@ -275,7 +281,7 @@ def row_key(row: MeasuredRow, folder: Path, common: Sequence[str]) -> str:
     asked = [[*_settings(row), *common]]
     if row.first:
         asked.append([*row.first, *common])
-    asked += [[*asked[0], *more] for more in (row.rest, row.student) if more]
+    asked += [[*asked[0], *more] for more in (row.rest, row.student, row.federated) if more]
     private = PRIVATE if row.private else ()
     studies = [
         key_of(composed(folder, [*overrides, *private]), row.kind == "restoration")

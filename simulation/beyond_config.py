@@ -30,6 +30,9 @@ class MeasuredRow:
     is not measured."""
     student: list[str] = field(default_factory=list)
     """Of compress: overrides of a smaller network, which is told of too; empty: none."""
+    federated: list[str] = field(default_factory=list)
+    """Of restoration: overrides of the federation beside which pooled data are trained by the
+    settings alone: what suits many sites need not suit one. empty: none."""
     private: bool = False
     """Of pretraining: whether each of its studies, the first too, has epsilon 8 of its own."""
 
@@ -48,11 +51,12 @@ class MeasuredRow:
                 f"simulation.beyond.rows: rest={list(self.rest)} and private={self.private} are of "
                 "kind=pretraining; leave both out elsewhere"
             )
-        if self.student and self.kind != "compress":
-            raise SettingsError(
-                f"simulation.beyond.rows: student={list(self.student)} is of kind=compress; leave "
-                "it out elsewhere"
-            )
+        for name, kind in (("student", "compress"), ("federated", "restoration")):
+            if getattr(self, name) and self.kind != kind:
+                raise SettingsError(
+                    f"simulation.beyond.rows: {name}={list(getattr(self, name))} is of "
+                    f"kind={kind}; leave it out elsewhere"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,7 @@ FEW = (
     "rounds=1",
     *SMALL_CNN,
 )
+RESTORING = ("model=unet128", "model.channels=[4,6]", "model.norm_groups=2", "model.residual=true")
 LABELS = {
     "label": lambda _, k: ("normal", "pneumonia")[k % 2],
     "dataset": lambda *_: "cxr_pneumonia",
@@ -63,6 +64,7 @@ def test_every_kind_of_row_is_measured_and_the_experiment_composes(tmp_path: Pat
         ({"kind": "survival", "experiment": "smoke", "rest": ["seed=1"]}, "rest="),
         ({"kind": "survival", "experiment": "smoke", "private": True}, "private=True"),
         ({"kind": "survival", "experiment": "smoke", "student": ["model=cnn"]}, "kind=compress"),
+        ({"kind": "survival", "experiment": "smoke", "federated": ["a=1"]}, "kind=restoration"),
         ({"kind": "compress", "experiment": "smoke", "first": ["a=1"]}, "are of kind=pretraining"),
         ({"kind": "survival"}, "experiment"),
     ],
@@ -151,3 +153,23 @@ def test_a_start_and_the_unlabelled_rest_are_held_against_few_labels(tmp_path: P
     }
     # The others train as well, though nobody has labelled them.
     assert patients == {"few": 1, "twice": 2, "rest": 3}
+
+
+def test_pooled_data_are_trained_by_the_row_and_the_federation_by_its_own(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    row = MeasuredRow(
+        kind="restoration",
+        experiment="pneumonia",
+        settings=[*FEW[: -len(SMALL_CNN)], "task=restoration", "data.normalise=minmax", *RESTORING],
+        federated=["rounds=2"],
+    )
+    common = [f"data.root={listed(tmp_path / 'data', LABELS)}", "simulation.engine=inprocess"]
+    _, above = MEASURES["restoration"](row, tmp_path / "row", common)
+    pooled, federated = (
+        read_json(tmp_path / "row" / name / "result.json") for name in ("pooled", "federated")
+    )
+    assert [len(of["rounds"]) for of in (pooled, federated)] == [1, 2]
+    assert "baselines" not in federated
+    reached = federated["final"]["mean"]["psnr"] - pooled["baselines"]["pooled"]["mean"]["psnr"]
+    assert above == ("dB above pooled", reached, -0.3, above[3])
+    assert f"by the same settings {pooled['final']['mean']['psnr']:.2f} dB" in above[3]
