@@ -5,9 +5,8 @@ the federation. A local model takes the steps of its site, pooled those of all s
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -34,7 +33,7 @@ from common.tensor_files import read_tensors
 from server.records import Estimates
 from server.run import MODEL, initial_network
 from server.showing import BASELINES
-from simulation.environment import stop_on_ctrl_c
+from simulation.environment import worker_processes
 from simulation.run import Simulation
 
 POOLED, ENSEMBLE = "pooled", "ensemble"
@@ -167,8 +166,8 @@ def cohorts_of(run: Simulation, names: Sequence[str]) -> dict[str, Cohort]:
 def _all_trained(
     study: Study, jobs: Mapping[str, Samples], sites: int, processes: int, console: Console
 ) -> dict[str, dict[str, Tensor]]:
-    # A process a model, as the hospitals have; forked ones would inherit torch's threads.
-    with ProcessPoolExecutor(processes, get_context("spawn"), stop_on_ctrl_c) as pool:
+    # A process a model, as the hospitals have.
+    with worker_processes(processes) as pool:
         studies = dict.fromkeys(jobs, study) | {POOLED: _of_all_sites(study, sites)}
         futures = {pool.submit(_trained, studies[what], jobs[what], what): what for what in jobs}
         told = track(as_completed(futures), "baselines", len(jobs), console=console, transient=True)

@@ -7,16 +7,15 @@ done, there or in a file of outcomes (simulation/outcomes.py), is not done again
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 from rich.console import Console
 
 from common.files import write_json
 from server.showing import BASELINES
-from simulation.environment import stop_on_ctrl_c
+from simulation.environment import worker_processes
 from simulation.outcomes import (
     Outcome,
     key_of,
@@ -93,9 +92,7 @@ def run_shift_study(folder: Path, run: Simulation, console: Console) -> str:
 def _made(
     folder: Path, waiting: Mapping[Cell, str], processes: int
 ) -> Iterator[tuple[Cell, Outcome]]:
-    with ProcessPoolExecutor(
-        processes, get_context("spawn"), stop_on_ctrl_c, max_tasks_per_child=1
-    ) as pool:
+    with worker_processes(processes, most_jobs=1) as pool:
         futures: dict[Future[Outcome], Cell] = {
             pool.submit(_ran, folder / cell.place, cell, key): cell for cell, key in waiting.items()
         }

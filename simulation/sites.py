@@ -7,10 +7,8 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -24,7 +22,7 @@ from common.secret_files import private_folder, replace_file
 from common.seeding import seed
 from common.study import Study
 from simulation.config import SimulationConfig, data_root, named_scanner
-from simulation.environment import stop_on_ctrl_c
+from simulation.environment import worker_processes
 from simulation.hospitals import overlay_site, write_hospital
 from simulation.partition import partition
 
@@ -97,7 +95,7 @@ def _workers(processes: int) -> Iterator[Callable[..., Iterable[Path]]]:
     if processes <= 1:
         yield map
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), stop_on_ctrl_c) as pool:
+    with worker_processes(processes) as pool:
         yield pool.map
 
 

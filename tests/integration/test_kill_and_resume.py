@@ -3,34 +3,37 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.integration.command import started
+
 ROUNDS = "rounds=4"
 DEADLINE_S = 300
 
 
-def _start(*arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "simulation.cli", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+def _ended(*arguments: str) -> int | None:
+    process = started(*arguments)
+    process.join(DEADLINE_S)
+    return process.exitcode
 
 
-def _kill_at(process: subprocess.Popen[bytes], folder: Path, event: str, round_number: int) -> None:
+def _kill_at(process: BaseProcess, folder: Path, event: str, round_number: int) -> None:
     """Kill the process as soon as the run's log has the event."""
     log = folder / "events.jsonl"
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert process.exitcode is None, "the run ended before it could be killed"
         lines = log.read_text().splitlines() if log.exists() else []
         events = [json.loads(line) for line in lines if line.endswith("}")]
         if any(e["event"] == event and e.get("round", 0) >= round_number for e in events):
+            assert process.pid is not None
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.join()
             return
         time.sleep(0.01)
     pytest.fail(f"no event {event!r} within {DEADLINE_S} s")
@@ -51,9 +54,9 @@ def test_a_killed_run_ends_in_the_same_bytes(
     folder = runner.folder / "killed"
     options = ["experiment=smoke", f"simulation.engine={engine}", ROUNDS, f"run.dir={folder}"]
     options += ["simulation.actors=2"] if engine == "ray" else []
-    _kill_at(_start(*options), folder, event, round_number)
+    _kill_at(started(*options), folder, event, round_number)
     assert not (folder / "result.json").exists()
-    assert _start("resume", str(folder)).wait(DEADLINE_S) == 0
+    assert _ended("resume", str(folder)) == 0
     result = json.loads((folder / "result.json").read_text())
     weights, uninterrupted = whole
     assert runner.bytes_of("killed") == weights
@@ -66,7 +69,7 @@ def test_a_killed_run_ends_in_the_same_bytes(
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("whole")
     options = ["experiment=smoke", "simulation.engine=inprocess", ROUNDS, f"run.dir={folder}"]
-    assert _start(*options).wait(DEADLINE_S) == 0
+    assert _ended(*options) == 0
     result = json.loads((folder / "result.json").read_text())
     return (folder / "model.safetensors").read_bytes(), result
 
@@ -74,9 +77,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, An
 def test_a_killed_run_that_sends_steps_goes_on_with_steps(tmp_path: Path) -> None:
     smoke = ["experiment=smoke", "simulation.engine=inprocess", ROUNDS, "compression=int4"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert _start(*smoke, f"run.dir={whole}").wait(DEADLINE_S) == 0
-    _kill_at(_start(*smoke, f"run.dir={killed}"), killed, "reply", 3)
-    assert _start("resume", str(killed)).wait(DEADLINE_S) == 0
+    assert _ended(*smoke, f"run.dir={whole}") == 0
+    _kill_at(started(*smoke, f"run.dir={killed}"), killed, "reply", 3)
+    assert _ended("resume", str(killed)) == 0
     told = [json.loads((folder / "result.json").read_text()) for folder in (whole, killed)]
     one, two = ((folder / "model.safetensors").read_bytes() for folder in (whole, killed))
     assert one == two
