@@ -28,6 +28,8 @@ from common.schema import SettingsError
 from common.secret_files import private_folder, replace_file
 from common.seeding import seed
 from common.study import Study
+from common.tasks.registry import build_task
+from common.tasks.task import with_mirrored
 from common.tensor_files import read_tensors
 
 
@@ -136,16 +138,21 @@ def _answer(network: nn.Module, image_1CS: Tensor, study: Study) -> tuple[int, b
     Of a segmentation it is the largest class that was found, of several labels the likeliest; where
     none was found, the likeliest.
     """
+    task = build_task(study.task)
+
+    def ask(image: Tensor) -> Tensor:
+        return task.activate(network(image))
+
     with torch.no_grad():
-        logits = network(image_1CS)
-    answers = logits.argmax(1).flatten()
+        found_1K = with_mirrored(ask(image_1CS), ask, image_1CS, study.task)
+    answers = found_1K.argmax(1).flatten()
     if not study.task.dense:
         # Of several labels none may be the answer.
-        return int(answers[0]), study.task.name != "multilabel" or float(logits.max()) >= 0
-    counts = torch.bincount(answers, minlength=logits.shape[1])[1:]
+        return int(answers[0]), study.task.name != "multilabel" or float(found_1K.max()) >= 0.5
+    counts = torch.bincount(answers, minlength=found_1K.shape[1])[1:]
     if counts.any():
         return int(counts.argmax()) + 1, True
-    return int(logits.flatten(2).mean(2)[0, 1:].argmax()) + 1, False
+    return int(found_1K.flatten(2).mean(2)[0, 1:].argmax()) + 1, False
 
 
 def _names(study: Study) -> list[str]:

@@ -21,8 +21,9 @@ def guessed(
 ) -> Samples:
     """Return the samples with the model's sure answers where nobody has said anything.
 
-    The images are seen whole and as they are; training changes image and answer together. Where a
-    study learns from labels alone the samples come back as they are. on_batch may raise.
+    The images are seen whole and as they are, with task.mirrored mirrored too; training changes
+    image and answer together. Where a study learns from labels alone the samples come back as they
+    are. on_batch may raise.
     """
     asked = task.config.unlabelled
     if asked is None:

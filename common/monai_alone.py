@@ -2,34 +2,29 @@
 
 `import monai` imports all its modules, and these import MLflow, Matplotlib, pandas and others for
 parts that nothing here calls. That is half of the time in which a process starts, so they are
-hidden from MONAI while it is imported; who asks for one of them afterwards gets it.
+hidden from MONAI while it is imported; who asks for one of them afterwards gets it, but MONAI
+itself goes on as if they were not installed.
 """
 
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 
 MONAI = "monai"
-HIDDEN = ("mlflow", "matplotlib", "pandas", "pydicom", "scipy.signal", "skimage", "sklearn")
+HIDDEN = ("mlflow", "matplotlib", "pandas", "scipy.signal", "skimage", "sklearn")
 
 
-class _Alone(Loader):
-    """A loader that hides some packages while the one that it stands for is loaded."""
-
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
+class _Alone(SourceFileLoader):
+    """A loader that hides some packages while it loads."""
 
     def exec_module(self, module: ModuleType) -> None:
         hidden = dict.fromkeys(name for name in HIDDEN if name not in sys.modules)
         # What sys.modules has as None cannot be imported.
         sys.modules.update(hidden)  # type: ignore[arg-type]
         try:
-            self._loader.exec_module(module)
+            super().exec_module(module)
         finally:
             for name in hidden:
                 sys.modules.pop(name, None)
@@ -44,8 +39,8 @@ class _Finder(MetaPathFinder):
         if fullname != MONAI:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Alone(spec.loader)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Alone(spec.loader.name, spec.loader.path)
         return spec
 
 

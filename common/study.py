@@ -227,6 +227,11 @@ class Study:
                 f"data.covariates={list(self.data.covariates)} say something of a whole image, and "
                 f"task.name={self.task.name} has an answer a voxel; set it to null"
             )
+        if self.data.covariates is not None and self.task.mirrored:
+            raise ValueError(
+                f"data.covariates={list(self.data.covariates)} are beside the image in what the "
+                "network sees, and task.mirrored=true mirrors that; set one of them to null"
+            )
         pictures = [f"{SEQUENCE}{name}" for name in self.data.sequences or []]
         taken = {*COLUMNS, *self.task.answer_columns, *pictures} & set(self.data.covariates or {})
         if taken:

@@ -101,14 +101,13 @@ def run_beyond(folder: Path, run: Simulation, console: Console) -> str:
 
 def restoration(row: MeasuredRow, folder: Path, common: Sequence[str]) -> Found:
     """Return how far the federation is above the best classical way back, and below pooled data."""
-    settings = [*_settings(row), *common]
-    result = _result(folder / "pooled", settings, with_baselines=True)
+    result = _result(folder / "pooled", [*_settings(row), *common], with_baselines=True)
     plain = result["final"]["mean"]["psnr"]
     pooled = result["baselines"][BASELINES[0]]["mean"]["psnr"]
     told = f"pooled {pooled:.2f} dB"
     if row.federated:
         told += f", federated by the same settings {plain:.2f} dB"
-        result = _result(folder / "federated", [*settings, *row.federated])
+        result = _result(folder / "federated", [*_settings(row), *row.federated, *common])
     gain, psnr = (result["final"]["mean"][name] for name in ("psnr_gain", "psnr"))
     told = f"PSNR {psnr:.2f} dB, {told}"
     return [
@@ -278,10 +277,10 @@ def row_key(row: MeasuredRow, folder: Path, common: Sequence[str]) -> str:
     Raises:
         SettingsError: the settings of a study do not fit together; or as key_of.
     """
-    asked = [[*_settings(row), *common]]
+    more = [own for own in (row.rest, row.student, row.federated) if own]
+    asked = [[*_settings(row), *own, *common] for own in ([], *more)]
     if row.first:
-        asked.append([*row.first, *common])
-    asked += [[*asked[0], *more] for more in (row.rest, row.student, row.federated) if more]
+        asked.insert(1, [*row.first, *common])
     private = PRIVATE if row.private else ()
     studies = [
         key_of(composed(folder, [*overrides, *private]), row.kind == "restoration")

@@ -2,9 +2,13 @@
 
 import os
 import signal
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context, parent_process
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from threading import Thread
 
 # Flower and Ray read these when they are first imported.
 ENVIRONMENT = {
@@ -30,22 +34,48 @@ IMPORTED = ["simulation.shift_study"]
 """With it all that a worker process needs comes along."""
 
 
-def worker_processes(count: int, most_jobs: int | None = None) -> ProcessPoolExecutor:
-    """Return a pool of so many processes, each of which ends after so many jobs.
+def forking() -> ForkServerContext:
+    """Return how to start processes that are forked from one that has imported what they need.
 
-    They are forked from one that has imported what they need and done nothing else: an import costs
-    ten seconds of a processor, and what is forked from a process that has worked inherits its
-    locks without the threads that hold them.
+    It has done nothing else, and there is one to each process that asks: an import costs seconds of
+    a processor, and what is forked from a process that has worked inherits its locks without the
+    threads that hold them. A process so begun has the environment of that one.
     """
     context = get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
+    # It would look for modules in the current folder first, and in no other of this process's.
+    places = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
+    before = dict(os.environ)
+    os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": places}
+    try:
+        forkserver.ensure_running()
+    finally:
+        have_environment(before)
+    return context
+
+
+def have_environment(environment: Mapping[str, str]) -> None:
+    """Make this the environment of this process."""
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def worker_processes(count: int, most_jobs: int | None = None) -> ProcessPoolExecutor:
+    """Return a pool of so many processes, each of which ends after so many jobs, or with this."""
     here = dict(os.environ)
-    return ProcessPoolExecutor(count, context, _begun, (here,), max_tasks_per_child=most_jobs)
+    return ProcessPoolExecutor(count, forking(), _begun, (here,), max_tasks_per_child=most_jobs)
 
 
 def _begun(environment: Mapping[str, str]) -> None:
-    # The process that it was forked from may be older than this one's environment.
-    os.environ.clear()
-    os.environ.update(environment)
+    have_environment(environment)
     # Ctrl-C ends it; by default it would take the next job.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # Of a parent that was killed it would wait for the next job for ever.
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -6,17 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-PRODUCT_ENVIRONMENT = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # One thread: bytes must not depend on how many cores the machine has.
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
+from simulation.environment import ENVIRONMENT
+
 # Before anything imports NumPy or PyTorch, which read it then.
-os.environ.update(PRODUCT_ENVIRONMENT)
+os.environ.update(ENVIRONMENT)
 # A busy machine is slow, not wrong.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")

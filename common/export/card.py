@@ -92,6 +92,11 @@ def failures_of(finished: Finished) -> list[str]:
     told += _worst(finished.measured, finished.study.task.headline)
     if not finished.study.privacy.private:
         told.append("trained without differential privacy: it may hold what single patients show")
+    if finished.study.task.mirrored:
+        told.append(
+            "measured by two looks at each image, as it is and mirrored (task.mirrored): an "
+            "exported form looks once, and is less good"
+        )
     shift = finished.measured.get("shift") or {}
     if not shift.get("subgroups"):
         told.append("no subgroup was looked at (evaluation.subgroups)")

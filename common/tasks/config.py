@@ -88,7 +88,8 @@ class TaskConfig:
     """Patients without labels take part: their images are learned from too; null: they cannot."""
     mirrored: bool | None = None
     """true: wherever the model answers, its answer is the mean of that and of the answer to the
-    image mirrored left-right; for training nothing changes. null, false: it is asked once."""
+    image mirrored left-right, also where it says what images without labels show. Not for classes
+    that are a left and a right. null, false: it is asked once."""
 
     @property
     def dense(self) -> bool:

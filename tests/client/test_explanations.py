@@ -99,3 +99,19 @@ def test_of_several_labels_none_may_be_the_answer(
 ) -> None:
     study = study_from("task=multilabel", "model=cnn", "data=pictures")
     assert _answer(Sure(*logits), torch.zeros(1, 1, 8, 8), study) == answer
+
+
+class Half(nn.Module):
+    """Sees the half of an image that is its left side alone."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        left = images[:, :, : images.shape[2] // 2].mean((1, 2, 3))
+        return torch.stack([torch.zeros_like(left), left], 1)
+
+
+@pytest.mark.parametrize(("more", "answer"), [((), 0), (("task.mirrored=true",), 1)])
+def test_what_is_explained_is_the_answer_that_the_study_gives(
+    more: tuple[str, ...], answer: int
+) -> None:
+    image = torch.cat([torch.full((1, 1, 4, 8), -1.0), torch.full((1, 1, 4, 8), 3.0)], 2)
+    assert _answer(Half(), image, study_from(*PICTURES, *more)) == (answer, True)

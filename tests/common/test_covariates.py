@@ -3,6 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.covariates import check_covariates, encoded, width_of
+from common.schema import SettingsError
+from tests.builders import PICTURES, study_from
 
 ASKED = {"age": [20, 80], "sex": ["F", "M"], "scanner": ["a", "b", "c"]}
 
@@ -53,3 +55,10 @@ def test_covariates_that_do_not_fit_into_an_image_are_refused() -> None:
     for asked, places in ((ASKED, 8), ({}, 99)):
         with pytest.raises(ValueError, match=f"for images of {places} voxels"):
             check_covariates(asked, places)
+
+
+def test_what_lies_beside_an_image_is_not_mirrored_with_it() -> None:
+    age = "data.covariates={age: [18, 95]}"
+    study_from(*PICTURES, age)
+    with pytest.raises(SettingsError, match=r"task\.mirrored=true mirrors that"):
+        study_from(*PICTURES, age, "task.mirrored=true")

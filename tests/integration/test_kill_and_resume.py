@@ -1,8 +1,6 @@
 """A run killed with -9 goes on, and ends in the bytes of the run that was never killed."""
 
 import json
-import os
-import signal
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -10,16 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.integration.command import started
+from tests.integration.command import ended, kill, started
 
 ROUNDS = "rounds=4"
 DEADLINE_S = 300
 
 
 def _ended(*arguments: str) -> int | None:
-    process = started(*arguments)
-    process.join(DEADLINE_S)
-    return process.exitcode
+    return ended(started(*arguments), DEADLINE_S)
 
 
 def _kill_at(process: BaseProcess, folder: Path, event: str, round_number: int) -> None:
@@ -31,11 +27,10 @@ def _kill_at(process: BaseProcess, folder: Path, event: str, round_number: int) 
         lines = log.read_text().splitlines() if log.exists() else []
         events = [json.loads(line) for line in lines if line.endswith("}")]
         if any(e["event"] == event and e.get("round", 0) >= round_number for e in events):
-            assert process.pid is not None
-            os.killpg(process.pid, signal.SIGKILL)
-            process.join()
+            kill(process)
             return
         time.sleep(0.01)
+    kill(process)
     pytest.fail(f"no event {event!r} within {DEADLINE_S} s")
 
 

@@ -38,7 +38,8 @@ def result() -> dict[str, Any]:
 
 def test_the_card_has_sites_intervals_privacy_and_failures(tmp_path: Path) -> None:
     private = ("privacy.mechanism=dp_sgd", "privacy.noise_multiplier=1.0")
-    finished = load_finished(finished_run(tmp_path, *PICTURES, *private, **result()))
+    mirrored = "task.mirrored=true"
+    finished = load_finished(finished_run(tmp_path, *PICTURES, *private, mirrored, **result()))
     card = card_of(finished, Said(known_failures=["on children"]))
     assert card["results"]["sites"]["south"]["auroc"]["low"] == 0.5
     assert card["sites"]["north"]["patients_train"] == 30
@@ -46,7 +47,12 @@ def test_the_card_has_sites_intervals_privacy_and_failures(tmp_path: Path) -> No
     assert card["privacy"]["spent"]["north"]["epsilon"] == 3.25
     assert card["known_failures"][0] == "on children"
     told = " ".join(card["known_failures"])
-    for words in ("missing in round 2", "0.600 at south", "no subgroup"):
+    for words in (
+        "missing in round 2",
+        "0.600 at south",
+        "no subgroup",
+        "an exported form looks once",
+    ):
         assert words in told
     page = page_of(card)
     for words in ("0.500 to 0.700", "3.250", "on children", finished.digest):
