@@ -198,7 +198,12 @@ function legend(names, crowd, mean, chosen) {
 
 /* ---- asking ---- */
 
+/* Who logs out asks for nothing more: the answer, that nobody is logged in, would come before the next page. */
+let leaving = false;
+document.addEventListener("submit", (event) => { leaving ||= event.target.matches('[action="/leave"]'); });
+
 async function ask(path) {
+  if (leaving) return new Promise(() => {});
   const answer = await fetch(path, { headers: { Accept: "application/json" } });
   if (answer.status === 401) { location.reload(); }
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
@@ -369,6 +374,7 @@ function followRun(id) {
     if (source) source.close();
     if (!document.hidden) listen();
   });
+  document.addEventListener("submit", () => { if (leaving && source) source.close(); });
   if (!document.hidden) listen();
 }
 
