@@ -20,6 +20,7 @@ from client.readers import BadFileError, Picture
 from client.row_images import image_for
 from common.files import write_json
 from common.finished import Finished
+from common.schema import SettingsError
 from common.secret_files import private_folder, replace_file
 from common.tasks.task import Task
 
@@ -75,7 +76,7 @@ def predict(
     task = _asked(finished.task, settings)
     passes = Passes(network=finished.network, study=finished.study, task=task, device=device)
     private_folder(settings.output)
-    write_json(settings.output / ABOUT, _about(finished, settings))
+    write_json(settings.output / ABOUT, _about(finished, task, settings))
     rows: list[Row] = []
     try:
         for row in _rows(finished, inputs, settings, passes):
@@ -89,8 +90,11 @@ def predict(
 def _asked(task: Task, settings: Settings) -> Task:
     if settings.augmentation is None:
         return task
-    mirrored = MIRRORED[settings.augmentation]
-    return replace(task, config=replace(task.config, mirrored=mirrored))
+    try:
+        config = replace(task.config, mirrored=MIRRORED[settings.augmentation])
+    except ValueError as error:
+        raise SettingsError(f"test-time augmentation {settings.augmentation}: {error}") from error
+    return replace(task, config=config)
 
 
 def _rows(
@@ -282,13 +286,13 @@ def _unknown(finished: Finished, picture: Picture) -> str:
     return domain.unknown or ""
 
 
-def _about(finished: Finished, settings: Settings) -> dict[str, Any]:
+def _about(finished: Finished, task: Task, settings: Settings) -> dict[str, Any]:
     return {
         "study": finished.study.name,
         "study_digest": finished.digest,
         "rounds": finished.rounds,
-        "test_time_augmentation": _NAMES[bool(_asked(finished.task, settings).config.mirrored)],
-        "temperature": getattr(finished.task.config, "temperature", None),
+        "test_time_augmentation": _NAMES[bool(task.config.mirrored)],
+        "temperature": getattr(task.config, "temperature", None),
         "device": settings.device,
         "wardround": version("wardround"),
         "torch": torch.__version__,

@@ -14,8 +14,11 @@ from PIL import Image
 from pydicom import DataElement, Dataset, config, dcmread
 
 from client.cli import main
+from client.prediction.run import Settings, _asked
 from client.readers import read_image, read_mask
 from common.finished import MODEL
+from common.schema import SettingsError
+from common.tasks.registry import build_task, task_config_type
 from common.tensor_files import read_tensors, write_tensors
 from tests.builders import PICTURES, SLICES, pictures_site, volumes_site
 from tests.dicoms import write_series
@@ -268,3 +271,9 @@ def test_heat_maps_are_drawn_for_pictures_and_captured_for_dicom(
     capture = dcmread(tmp_path / "out" / "ct_heat.dcm")
     assert capture.Modality == "OT"
     assert "not for diagnosis" in capture.ImageComments
+
+
+def test_an_image_that_the_task_makes_itself_is_not_looked_at_twice(tmp_path: Path) -> None:
+    task = build_task(task_config_type("restoration")(name="restoration", out_channels=1))
+    with pytest.raises(SettingsError, match=r"augmentation flip: task\.mirrored=true"):
+        _asked(task, Settings(output=tmp_path, augmentation="flip"))
