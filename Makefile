@@ -24,8 +24,10 @@ types: $(VENV)/.dev
 imports: $(VENV)/.dev
 	$(BIN)/lint-imports
 
+# A file's tests in one process and in their order: what they share, a federation of real processes
+# for one, is made once.
 pytest: $(VENV)/.dev
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The docs as a site, docs/_build/html/index.html; a link that leads nowhere is an error.
 docs: $(VENV)/.docs

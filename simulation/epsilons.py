@@ -13,6 +13,7 @@ from rich.table import Table
 from common.files import write_json
 from server.progress import Progress
 from simulation.run import Simulation, composed, simulate
+from simulation.sites import share_hospitals
 
 EPSILONS = (1.0, 3.0, 8.0, None)
 """Patient-level epsilon of the whole study at each site; None: without differential privacy."""
@@ -44,7 +45,9 @@ def _row(run: Simulation, epsilon: float | None, console: Console) -> dict[str, 
         asked = ["privacy=patient_eps8", f"privacy.target_epsilon={epsilon:g}"]
     kept = [o for o in run.overrides if not o.startswith(("privacy=", "privacy.target_epsilon="))]
     console.print(f"[bold]{run.study.name}[/], epsilon {name}", highlight=False)
-    result = simulate(composed(run.folder / f"epsilon-{name}", [*kept, *asked]), Progress(console))
+    folder = run.folder / f"epsilon-{name}"
+    share_hospitals(folder, run.folder)
+    result = simulate(composed(folder, [*kept, *asked]), Progress(console))
     headline = result["headline"]
     spent = [account["epsilon"] for account in result["privacy"].values()]
     noise = [account["noise_multiplier"] for account in result["privacy"].values()]

@@ -1,7 +1,5 @@
 """An experiment without each site in turn (server/evaluation/left_out.py says what that tells)."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +8,7 @@ from common.files import write_json
 from server.evaluation.left_out import row_of, summary_of, table_of
 from server.progress import Progress
 from simulation.run import Simulation, composed, simulate
-from simulation.sites import DATA
+from simulation.sites import share_hospitals
 
 FILE, ALL = "leave_one_out.json", "all"
 
@@ -42,8 +40,5 @@ def leave_one_out(run: Simulation, console: Console) -> str:
 def _ran(run: Simulation, name: str, asked: list[str], console: Console) -> dict[str, Any]:
     folder = run.folder / name
     if name != ALL:
-        # The hospitals are the same ones; nobody changes them.
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / DATA).exists():
-            (folder / DATA).symlink_to(Path(os.pardir) / ALL / DATA, target_is_directory=True)
+        share_hospitals(folder, run.folder / ALL)
     return simulate(composed(folder, [*run.overrides, *asked]), Progress(console))

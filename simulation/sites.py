@@ -53,6 +53,18 @@ def prepare_sites(
     return list(manifests)
 
 
+def share_hospitals(folder: Path, other: Path) -> None:
+    """Give the run in a folder the hospitals' images of the run in another, unless it has its own.
+
+    They have to be of the same settings; nobody changes them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (other / DATA).mkdir(parents=True, exist_ok=True)
+    if not (folder / DATA).exists():
+        there = Path(os.path.relpath(other / DATA, folder))
+        (folder / DATA).symlink_to(there, target_is_directory=True)
+
+
 def check_columns(folder: Path, study: Study) -> None:
     """Refuse subgroups by a column that no hospital below folder/sites has.
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -13,6 +14,21 @@ os.environ.update(ENVIRONMENT)
 # A busy machine is slow, not wrong.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+if TYPE_CHECKING:
+    from tests.hospitals import Hospitals
+
+
+@pytest.fixture(scope="session")
+def hospitals(tmp_path_factory: pytest.TempPathFactory) -> "Hospitals":
+    """The virtual hospitals of the tests' runs."""
+    # Not above: it imports all that trains, and most tests need none.
+    from tests.hospitals import Hospitals
+
+    folder = tmp_path_factory.getbasetemp()
+    # Each process of pytest-xdist has a folder of its own there.
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    return Hospitals((folder.parent if parallel else folder) / "hospitals")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 
 from simulation.cli import main
 from simulation.run import reopened
+from tests.hospitals import Hospitals
 from tests.integration.command import sim
 
 
@@ -86,6 +87,8 @@ def test_a_sweep_runs_every_setting_in_a_folder_of_its_own(tmp_path: Path) -> No
         "experiment=smoke",
         "simulation.engine=inprocess",
         "rounds=1",
+        "privacy=none",
+        *(f"simulation.hospitals.{site}.patients=8" for site in ("north", "south")),
         "seed=0,1",
         f"run.dir={tmp_path}",
     )
@@ -95,7 +98,7 @@ def test_a_sweep_runs_every_setting_in_a_folder_of_its_own(tmp_path: Path) -> No
 
 
 def test_a_run_that_loses_a_site_exits_with_3_and_says_why(runner: Any) -> None:
-    first = runner("broken", "rounds=1")
+    first = runner("broken", "rounds=1", own=True)
     assert first["status"] == "completed"
     folder = runner.folder / "broken"
     image = next((folder / "data" / "south" / "images").iterdir())
@@ -112,9 +115,11 @@ def test_a_run_that_loses_a_site_exits_with_3_and_says_why(runner: Any) -> None:
     assert image.name in (folder / "sites" / "001-south" / "site.log").read_text()
 
 
-def test_a_run_writes_what_it_promises(tmp_path: Path) -> None:
+def test_a_run_writes_what_it_promises(tmp_path: Path, hospitals: Hospitals) -> None:
     folder = tmp_path / "run"
-    done = sim("baselines", "experiment=smoke", "simulation.engine=inprocess", f"run.dir={folder}")
+    settings = ("experiment=smoke", "simulation.engine=inprocess", f"run.dir={folder}")
+    hospitals.given(folder, *settings)
+    done = sim("baselines", *settings)
     assert done.returncode == 0, done.stderr
     for text in ("north", "south", "mean", "worst site", "epsilon", "pooled", "report.html"):
         assert text in done.stdout
@@ -156,9 +161,10 @@ def test_an_audit_tells_what_it_found_and_exits_with_0_where_the_claim_stands(
     assert "audit.canaries=0" in wrong.stderr
 
 
-def test_ctrl_c_stops_at_once_and_the_run_goes_on(runner: Any) -> None:
+def test_ctrl_c_stops_at_once_and_the_run_goes_on(runner: Any, hospitals: Hospitals) -> None:
     folder = runner.folder / "stopped"
     options = ["experiment=smoke", "simulation.engine=inprocess", "rounds=50", f"run.dir={folder}"]
+    hospitals.given(folder, *options)
     command = [sys.executable, "-m", "simulation.cli", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     log = folder / "events.jsonl"

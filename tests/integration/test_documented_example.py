@@ -10,6 +10,7 @@ from rich.console import Console
 
 from server.progress import Progress
 from simulation.run import composed, simulate
+from tests.hospitals import Hospitals
 
 PAGE = Path(__file__).parents[2] / "docs" / "result.md"
 
@@ -38,8 +39,10 @@ def alike(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def test_the_example_is_what_its_command_gives(tmp_path: Path) -> None:
-    run = composed(tmp_path / "example", ["experiment=smoke", "simulation.engine=inprocess"])
+def test_the_example_is_what_its_command_gives(tmp_path: Path, hospitals: Hospitals) -> None:
+    settings = ["experiment=smoke", "simulation.engine=inprocess"]
+    hospitals.given(tmp_path / "example", *settings)
+    run = composed(tmp_path / "example", settings)
     result = json.loads(json.dumps(simulate(run, Progress(Console(quiet=True)))))
     whole, part = shown()
     assert alike(whole, {key: result[key] for key in whole})

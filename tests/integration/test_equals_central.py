@@ -49,7 +49,7 @@ def test_one_site_with_one_full_batch_step_equals_plain_sgd(runner: Any) -> None
 def test_identical_sites_equal_one(runner: Any) -> None:
     """Three sites with the same data, full batches and no drawing between them."""
     runner("alone", *PLAIN, *ALONE, "rounds=2")
-    manifest = next((runner.folder / "alone").rglob("manifest.csv"))
+    manifest = next((runner.folder / "alone").glob("data/*/manifest.csv"))
     root = _three_times(manifest, runner.folder / "real")
     runner("three", *PLAIN, "rounds=2", *_real(root))
     one, three = _weights(runner, "alone"), _weights(runner, "three")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.hospitals import Hospitals
 from tests.integration.command import ended, kill, started
 
 ROUNDS = "rounds=4"
@@ -44,11 +45,18 @@ def _kill_at(process: BaseProcess, folder: Path, event: str, round_number: int) 
     ],
 )
 def test_a_killed_run_ends_in_the_same_bytes(
-    runner: Any, whole: tuple[bytes, dict[str, Any]], engine: str, event: str, round_number: int
+    runner: Any,
+    whole: tuple[bytes, dict[str, Any]],
+    hospitals: Hospitals,
+    engine: str,
+    event: str,
+    round_number: int,
 ) -> None:
     folder = runner.folder / "killed"
     options = ["experiment=smoke", f"simulation.engine={engine}", ROUNDS, f"run.dir={folder}"]
     options += ["simulation.actors=2"] if engine == "ray" else []
+    if event != "make":
+        hospitals.given(folder, *options)
     _kill_at(started(*options), folder, event, round_number)
     assert not (folder / "result.json").exists()
     assert _ended("resume", str(folder)) == 0
@@ -61,17 +69,24 @@ def test_a_killed_run_ends_in_the_same_bytes(
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, Any]]:
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, hospitals: Hospitals
+) -> tuple[bytes, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("whole")
     options = ["experiment=smoke", "simulation.engine=inprocess", ROUNDS, f"run.dir={folder}"]
+    hospitals.given(folder, *options)
     assert _ended(*options) == 0
     result = json.loads((folder / "result.json").read_text())
     return (folder / "model.safetensors").read_bytes(), result
 
 
-def test_a_killed_run_that_sends_steps_goes_on_with_steps(tmp_path: Path) -> None:
+def test_a_killed_run_that_sends_steps_goes_on_with_steps(
+    tmp_path: Path, hospitals: Hospitals
+) -> None:
     smoke = ["experiment=smoke", "simulation.engine=inprocess", ROUNDS, "compression=int4"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        hospitals.given(folder, *smoke)
     assert _ended(*smoke, f"run.dir={whole}") == 0
     _kill_at(started(*smoke, f"run.dir={killed}"), killed, "reply", 3)
     assert _ended("resume", str(killed)) == 0

@@ -7,6 +7,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from simulation.environment import ENVIRONMENT
+from tests.hospitals import Hospitals
 from tests.integration.command import sim
 
 NODES = 3
@@ -27,10 +28,11 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 
 
 def test_one_node_and_three_give_the_same_bytes(
-    runner: Any, cluster: Cluster, tmp_path: Path
+    runner: Any, cluster: Cluster, tmp_path: Path, hospitals: Hospitals
 ) -> None:
     one = runner("one")
     folder = tmp_path / "three"
+    hospitals.given(folder, "experiment=smoke")
     done = sim(
         "experiment=smoke",
         f"simulation.address={cluster.address}",

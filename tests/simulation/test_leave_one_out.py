@@ -7,7 +7,8 @@ from server.run import RESULT
 from simulation.leave_one_out import FILE, leave_one_out
 from simulation.run import composed
 
-SMOKE = ["experiment=smoke", "simulation.engine=inprocess", "privacy=none", "rounds=1"]
+FEW = [f"simulation.hospitals.{site}.patients=8" for site in ("north", "south")]
+SMOKE = ["experiment=smoke", "simulation.engine=inprocess", "privacy=none", "rounds=1", *FEW]
 
 
 def test_each_site_is_left_out_in_turn_on_the_same_images_and_done_work_is_kept(

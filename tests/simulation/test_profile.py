@@ -10,6 +10,7 @@ from client.training import AUGMENT, FORWARD, GRADIENT, STEP
 from common.schema import SettingsError
 from simulation.profile import phases_s, show_profile
 from simulation.run import composed
+from tests.hospitals import Hospitals
 
 SHORT = st.floats(0, 10)
 
@@ -22,7 +23,10 @@ def test_the_parts_are_the_whole(a: float, f: float, b: float, s: float, rest: f
     assert sum(found.values()) == pytest.approx(round_s)
 
 
-def test_a_profile_tells_steps_parts_and_operators_and_leaves_a_trace(tmp_path: Path) -> None:
+def test_a_profile_tells_steps_parts_and_operators_and_leaves_a_trace(
+    tmp_path: Path, hospitals: Hospitals
+) -> None:
+    hospitals.given(tmp_path / "run", "experiment=smoke")
     console = Console(record=True, width=120)
     show_profile(composed(tmp_path / "run", ["experiment=smoke"]), console)
     told = console.export_text()
@@ -43,7 +47,9 @@ def test_a_run_that_has_begun_is_left_alone(tmp_path: Path) -> None:
         show_profile(run, Console(quiet=True))
 
 
-def test_a_hospital_that_does_not_train_is_told(tmp_path: Path) -> None:
-    run = composed(tmp_path / "run", ["experiment=smoke", "strategy.tested=[north]"])
+def test_a_hospital_that_does_not_train_is_told(tmp_path: Path, hospitals: Hospitals) -> None:
+    settings = ["experiment=smoke", "strategy.tested=[north]"]
+    hospitals.given(tmp_path / "run", *settings)
+    run = composed(tmp_path / "run", settings)
     with pytest.raises(SettingsError, match="north does not train: study"):
         show_profile(run, Console(quiet=True))

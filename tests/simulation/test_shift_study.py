@@ -109,7 +109,9 @@ def test_a_setting_of_one_run_that_does_not_fit_stops_the_study_before_any(tmp_p
 
 def test_the_table_is_of_its_runs_and_they_are_not_run_again(tmp_path: Path) -> None:
     rows = {name: row for name, row in TABLE["rows"].items() if name != "fedprox"}
-    small = {"experiments": {"smoke": {"left_out": ["north"]}}, "rows": rows}
+    few = [f"simulation.hospitals.{site}.patients=8" for site in ("north", "south")]
+    smoke = {"settings": few, "left_out": ["north"]}
+    small = {"experiments": {"smoke": smoke}, "rows": rows}
     run = study(tmp_path, {**TABLE, **small})
     assert run_shift_study(tmp_path, run, Console(quiet=True)) == "completed"
     told = (tmp_path / "shift_study.json").read_text()
