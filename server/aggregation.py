@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from common.framed_files import BLOCK, blocks_of, layout_of
-from common.state import Arrays, State
+from common.state import Arrays
 
 
-def refusal_of(update: Arrays, reference: State) -> str | None:
+def refusal_of(update: Arrays, reference: Arrays) -> str | None:
     """Return why an update cannot be combined with the reference model, or None if it can.
 
     An update must have the reference's names, shapes and dtypes, and only finite numbers.
@@ -21,13 +21,12 @@ def refusal_of(update: Arrays, reference: State) -> str | None:
     if missing or extra:
         return f"tensors missing: {_some(missing)}; not in the model: {_some(extra)}"
     layout = layout_of(update)
-    for name, tensor in reference.items():
+    for name, array in reference.items():
         shape, dtype = layout[name]
-        expected = tensor.numpy().dtype
-        if shape != tuple(tensor.shape):
-            return f"{name} has shape {shape}, the model has {tuple(tensor.shape)}"
-        if dtype != expected:
-            return f"{name} has dtype {dtype}, the model has {expected}"
+        if shape != array.shape:
+            return f"{name} has shape {shape}, the model has {array.shape}"
+        if dtype != array.dtype:
+            return f"{name} has dtype {dtype}, the model has {array.dtype}"
         if not all(np.isfinite(block).all() for block in blocks_of(update, name)):
             bad = sum(int((~np.isfinite(block)).sum()) for block in blocks_of(update, name))
             return f"{name} holds {bad} values that are NaN or infinite"
@@ -79,9 +78,7 @@ def _add(sums: dict[str, Any], arrays: Arrays, name: str, weight: float) -> None
         at += block.size
         more: Any = block
         if block.dtype.kind == "f":
-            more = scratch[: block.size]
-            more[:] = block
-            more *= weight
+            more = np.multiply(block, weight, out=scratch[: block.size], dtype=np.float64)
         if new:
             part[:] = more
         elif block.dtype.kind == "f":

@@ -227,7 +227,7 @@ def _accepted(
     missing: dict[str, str],
     spent: dict[str, PrivacySpent],
 ) -> Iterator[tuple[Arrays, float]]:
-    model = kept.model
+    model, arrays = kept.model, arrays_of(kept.model)
     # Who handed in an update in the last round has its model.
     holders = set(kept.progress.rounds[-1].participants) if kept.step is not None else set()
     whole = sum(tensor.nbytes for tensor in model.values())
@@ -249,7 +249,7 @@ def _accepted(
         sent = bytes_of(weights)
         if not isinstance(reply, Missing):
             weights, why = _uncoded(run.study, model, weights)
-            why = why or impossible(reply, run.study, metrics) or refusal_of(weights, model)
+            why = why or impossible(reply, run.study, metrics) or refusal_of(weights, arrays)
             if why is not None:
                 reply = Missing(why)
         if isinstance(reply, Missing):

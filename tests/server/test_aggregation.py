@@ -8,9 +8,9 @@ from server.aggregation import named_means, refusal_of, weight_of, weighted_mean
 
 FINITE = st.floats(-1e6, 1e6, width=32)
 REFERENCE = {
-    "weight": torch.zeros(3, 4),
-    "bias": torch.zeros(3),
-    "count": torch.tensor(2, dtype=torch.int64),
+    "weight": np.zeros((3, 4), np.float32),
+    "bias": np.zeros(3, np.float32),
+    "count": np.array(2, np.int64),
 }
 
 

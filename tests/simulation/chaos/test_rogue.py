@@ -3,7 +3,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from flwr.app import RecordDict
-from torch import zeros
 
 from common.contract import Released, TrainReply
 from common.framing import arrays_in
@@ -11,7 +10,7 @@ from common.messages import MessageError, pack_answer, unpack_weights
 from server.aggregation import refusal_of
 from simulation.chaos.rogue import broken
 
-MODEL = {"a": zeros(2, 3), "b": zeros(2, 3)}
+MODEL = {name: np.zeros((2, 3), np.float32) for name in "ab"}
 REPLY = TrainReply(
     site="north", round=2, patients=20, steps=4, seconds=1.0, train_loss=None, estimates={}
 )
@@ -24,8 +23,7 @@ class Case:
 
 
 def _answer() -> RecordDict:
-    weights = {name: np.zeros((2, 3), np.float32) for name in MODEL}
-    return pack_answer(Released(body=REPLY, weights=weights))
+    return pack_answer(Released(body=REPLY, weights=MODEL))
 
 
 @pytest.mark.parametrize("case", [Case("shape", "has shape"), Case("nan", "NaN")])
