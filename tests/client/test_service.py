@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from safetensors.numpy import save_file
 
 from client.listening import ListeningError
+from client.outbox import KEY
 from client.progress import StoppedError
 from client.remote import RemoteTrainer, is_serving
 from client.service import serving
@@ -26,6 +27,7 @@ from common import trainer_pb2 as wire
 from common.bodies import packed_body
 from common.contract import Refusal, RefusalError, Released
 from common.framing import MOST_BYTES
+from common.secret_files import replace_file
 from common.state import digest_of
 from common.trainer_rpc import TrainerStub
 from tests.builders import PICTURES, charges_at, initial_weights, request_for
@@ -89,7 +91,7 @@ def test_a_trainer_of_its_own_process_gives_the_bytes_of_one_in_this_and_ends_wi
     twin = hospital(tmp_path / "twin", sockets)
     for folder in (site.parent, twin.parent):
         (folder / "state").mkdir()
-        (folder / "state" / "key").write_bytes(bytes(range(32)))
+        replace_file(folder / "state" / KEY, bytes(range(32)))
     here, overrides = trainer_at(twin), PRIVATE_ROUND
     request, weights = request_for(*overrides, evaluate=True), WEIGHTS
     with own_process(site) as process:
@@ -122,7 +124,7 @@ def test_a_trainer_killed_in_the_middle_trains_again_and_is_charged_once(
     (calm.parent / "state").mkdir()
     (site.parent / "state").mkdir()
     for folder in (site.parent, calm.parent):
-        (folder / "state" / "key").write_bytes(bytes(range(32)))
+        replace_file(folder / "state" / KEY, bytes(range(32)))
     with own_process(site) as process:
 
         def kill(done: int, of: int) -> bool:

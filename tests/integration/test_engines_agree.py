@@ -1,7 +1,5 @@
 from typing import Any
 
-import pytest
-
 
 def without_times(value: Any) -> Any:
     """Return a result without what a clock put into it."""
@@ -10,17 +8,12 @@ def without_times(value: Any) -> Any:
     return [without_times(v) for v in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize(
-    ("privacy", "compression"),
-    [("patient_eps8", "none"), ("none", "top")],
-)
-def test_ray_and_in_process_give_the_same_bytes(
-    runner: Any, privacy: str, compression: str
-) -> None:
-    study = (f"privacy={privacy}", f"compression={compression}")
+def test_ray_and_in_process_give_the_same_bytes(runner: Any) -> None:
+    # With noise, and with what a site keeps of the steps that it did not send.
+    study = ("privacy=patient_eps8", "compression=top")
     one = runner("one", *study)
     two = runner("two", *study, "simulation.engine=ray", "simulation.actors=2")
     assert one["status"] == two["status"] == "completed"
     assert runner.bytes_of("one") == runner.bytes_of("two")
     assert without_times(one) == without_times(two)
-    assert bool(one["privacy"]) == (privacy != "none")
+    assert one["privacy"].keys() == {"north", "south"}
