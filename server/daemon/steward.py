@@ -27,8 +27,9 @@ from server.studies import Attempt, StudyRun, runs_in
 from server.weights import InFiles
 
 ACCOUNT = AccountInfo(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME)
-START_S = 45.0
-"""How long the first attempt may take until its process holds the study's folder."""
+START_S = 90.0
+"""How long the first attempt may take until its process holds the study's folder; that of a process
+which has ended is noticed at once."""
 MOST_FRUITLESS = 5
 GONE = "unregistered"
 
