@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -551,21 +552,27 @@ def test_of_any_other_error_only_pythons_own_class_leaves(error: BaseException, 
     assert leave_refusal(None, error).body == Refusal(site="unknown", code="error", text=text)
 
 
+@cache
 def trees(*folders: str) -> dict[str, ast.Module]:
     files = [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
     assert files
     return {str(file.relative_to(ROOT)): ast.parse(file.read_text()) for file in files}
 
 
+@cache
+def calls() -> set[tuple[str, str]]:
+    """The files of client/ and common/ and the names that something is called by in each."""
+    return {
+        (file, getattr(node.func, "id", getattr(node.func, "attr", "")))
+        for file, tree in trees("client", "common").items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+    }
+
+
 def callers(name: str) -> set[str]:
     """The files of client/ and common/ that call something by this name."""
-    found = set()
-    for file, tree in trees("client", "common").items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call):
-                called = getattr(node.func, "id", getattr(node.func, "attr", None))
-                found |= {file} if called == name else set()
-    return found
+    return {file for file, called in calls() if called == name}
 
 
 def test_only_the_gate_releases_and_only_the_courier_packs_it() -> None:
