@@ -38,7 +38,7 @@ def header(kind: str, modality: str, **elements: Any) -> Dataset:
     found.file_meta.MediaStorageSOPInstanceUID = found.SOPInstanceUID
     found.StudyInstanceUID, found.SeriesInstanceUID = generate_uid(), generate_uid()
     found.FrameOfReferenceUID = generate_uid()
-    found.PatientID, found.PatientName = "4711", "Doe^Jane"
+    found.PatientID, found.PatientName = "MRN-4711", "Doeringer^Jane"
     found.PatientBirthDate, found.PatientSex, found.StudyID = "19600102", "F", "1"
     found.StudyDate, found.StudyTime, found.AccessionNumber = "20260102", "120000", "A1"
     found.ReferringPhysicianName, found.Manufacturer = "House^Gregory", "ACME"
@@ -162,7 +162,7 @@ def write_contours(
     path: Path,
     outlines_mm: Mapping[int, Sequence[np.ndarray]],
     series: str = "1.2.3",
-    patient: str = "4711",
+    patient: str = "MRN-4711",
     kind: str = "CLOSED_PLANAR",
     frame_of_reference: str = "",
 ) -> Path:

@@ -52,7 +52,7 @@ def test_series_that_lay_together_have_folders_and_no_names(tmp_path: Path) -> N
     mask = np.zeros(stored_volume().shape, np.uint8)
     mask[1, :2, :3] = 1
     write_segmentation(tmp_path / "in" / "seg.dcm", series, {1: mask})
-    write_series(tmp_path / "more", stored_volume(3), PatientID="4712")
+    write_series(tmp_path / "more", stored_volume(3), PatientID="MRN-4712")
     for file in (tmp_path / "more").iterdir():
         file.rename(tmp_path / "in" / f"x{file.name}")
     (tmp_path / "more").rmdir()
@@ -63,7 +63,7 @@ def test_series_that_lay_together_have_folders_and_no_names(tmp_path: Path) -> N
     # The segmentation still belongs to its series; the other series has none.
     assert report.labels["1"].images == 1
     assert [finding.kind for finding in report.findings] == ["missing"]
-    for name in (b"Doe", b"4711", b"4712", b"House", b"19600102", b"20260102"):
+    for name in (b"Doeringer", b"MRN-4711", b"MRN-4712", b"House", b"19600102", b"20260102"):
         assert name not in bytes_below(tmp_path / "site")
 
 
@@ -104,11 +104,11 @@ def test_the_site_can_find_a_patient_again(
     write_series(tmp_path / "in")
     import_(tmp_path / "in", site_yaml)
     capsys.readouterr()
-    app(["pseudonym", "--patient", "4711", "--site", str(site_yaml)], standalone_mode=False)
+    app(["pseudonym", "--patient", "MRN-4711", "--site", str(site_yaml)], standalone_mode=False)
     pseudonym = capsys.readouterr().out.strip()
     assert (tmp_path / "site/state/cohort" / pseudonym).is_dir()
-    asked = CliRunner().invoke(app, ["pseudonym", "--site", str(site_yaml)], input="4711\n")
-    assert asked.output.split() == ["PatientID:", "4711", pseudonym]
+    asked = CliRunner().invoke(app, ["pseudonym", "--site", str(site_yaml)], input="MRN-4711\n")
+    assert asked.output.split() == ["PatientID:", "MRN-4711", pseudonym]
 
 
 def test_the_index_of_a_disc_stands_for_its_series(
@@ -295,7 +295,7 @@ def test_one_volume_of_a_series_over_time_is_imported_where_it_is_asked_for(
     over_time(tmp_path / "in" / "film", 3)
     # A copy of a picture is no time of its own.
     (tmp_path / "in" / "copy.dcm").write_bytes((tmp_path / "in" / "film" / "00.dcm").read_bytes())
-    write_series(tmp_path / "in" / "still", stored_volume(3), PatientID="4712")
+    write_series(tmp_path / "in" / "still", stored_volume(3), PatientID="MRN-4712")
     with pytest.raises(BadFileError, match="--time-point 1"):
         read_image(tmp_path / "in" / "film", 1)
     site_yaml = site(tmp_path / "site")

@@ -74,8 +74,8 @@ def test_what_is_sent_lies_de_identified_in_the_cohort(
     report = preflight(tmp_path / "state" / "cohort")
     assert (report.images, report.sizes) == (1, {"6 x 5 x 3": 1})
     content = b"".join(f.read_bytes() for f in (tmp_path / "state").rglob("*") if f.is_file())
-    assert b"Doe" not in content
-    assert b"4711" not in content
+    assert b"Doeringer" not in content
+    assert b"MRN-4711" not in content
     assert (tmp_path / "state" / "deidentification.jsonl").is_file()
 
 
@@ -132,7 +132,7 @@ def pacs(tmp_path: Path) -> Iterator[tuple[int, int]]:
     try:
         wait_for(theirs)
         first = write_series(tmp_path / "a", stored_volume(3), SeriesDescription="thorax")
-        second = write_series(tmp_path / "b", stored_volume(2), PatientID="4712")
+        second = write_series(tmp_path / "b", stored_volume(2), PatientID="MRN-4712")
         words = [needs("storescu"), "-aet", "CT1", "-aec", "PACS", HOST, str(theirs)]
         subprocess.run([*words, *map(str, [*first, *second])], check=True, timeout=60)
         yield theirs, ours
@@ -150,7 +150,7 @@ def fetched(tmp_path: Path, pacs: tuple[int, int], *wanted: str) -> int:
 def test_the_patients_of_a_list_are_fetched_from_a_pacs(
     tmp_path: Path, pacs: tuple[int, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "patients.txt").write_text("4712\n")
+    (tmp_path / "patients.txt").write_text("MRN-4712\n")
     assert fetched(tmp_path, pacs, "--patients", str(tmp_path / "patients.txt")) == 0
     assert "1 series found, 0 of them not sent whole" in capsys.readouterr().out
     report = preflight(tmp_path / "state" / "cohort")

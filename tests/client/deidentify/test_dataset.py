@@ -137,7 +137,7 @@ def test_names_become_pseudonyms_and_dates_go(tmp_path: Path) -> None:
     path = slice_of(tmp_path)
     cleaned(path)
     after = dcmread(path.with_suffix(".out"))
-    assert after.PatientID == after.PatientName == KEY.patient("4711")
+    assert after.PatientID == after.PatientName == KEY.patient("MRN-4711")
     assert (after.StudyDate, after.PatientBirthDate, after.AccessionNumber) == ("", "", "")
     assert after.file_meta.MediaStorageSOPInstanceUID == after.SOPInstanceUID
     assert after.SOPInstanceUID.startswith("2.25.")
@@ -153,8 +153,8 @@ def test_a_pseudonym_is_of_one_person_under_one_key(one: str, other: str) -> Non
 
 def test_only_descriptions_that_the_site_lists_stay(tmp_path: Path) -> None:
     names = Names(sequences={"T1*": "t1"}, labels={"liver": 1})
-    described = slice_of(tmp_path / "a", SeriesDescription="t1_mprage of Mrs Doe")
-    assert b"Doe" not in cleaned(described, names)
+    described = slice_of(tmp_path / "a", SeriesDescription="t1_mprage of Mrs Doeringer")
+    assert b"Doeringer" not in cleaned(described, names)
     assert dcmread(described.with_suffix(".out")).SeriesDescription == "t1"
     other = slice_of(tmp_path / "b", SeriesDescription="localizer")
     cleaned(other, names)
@@ -162,7 +162,7 @@ def test_only_descriptions_that_the_site_lists_stay(tmp_path: Path) -> None:
     contours = write_contours(tmp_path / "rt.dcm", {1: [], 2: []})
     found = dcmread(contours)
     found.StructureSetROISequence[0].ROIName = "Liver"
-    found.StructureSetROISequence[1].ROIName = "Doe"
+    found.StructureSetROISequence[1].ROIName = "Doeringer"
     found.save_as(contours)
     cleaned(contours, names)
     rois = dcmread(contours.with_suffix(".out")).StructureSetROISequence

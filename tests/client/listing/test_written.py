@@ -215,7 +215,7 @@ def test_dicom_gets_its_sequence_and_the_names_of_its_regions(tmp_path: Path) ->
     found.save_as(contours)
     rows = manifest_of(root, sequences={"*mprage*": "t1"}, labels={"gtv": 2, "region 7": 5})
     (row,) = rows
-    assert (row.image, row.patient) == ((root / "t1").resolve(), "4711")
+    assert (row.image, row.patient) == ((root / "t1").resolve(), "MRN-4711")
     assert row.covariates["sequence"] == "t1"
     assert row.mask is not None
     values, counts = np.unique(read_mask(row.mask).array_CS, return_counts=True)
