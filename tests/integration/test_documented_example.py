@@ -35,7 +35,8 @@ def alike(one: Any, other: Any) -> bool:
             name == "seconds" or alike(one[name], other[name]) for name in one
         )
     if isinstance(one, float) and isinstance(other, int | float):
-        return one == pytest.approx(other, rel=1e-2)
+        # After some private steps kinds of CPU differ by 1.5 %; another round, by far more.
+        return one == pytest.approx(other, rel=5e-2)
     return bool(one == other)
 
 
