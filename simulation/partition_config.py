@@ -13,7 +13,8 @@ class PartitionConfig:
     manifest: str = "manifest.csv"
     """The table of images, relative to the data's root; tab-separated where it ends in .tsv."""
     where: dict[str, str] = field(default_factory=dict)
-    """Column and value that a row must have to be kept; all of them."""
+    """Column and value that a row must have to be kept; all of them. Several values that each do
+    stand with | between: A|B."""
     image_column: str = "path"
     """Column of the image file, relative to the root."""
     mask_column: str | None = "mask"

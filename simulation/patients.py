@@ -9,6 +9,7 @@ from pathlib import Path
 
 from client.content import digest_of
 from common.data_config import COLUMNS, SEQUENCE
+from common.tasks.multilabel import SEPARATOR
 from simulation.partition_config import PartitionConfig
 
 TRAIN, TEST = "train", "test"
@@ -47,13 +48,13 @@ def _rows(manifest: Path, config: PartitionConfig) -> list[dict[str, str]]:
         _check_columns(there, config, manifest)
         rows = [{column: row[column] or "" for column in there} for row in table]
     for column, value in config.where.items():
-        kept = [row for row in rows if row[column] == value]
-        if not kept:
-            known = listed({row[column] for row in rows})
+        wanted, known = value.split(SEPARATOR), {row[column] for row in rows}
+        if missing := set(wanted) - known:
             raise ValueError(
-                f"no row of {manifest.name} has {column}={value!r}; those left have: {known}"
+                f"no row of {manifest.name} has {column}={listed(missing)!r}; "
+                f"those left have: {listed(known)}"
             )
-        rows = kept
+        rows = [row for row in rows if row[column] in wanted]
     if not rows:
         raise ValueError(f"{manifest} has a header and no rows; give one row an image")
     return rows

@@ -206,6 +206,8 @@ def test_where_and_columns_name_the_hospitals(root: Path) -> None:
     config = settings_of(where={"country": "UK"}, columns=["country", "site"])
     assert set(dealt(root, config)) == {"UK-clinic-1", "UK-clinic-2"}
     assert set(dealt(root, settings_of(columns=["country"]))) == {"UK", "n-a"}
+    some = settings_of(where={"site": "clinic 0|clinic 2"})
+    assert set(dealt(root, some)) == {"clinic-0", "clinic-2"}
 
 
 def test_manifest_names_absolute_files_and_keeps_the_other_columns(tmp_path: Path) -> None:
@@ -242,6 +244,7 @@ def test_file_stem_is_the_patient_where_nothing_matches(tmp_path: Path) -> None:
         ({"manifest": "none.csv"}, ["none.csv", "not a file", "root"]),
         ({"columns": ["ward"]}, ["'ward'", "it has: path, site"]),
         ({"where": {"country": "FR"}}, ["'FR'", "UK, n/a"]),
+        ({"where": {"country": "UK|FR"}}, ["'FR'", "UK, n/a"]),
         ({"leave_out": "mars"}, ["'mars'", "clinic-0, clinic-1, clinic-2"]),
         ({"by": "equal", "sites": 59}, ["min_patients_per_site=2", "lower sites=59"]),
         ({"by": "quantity", "alpha": 0.01}, ["raise alpha=0.01", "change seed=0"]),
