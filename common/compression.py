@@ -20,6 +20,17 @@ from numpy.typing import NDArray
 
 from common.bodies import MessageError
 from common.compression_config import CodecConfig
+from common.few_bits import (
+    Bytes,
+    Floats,
+    blocks_of_numbers,
+    in_blocks,
+    kept_of,
+    largest_of,
+    paired,
+    to_bfloat16,
+    unpaired,
+)
 from common.framed_files import Layout, LazyArrays, layout_of
 from common.framing import Arrays, arrays_in, framed
 
@@ -35,9 +46,6 @@ _LARGEST = {"int8": 127, "int4": 7}
 WHOLE = ("running_mean", "running_var")
 """Ends of names of few numbers that travel in full: a variance that is rounded may fall below 0."""
 _NUMBERS, _SCALES, _WHICH, _RAW = "n/", "s/", "w/", "r/"
-
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
 
 
 class CodingError(MessageError):
@@ -194,22 +202,22 @@ def _coded_tensor(
 ) -> dict[str, NDArray[np.generic]]:
     parts: dict[str, NDArray[np.generic]] = {}
     if codec.kept is not None:
-        which_N = _largest(values_N, codec.kept)
+        which_N = largest_of(values_N, codec.kept)
         parts[_WHICH + name] = np.packbits(which_N)
         values_N = values_N[which_N]
     if codec.numbers == "float32":
         return {**parts, _NUMBERS + name: values_N}
     if codec.numbers == "bfloat16":
-        return {**parts, _NUMBERS + name: _to_bfloat16(values_N, draws)}
+        return {**parts, _NUMBERS + name: to_bfloat16(values_N, draws)}
     largest = _LARGEST[codec.numbers]
-    scales_B, blocks_BK = _in_blocks(values_N, codec.block, largest)
+    scales_B, blocks_BK = in_blocks(values_N, codec.block, largest)
     scaled_BK = np.divide(
         blocks_BK, scales_B[:, None], out=np.zeros_like(blocks_BK), where=scales_B[:, None] > 0
     )
     drawn_BK = draws.random(scaled_BK.shape, dtype=np.float32)
     rounded_M = np.floor(scaled_BK + drawn_BK).clip(-largest, largest).reshape(-1)[: len(values_N)]
     small_M = rounded_M.astype(np.int8)
-    numbers = small_M if codec.numbers == "int8" else _paired(small_M)
+    numbers = small_M if codec.numbers == "int8" else paired(small_M)
     return {**parts, _SCALES + name: scales_B, _NUMBERS + name: numbers}
 
 
@@ -231,60 +239,9 @@ def _numbers(parts: Arrays, name: str, count: int, codec: CodecConfig) -> Floats
         return np.asarray(stored, np.float32)
     if codec.numbers == "bfloat16":
         return (stored.astype(np.uint32) << 16).view(np.float32)
-    small_M = stored if codec.numbers == "int8" else _unpaired(stored, count)  # type: ignore[arg-type]
+    small_M = stored if codec.numbers == "int8" else unpaired(stored, count)  # type: ignore[arg-type]
     scales_B = np.asarray(parts[_SCALES + name], np.float32)
     return small_M.astype(np.float32) * np.repeat(scales_B, codec.block)[:count]
-
-
-def _largest(values_N: NDArray[np.generic], share: float) -> NDArray[np.bool_]:
-    """Return which numbers are the largest: a share of them, at least one."""
-    count = kept_of(len(values_N), share)
-    # Of equals the first, whatever the machine.
-    chosen = np.argsort(-np.abs(values_N), kind="stable")[:count]
-    which_N = np.zeros(len(values_N), bool)
-    which_N[chosen] = True
-    return which_N
-
-
-def kept_of(count: int, share: float) -> int:
-    """Return how many of so many numbers travel."""
-    return max(1, round(share * count))
-
-
-def _to_bfloat16(values_N: NDArray[np.generic], draws: np.random.Generator) -> NDArray[np.uint16]:
-    """Return the upper halves of float32 numbers, rounded by chance to one of the two nearest."""
-    bits_N = np.ascontiguousarray(values_N, np.float32).view(np.uint32)
-    drawn_N = draws.integers(0, 2**16, len(bits_N), dtype=np.uint32)
-    # A number of the largest exponent would become infinite.
-    carried_N = np.where((bits_N & 0x7FFFFFFF) >= 0x7F7F0000, bits_N, bits_N + drawn_N)
-    return (carried_N >> 16).astype(np.uint16)
-
-
-def _in_blocks(values_N: NDArray[np.generic], block: int, largest: int) -> tuple[Floats, Floats]:
-    """Return each block's scale, [B], and the numbers in blocks, [B, block], zeros at the end."""
-    blocks = blocks_of_numbers(len(values_N), block)
-    padded = np.zeros(blocks * block, np.float32)
-    padded[: len(values_N)] = values_N
-    blocks_BK = padded.reshape(blocks, block)
-    return np.abs(blocks_BK).max(axis=1) / np.float32(largest), blocks_BK
-
-
-def blocks_of_numbers(count: int, block: int) -> int:
-    """Return how many blocks so many numbers have."""
-    return -(-count // block)
-
-
-def _paired(small_M: NDArray[np.int8]) -> Bytes:
-    """Return two numbers of -8 to 7 in each byte, the first in its lower half."""
-    even = np.append(small_M, np.int8(0)) if len(small_M) % 2 else small_M
-    halves = even.view(np.uint8) & np.uint8(0x0F)
-    paired: Bytes = halves[0::2] | (halves[1::2] << np.uint8(4))
-    return paired
-
-
-def _unpaired(paired: Bytes, count: int) -> NDArray[np.int8]:
-    halves = np.stack([paired & 0x0F, paired >> 4], axis=1).reshape(-1)[:count]
-    return ((halves ^ 0x08).astype(np.int8) - np.int8(8)).astype(np.int8)
 
 
 def _payload(whole: Bytes, layout: Mapping[str, Layout]) -> bytes:
@@ -344,7 +301,7 @@ def _check_plain(parts: Arrays, name: str, count: int, codec: CodecConfig) -> No
     count = count if codec.kept is None else kept_of(count, codec.kept)
     scales_B: Any = parts[_SCALES + name]
     stored: Any = parts[_NUMBERS + name]
-    small = stored if codec.numbers == "int8" else _unpaired(stored, 2 * len(stored))
+    small = stored if codec.numbers == "int8" else unpaired(stored, 2 * len(stored))
     hidden = small[:count][np.repeat(scales_B == 0, codec.block)[:count]]
     sound = bool((np.isfinite(scales_B) & (scales_B >= 0)).all())
     sound = sound and bool((np.abs(small.astype(np.int16)) <= _LARGEST[codec.numbers]).all())

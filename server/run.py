@@ -2,36 +2,32 @@
 
 import gc
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from common import finished
-from common.bodies import MessageError
-from common.compression import moved_by
 from common.config import study_digest
 from common.contract import (
-    Description,
     PrivacySpent,
     StudyReference,
-    TrainReply,
 )
 from common.control import parted, with_zero_controls
 from common.files import write_json
-from common.framed_files import bytes_of
 from common.models.fit import check_fits
 from common.models.registry import build_model, local_names
 from common.models.trained import frozen_names
 from common.profile import profiled_between
 from common.seeding import seed
-from common.state import Arrays, State, arrays_of, state_of
+from common.state import State, state_of
 from common.study import Study
 from common.subgroups import groups_of
 from common.tasks.registry import build_task
 from common.tensor_files import write_tensors
-from server.aggregation import named_means, refusal_of
+from server.accepting import accepted, training_sites
+from server.aggregation import named_means
 from server.asking import (
     Run,
     estimates_of,
@@ -40,9 +36,9 @@ from server.asking import (
     profiles_of,
     tell_measured,
 )
-from server.calls import Missing, StopError
+from server.calls import StopError
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from server.evaluation.checked import impossible, subgroups_asked
+from server.evaluation.checked import subgroups_asked
 from server.evaluation.prediction import over_time, told_by_profiles
 from server.evaluation.shift import shift_of, subgroups_of
 from server.events import Tell
@@ -164,7 +160,7 @@ def _enrolled(run: Run, kept: Checkpoint, agreed: Sequence[str]) -> Checkpoint:
     found, absent = run.federation.enrol(agreed, run.study.strategy)
     roster = {**kept.progress.roster, **found}
     run.tell("enrolled", sites=sorted(found), absent=absent)
-    if not set(_training_sites(run.study, roster)) & set(found):
+    if not set(training_sites(run.study, roster)) & set(found):
         reasons = "; ".join(f"{site}: {why}" for site, why in sorted(absent.items()))
         text = f"no site with training patients took part ({reasons or 'none agreed'})"
         raise QuorumError(text, kept.progress.spent)
@@ -172,21 +168,16 @@ def _enrolled(run: Run, kept: Checkpoint, agreed: Sequence[str]) -> Checkpoint:
     return replace(kept, progress=progress)
 
 
-def _training_sites(study: Study, roster: Mapping[str, Description]) -> list[str]:
-    tested = study.strategy.tested or []
-    return [s for s, about in roster.items() if about.patients_train > 0 and s not in tested]
-
-
 def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | None]]:
     began = time.monotonic()
     number = kept.rounds_done + 1
     evaluate = (number - 1) % run.study.evaluate_every == 0
-    cohort = run.strategy.cohort(_training_sites(run.study, kept.progress.roster), number)
+    cohort = run.strategy.cohort(training_sites(run.study, kept.progress.roster), number)
     run.tell("round", round=number, of=run.study.rounds, sites=cohort)
     parts: dict[str, SiteRound] = {}
     missing: dict[str, str] = {}
     spent = dict(kept.progress.spent)
-    updates = _accepted(run, number, kept, evaluate, cohort, parts, missing, spent)
+    updates = accepted(run, number, kept, evaluate, cohort, parts, missing, spent)
     combined = run.strategy.combine(updates, run.folder)
     if len(parts) < run.study.strategy.quorum or combined is None:
         raise QuorumError(_quorum_text(run, number, parts, missing), spent)
@@ -215,76 +206,6 @@ def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | No
     progress = replace(progress, spent=spent)
     kept = replace(kept, model=model, moments=moments, summed=summed, step=step, progress=progress)
     return kept, _headline(run, before)
-
-
-def _accepted(
-    run: Run,
-    number: int,
-    kept: Checkpoint,
-    evaluate: bool,
-    cohort: Sequence[str],
-    parts: dict[str, SiteRound],
-    missing: dict[str, str],
-    spent: dict[str, PrivacySpent],
-) -> Iterator[tuple[Arrays, float]]:
-    model, arrays = kept.model, arrays_of(kept.model)
-    # Who handed in an update in the last round has its model.
-    holders = set(kept.progress.rounds[-1].participants) if kept.step is not None else set()
-    whole = sum(tensor.nbytes for tensor in model.values())
-    name = run.study.task.headline
-    metrics = build_task(run.study.task).metrics
-    roster = kept.progress.roster
-    shares = run.strategy.shares(
-        # Of all that train: what a site counts for does not hang on who else was drawn.
-        {site: roster[site].patients_train for site in _training_sites(run.study, roster)},
-        kept.progress.rounds,
-        run.study.rounds,
-        (name, metrics[name]),
-    )
-    for site, reply, weights in run.federation.train(
-        cohort, number, model, evaluate, run.study.strategy, kept.step, holders
-    ):
-        if isinstance(reply, TrainReply) and reply.privacy is not None:
-            spent[site] = reply.privacy
-        sent = bytes_of(weights)
-        if not isinstance(reply, Missing):
-            weights, why = _uncoded(run.study, model, weights)
-            why = why or impossible(reply, run.study, metrics) or refusal_of(weights, arrays)
-            if why is not None:
-                reply = Missing(why)
-        if isinstance(reply, Missing):
-            missing[site] = reply.reason
-            run.tell("missing", site=site, round=number, why=reply.reason)
-            continue
-        received = kept.step.coded.nbytes if kept.step and site in holders else whole
-        told = reply.estimates.get(name)
-        weight = run.strategy.weight(reply.patients, told, metrics[name], shares.get(site))
-        parts[site] = _part(reply, sent, received, weight)
-        yield weights, weight
-
-
-def _uncoded(study: Study, model: State, arrived: Arrays) -> tuple[Arrays, str | None]:
-    """Return a site's model, and why what arrived is none."""
-    if study.codec_up is None:
-        return arrived, None
-    try:
-        return moved_by(arrays_of(model), arrived, study.codec_up), None
-    except MessageError as error:
-        return {}, str(error)
-
-
-def _part(reply: TrainReply, sent_bytes: int, received_bytes: int, weight: float) -> SiteRound:
-    return SiteRound(
-        seconds=reply.seconds,
-        bytes_sent=sent_bytes,
-        bytes_received=received_bytes,
-        steps=reply.steps,
-        train_loss=reply.train_loss,
-        before=reply.estimates,
-        privacy=reply.privacy,
-        after=reply.trained,
-        weight=weight,
-    )
 
 
 def _quorum_text(
