@@ -76,6 +76,10 @@ def compress(folder: Path, student: Sequence[str], console: Console) -> None:
     smaller = _student_study(run, student) if student else None
     cohorts = cohorts_of(run, sorted(read_json(run.folder / RESULT)["sites"]))
     trained = trained_at(run, cohorts)
+    seen = calibration_images(study, trained)
+    for tried in [network, *([initial_network(smaller)] if smaller is not None else [])]:
+        # Refused before the student learns, which takes as long as the study did.
+        quantised(tried, seen[:1])
     forms = {"float32": (study, network.eval())}
     if smaller is not None:
         learned = distilled(smaller, network, trained)
@@ -84,7 +88,7 @@ def compress(folder: Path, student: Sequence[str], console: Console) -> None:
     rows = []
     for form, (of_study, of) in forms.items():
         rows.append(_row(form, of, size_bytes(state_of(of)), cohorts, of_study))
-        small, tensors = quantised(of, calibration_images(study, trained))
+        small, tensors = quantised(of, seen)
         rows.append(
             _row(form.replace("float32", "int8"), small, size_bytes(tensors), cohorts, of_study)
         )

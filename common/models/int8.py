@@ -20,7 +20,23 @@ from torch.fx import GraphModule
 from common.models.layers import head_keys
 from common.tensor_files import read_tensors, write_tensors
 
+NETWORKS = (
+    "unet",
+    "unet128",
+    "attention_unet",
+    "unet_volumes",
+    "cnn",
+    "vgg16",
+    "resnet18",
+    "resnet50",
+    "densenet121",
+    "chexnet",
+    "efficientnet_b0",
+)
+"""Those of the catalogue that can be computed in 8 bits; the way of the others asks for values, or
+they have no layer but the last."""
 _LAYERS = (nn.Conv2d, nn.Conv3d, nn.Linear)
+_WORKS = f"these can be computed in 8 bits: {', '.join(NETWORKS)}"
 _SEEN, _SCALE = "seen/", "/scale"
 _HALF = 127.0
 _BATCH = 16
@@ -37,7 +53,8 @@ def quantised(network: nn.Module, images: Tensor) -> tuple[nn.Module, dict[str, 
     numbers.
 
     Raises:
-        Int8Error: the network's way depends on its values, so no graph of it can be drawn.
+        Int8Error: the network's way depends on its values, so no graph of it can be drawn, or no
+            layer of it becomes int8.
     """
     with _engine():
         watched = _watched(rounded(network), images[:1])
@@ -149,15 +166,19 @@ def _watched(network: nn.Module, example: Tensor) -> GraphModule:
     )
     kind = QConfig(activation=inputs, weight=weights)  # type: ignore[no-untyped-call]
     chosen = QConfigMapping().set_global(None)
-    for name in _becoming(network):
+    becoming = _becoming(network)
+    if not becoming:
+        raise Int8Error(f"this network has no layer but its last to make smaller; {_WORKS}")
+    for name in becoming:
         chosen.set_module_name(name, kind)
     try:
         watched: GraphModule = prepare_fx(network, chosen, (example,))
-    # PyTorch's tracer raises what it likes.
+        with torch.inference_mode():
+            copy.deepcopy(watched)(example)
+    # PyTorch's tracer raises what it likes, and what it drew may be wrong.
     except Exception as error:
         raise Int8Error(
-            f"this network cannot be drawn as a graph ({type(error).__name__}); choose one of "
-            "convolutions alone, as unet128, cnn or resnet18"
+            f"this network cannot be drawn as a graph ({type(error).__name__}); {_WORKS}"
         ) from error
     return watched
 

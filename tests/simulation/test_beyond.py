@@ -17,6 +17,9 @@ from tests.integration.test_every_task import SMALL_CNN, listed
 ROWS = (
     "restoration",
     "hippocampus",
+    "dicom_ct",
+    "dicom_kspace",
+    "dicom_fine",
     "survival",
     "pretraining",
     "contrastive",

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.models.int8 import Int8Error, quantised, read_int8, size_bytes, write_int8
-from common.models.registry import build_model
+from common.models.int8 import NETWORKS, Int8Error, quantised, read_int8, size_bytes, write_int8
+from common.models.registry import build_model, model_config_type
 from common.state import state_of
-from tests.common.models.tiny import tiny
+from tests.common.models.tiny import SMALLEST, size_for, tiny
 
 
 def images(dims: int, count: int = 4) -> Tensor:
@@ -44,13 +44,36 @@ def test_weights_are_a_quarter_of_the_bytes() -> None:
     assert whole / 4 < size_bytes(tensors) < whole / 3.5
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("name", SMALLEST)
+def test_each_network_is_computed_in_int8_or_refused_with_those_that_are(
+    name: str, dims: int
+) -> None:
+    network = build_model(tiny(name, dims), seed=0).eval()
+    seen = torch.randn(2, 1, *[size_for(name)] * dims, generator=torch.manual_seed(0))
+    if name in NETWORKS:
+        small, tensors = quantised(network, seen)
+        assert any(tensor.dtype == torch.int8 for tensor in tensors.values())
+        with torch.no_grad():
+            assert small(seen).shape == network(seen).shape
+    else:
+        with pytest.raises(Int8Error, match="unet128, attention_unet"):
+            quantised(network, seen)
+
+
+def test_a_network_of_a_last_layer_alone_is_refused() -> None:
+    network = build_model(model_config_type("scattering")(name="scattering"), seed=0).eval()
+    with pytest.raises(Int8Error, match="no layer but its last"):
+        quantised(network, torch.randn(2, 1, 32, 32))
+
+
 def test_a_network_whose_way_depends_on_its_values_is_refused() -> None:
-    class Fickle(nn.Linear):
+    class Fickle(nn.Sequential):
         def forward(self, x: Tensor) -> Tensor:
             return x if x.sum() > 0 else -x
 
     with pytest.raises(Int8Error, match="cannot be drawn as a graph"):
-        quantised(Fickle(16, 16), images(2))
+        quantised(Fickle(nn.Linear(16, 16), nn.Linear(16, 2)), images(2))
 
 
 def test_a_residual_network_adds_its_image_in_int8_too() -> None:
