@@ -225,7 +225,8 @@ class Study:
         if self.data.covariates is not None and self.task.dense:
             raise ValueError(
                 f"data.covariates={list(self.data.covariates)} say something of a whole image, and "
-                f"task.name={self.task.name} has an answer a voxel; set it to null"
+                f"task.name={self.task.name} has an answer a voxel; set it to null, or choose "
+                "task=classification, multilabel or survival"
             )
         if self.data.covariates is not None and self.task.mirrored:
             raise ValueError(

@@ -48,9 +48,14 @@ def _check(network: nn.Module, study: Study, name: str, size: Sequence[int]) -> 
             f"{_that_fit(network, study, size)}"
         )
     kind = "one answer a voxel" if study.task.dense else "one answer an image"
+    more = (
+        " (of those for images: method=contrastive or task.method=rotated)"
+        if study.task.name == "pretraining" and study.task.dense
+        else ""
+    )
     raise ValueError(
         f"{told} gives answers of shape {answer}, and task.name={study.task.name} "
-        f"needs {wanted}: {kind}; `wardround-sim models` lists the networks by task"
+        f"needs {wanted}: {kind}; `wardround-sim models` lists the networks by task" + more
     )
 
 

@@ -18,6 +18,7 @@ from client.explain import (
     explainers_of,
     target_layer,
 )
+from client.explanations import verdict_of
 from common.models.registry import build_model
 from tests.common.models.tiny import tiny
 
@@ -45,7 +46,8 @@ def bright_image() -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "method", ["grad_cam", "grad_cam_pp", "saliency", "integrated_gradients", "occlusion"]
+    "method",
+    ["grad_cam", "grad_cam_pp", "saliency", "integrated_gradients", "occlusion", "lime"],
 )
 def test_every_map_points_at_what_decides(method: str) -> None:
     network = Bright().eval()
@@ -130,7 +132,23 @@ def test_gates_are_between_nothing_and_all() -> None:
     assert 0 <= float(found.min()) <= float(found.max()) <= 1
 
 
-def test_a_map_that_does_not_depend_on_what_was_learned_is_called_out() -> None:
+def test_a_map_is_called_out_by_the_same_network_without_training() -> None:
+    class Elsewhere(Bright):
+        def forward(self, images: Tensor) -> Tensor:
+            seen = self.look(images + 1)[..., :5, 9:].mean((2, 3))
+            return torch.cat([-seen, seen], 1)
+
+    asked = Asked(Bright().eval(), bright_image(), 1)
+    # Half as sure at the same place is a map of the image; another place is something learned.
+    same = explained("saliency", asked, Bright(0.5).eval(), None)
+    assert same.alike == pytest.approx(1.0)
+    assert verdict_of(same) == "the same without training!"
+    other = explained("saliency", asked, Elsewhere().eval(), None)
+    assert other.trusted
+    assert verdict_of(other) == ""
+
+
+def test_a_map_that_does_not_depend_on_what_was_learned_is_told_by_ranks() -> None:
     draws = np.random.default_rng(0)
     image = draws.normal(size=(16, 16))
     assert alike(image, 3 * image) == pytest.approx(1.0)

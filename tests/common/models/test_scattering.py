@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
+from client.privacy.engine.preflight import prove
 from common.models.registry import build_model
 from common.models.scattering import Scattering, ScatteringConfig, gabor_filters
+from tests.client.privacy.engine.naive import assert_each_units_gradient
 
 
 def network(**changes: object) -> Scattering:
@@ -55,6 +57,13 @@ def test_a_wave_is_answered_most_by_the_filter_of_its_direction(number: int) -> 
     )
     answers = (real**2 + imaginary**2).mean((0, 2, 3))
     assert int(answers.argmax()) == number
+
+
+def test_each_patient_has_a_gradient() -> None:
+    assert_each_units_gradient(
+        network().double().eval(), pictures(3, 1, 32, 32).double(), [1, 2], 1e-6
+    )
+    prove(network(), (1, 32, 32), torch.device("cpu"))
 
 
 def test_only_the_linear_layer_is_trained_and_travels() -> None:
