@@ -7,6 +7,7 @@ import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -87,10 +88,14 @@ def table_of(title: str, rows: Sequence[Row]) -> Table:
 
 
 def machine() -> dict[str, str | int]:
-    """Return what the numbers depend on: processor, cores this process may use, versions."""
+    """Return what the numbers depend on: processors, cores this process may use, versions, day."""
+    # Told where there is none too: then no row of a GPU was left out by chance.
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
+        "date": datetime.now(UTC).date().isoformat(),
         "cpu": cpu_model(Path("/proc/cpuinfo")),
         "cores": len(os.sched_getaffinity(0)),
+        "gpu": gpu,
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "flwr")},
     }

@@ -54,7 +54,8 @@ def test_machine_tells_the_versions_that_are_installed() -> None:
     import torch
 
     about = machine()
-    assert set(about) == {"cpu", "cores", "python", "torch", "flwr"}
+    assert set(about) == {"date", "cpu", "cores", "gpu", "python", "torch", "flwr"}
+    assert (about["gpu"] == "none") == (not torch.cuda.is_available())
     assert about["torch"] == torch.__version__
     assert about["cores"] == len(os.sched_getaffinity(0))
 
