@@ -1,7 +1,7 @@
 """The report's answer: does joining help this hospital, and how does each model do at each site?"""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
@@ -40,12 +40,30 @@ class Cell:
     """A model at a site, as it is shown."""
 
     value: str
+    patients: str
+    """How many it is of, in words; empty without a value."""
     interval: str
     """Empty where there is none."""
     why: str
     """Why there is no value; empty where there is one."""
     shade: int | None
     """0 for the worst of all cells to 100 for the best; None without a value."""
+
+
+@dataclass(frozen=True)
+class Overall:
+    """One model over all hospitals; each number is None where it is not known."""
+
+    model: str
+    mean: float | None
+    worst: float | None
+    worst_site: str | None
+    spread: float | None
+    """Standard deviation of its values over the hospitals."""
+    gap_to_pooled: float | None
+    """Its mean against that of one model of all data put together; below 0: worse."""
+    sites: int
+    """Hospitals that have a value."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +151,44 @@ def matrix_rows(result: Result) -> list[Row]:
     better = result["metrics"][shift["metric"]]["higher_is_better"]
     values = [c["value"] for of in shift["matrix"].values() for c in of.values()]
     ends = _ends(values, better)
+    return [_row(shift, model, ends) for model in _models(shift)]
+
+
+def _models(shift: Mapping[str, Any]) -> list[str]:
     order = [*(model for model in _ABOUT if model in shift["matrix"])]
-    order += sorted(set(shift["matrix"]) - set(order))
-    return [_row(shift, model, ends) for model in order]
+    return order + sorted(set(shift["matrix"]) - set(order))
+
+
+def overall_rows(result: Result) -> list[Overall]:
+    """Return every model over all hospitals, in the order of the matrix."""
+    shift = result.get("shift")
+    if not shift:
+        return []
+    return [_overall(model, shift["summary"][model]) for model in _models(shift)]
+
+
+def _overall(model: str, of: Mapping[str, Any]) -> Overall:
+    return Overall(
+        model=model,
+        mean=of["mean"],
+        worst=of["worst"],
+        worst_site=of["worst_site"],
+        spread=of["spread"],
+        gap_to_pooled=of.get("gap_to_pooled"),
+        sites=of["sites"],
+    )
+
+
+def agreement_sentence(result: Result) -> str:
+    """Return how far the hospitals agree on which model is better; empty where it is not known."""
+    found = (result.get("shift") or {}).get("concordance")
+    if found is None:
+        return ""
+    return (
+        f"How far the hospitals agree on which of these models is better: {number(found)}. It is 1 "
+        "where all put the models in the same order, so that the best one is the best for each, "
+        "and 0 where their orders have nothing in common (Kendall's W)."
+    )
 
 
 def subgroup_rows(result: Result) -> list[Row]:
@@ -146,16 +199,9 @@ def subgroup_rows(result: Result) -> list[Row]:
     values = [c["value"] for of in found.values() for c in of.values()]
     ends = _ends(values, higher_is_better(result, result["shift"]["metric"]))
     return [
-        Row(group, "", [_of_group(cell, ends) for cell in of.values()], *_summary(result, of))
+        Row(group, "", [_cell(cell, ends) for cell in of.values()], *_summary(result, of))
         for group, of in found.items()
     ]
-
-
-def _of_group(cell: Mapping[str, Any], ends: tuple[float, float]) -> Cell:
-    shown = _cell(cell, ends)
-    if shown.why:
-        return shown
-    return replace(shown, interval=", ".join([f"{cell['n']} patients", shown.interval]).strip(", "))
 
 
 def _summary(
@@ -183,9 +229,10 @@ def _row(shift: Mapping[str, Any], model: str, ends: tuple[float, float]) -> Row
 
 def _cell(cell: Mapping[str, Any], ends: tuple[float, float]) -> Cell:
     if cell["value"] is None:
-        return Cell(NOT_DEFINED, "", f"{cell['status']}: {cell.get('why', '')}", None)
+        return Cell(NOT_DEFINED, "", "", f"{cell['status']}: {cell.get('why', '')}", None)
     span = ends[1] - ends[0]
     shade = round(100 * (cell["value"] - ends[0]) / span) if span else 100
     known = cell["low"] is not None and cell["high"] is not None
     interval = f"{number(cell['low'])} to {number(cell['high'])}" if known else ""
-    return Cell(number(cell["value"]), interval, "", shade)
+    patients = f"{cell['n']} patient{'' if cell['n'] == 1 else 's'}"
+    return Cell(number(cell["value"]), patients, interval, "", shade)
