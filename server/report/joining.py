@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import mean
 from typing import Any
 
 from server.report.reading import Result, higher_is_better
@@ -198,20 +197,12 @@ def subgroup_rows(result: Result) -> list[Row]:
         return []
     values = [c["value"] for of in found.values() for c in of.values()]
     ends = _ends(values, higher_is_better(result, result["shift"]["metric"]))
-    return [
-        Row(group, "", [_cell(cell, ends) for cell in of.values()], *_summary(result, of))
-        for group, of in found.items()
-    ]
-
-
-def _summary(
-    result: Result, cells: Mapping[str, Mapping[str, Any]]
-) -> tuple[float | None, float | None]:
-    values = [cell["value"] for cell in cells.values() if cell["value"] is not None]
-    if not values:
-        return None, None
-    pick = min if higher_is_better(result, result["shift"]["metric"]) else max
-    return mean(values), pick(values)
+    told, sites = result["shift"].get("subgroup_summary") or {}, result["shift"]["benefit"]
+    rows = []
+    for group, of in found.items():
+        about, cells = told.get(group, {}), [_cell(of[site], ends) for site in sites]
+        rows.append(Row(group, "", cells, about.get("mean"), about.get("worst")))
+    return rows
 
 
 def _ends(values: Iterable[float | None], better: bool) -> tuple[float, float]:

@@ -82,6 +82,7 @@ def _shift_parts(result: Mapping[str, Any]) -> dict[str, Any]:
         "subgroups": joining.subgroup_rows(result),
         "reliability": plots.reliability_curves(result),
         "site_map": plots.site_map(apart.places(result)),
+        "places": apart.places(result),
         "apart": apart.tables(result),
         "apart_over_rounds": apart.over_rounds(result),
         "predicted": apart.prediction_sentence(result),

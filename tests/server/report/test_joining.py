@@ -107,9 +107,12 @@ def test_subgroups_are_shown_with_their_patients(result: dict[str, Any]) -> None
     assert subgroup_rows(result) == []
     few = cell(None, "too few patients")
     result["shift"]["subgroups"] = {
-        "sex=F": {"a": {**cell(0.5), "n": 7}, "b": few},
-        "sex=M": {"a": {**cell(0.9), "n": 9, "low": None, "high": None}, "b": few},
+        "sex=F": {"a": {**cell(0.5), "n": 7}, "b": few, "c": few},
+        "sex=M": {"a": {**cell(0.9), "n": 9, "low": None, "high": None}, "b": few, "c": few},
     }
+    groups = result["shift"]["subgroups"]
+    told = {group: summary_of(cells, DICE) for group, cells in groups.items()}
+    result["shift"]["subgroup_summary"] = told
     women, men = subgroup_rows(result)
     assert (women.cells[0].patients, women.cells[0].interval) == ("7 patients", "0.400 to 0.600")
     assert (men.cells[0].patients, men.cells[0].interval) == ("9 patients", "")
