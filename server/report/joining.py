@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from server.report.reading import Result, higher_is_better
+from server.report.reading import Result, comparison, higher_is_better
 from server.report.words import NOT_DEFINED, number
 
 LEAST_GAIN = 0.01
@@ -78,8 +78,8 @@ class Row:
 
 def answers(result: Result) -> list[Answer]:
     """Return one sentence or two a hospital; empty where the study did not ask."""
-    shift = result.get("shift")
-    if not shift:
+    shift = comparison(result)
+    if shift is None:
         return []
     return [_answer(shift, site, benefit) for site, benefit in shift["benefit"].items()]
 
@@ -111,8 +111,13 @@ def _how_sure(benefit: Mapping[str, Any]) -> str:
 
 
 def summary_sentence(result: Result) -> str:
-    """Return in one sentence how many hospitals are helped, and where the model does worst."""
-    shift = result["shift"]
+    """Return in one sentence how many hospitals are helped, and where the model does worst.
+
+    Empty where the study did not ask.
+    """
+    shift = comparison(result)
+    if shift is None:
+        return ""
     verdicts = [benefit["verdict"] for benefit in shift["benefit"].values()]
     counts = ", ".join(
         f"{verdicts.count(verdict)} {verdict}" for verdict in _TITLES if verdict in verdicts
@@ -144,8 +149,8 @@ def _hardly_learned(result: Result, mean: float) -> str:
 
 def matrix_rows(result: Result) -> list[Row]:
     """Return every model at every site, the federated one first."""
-    shift = result.get("shift")
-    if not shift:
+    shift = comparison(result)
+    if shift is None:
         return []
     better = result["metrics"][shift["metric"]]["higher_is_better"]
     values = [c["value"] for of in shift["matrix"].values() for c in of.values()]
@@ -160,8 +165,8 @@ def _models(shift: Mapping[str, Any]) -> list[str]:
 
 def overall_rows(result: Result) -> list[Overall]:
     """Return every model over all hospitals, in the order of the matrix."""
-    shift = result.get("shift")
-    if not shift:
+    shift = comparison(result)
+    if shift is None:
         return []
     return [_overall(model, shift["summary"][model]) for model in _models(shift)]
 

@@ -73,7 +73,7 @@ def _shift_parts(result: Mapping[str, Any]) -> dict[str, Any]:
     overall = joining.overall_rows(result)
     return {
         "answers": joining.answers(result),
-        "answer": joining.summary_sentence(result) if result.get("shift") else "",
+        "answer": joining.summary_sentence(result),
         "matrix": joining.matrix_rows(result),
         "overall": overall,
         "with_pooled": any(row.gap_to_pooled is not None for row in overall),

@@ -12,9 +12,9 @@ from common.subgroups import groups_of
 from common.tasks.registry import build_task
 from server.evaluation.checked import subgroups_asked
 from server.evaluation.comparison import comparison_of
+from server.evaluation.left_out import row_of, with_left_out
 from server.evaluation.shift import cells_of, with_models
 from server.records import Outcome, Progress, RoundRecord, SiteRound, result_of
-from server.turns import Kind, with_turns
 from tests.builders import SLICES, study_from
 
 SITES = ("st-a", "st-b", "st-c", "st-d", "st-e")
@@ -40,12 +40,15 @@ def compared_result() -> dict[str, Any]:
         model: cells_of(_of_sites(name, draws), SITES, name) for model in ("pooled", "local/st-a")
     }
     result["shift"] = with_models(shift, beside, metrics[name])
-    turns = {
-        site: {**result, "final": {"sites": _told(_of_sites(name, draws)), "missing": {}}}
-        for site in SITES
-    }
-    whole: dict[str, Any] = json.loads(json.dumps(with_turns(Kind.LEFT_OUT, result, turns)))
+    rows = [row_of(site, result, _turn(result, draws), _estimate(draws, -0.5)) for site in SITES]
+    whole: dict[str, Any] = json.loads(json.dumps(with_left_out(result, rows)))
     return whole
+
+
+def _turn(result: dict[str, Any], draws: np.random.Generator) -> dict[str, Any]:
+    found = _of_sites(result["headline"], draws)
+    told = {site: {name: vars(e) for name, e in of.items()} for site, of in found.items()}
+    return {**result, "final": {"sites": told, "missing": {}}}
 
 
 def _estimate(draws: np.random.Generator, low: float = 0.2) -> Estimate:
@@ -56,10 +59,6 @@ def _estimate(draws: np.random.Generator, low: float = 0.2) -> Estimate:
 
 def _of_sites(name: str, draws: np.random.Generator) -> dict[str, dict[str, Estimate]]:
     return {site: {name: _estimate(draws)} for site in SITES}
-
-
-def _told(found: dict[str, dict[str, Estimate]]) -> dict[str, Any]:
-    return {site: {name: vars(e) for name, e in of.items()} for site, of in found.items()}
 
 
 def _profile(study: Study, draws: np.random.Generator) -> Profile:

@@ -101,6 +101,12 @@ def test_the_federated_model_is_the_first_row_and_the_best_cell_the_darkest(
 def test_a_study_that_does_not_compare_has_no_answer() -> None:
     assert answers({}) == []
     assert matrix_rows({}) == []
+    # One that tells of sites left out alone has none either.
+    left_out = {"shift": {"metric": "dice", "left_out": {"rows": []}}}
+    assert answers(left_out) == []
+    assert matrix_rows(left_out) == []
+    assert overall_rows(left_out) == []
+    assert summary_sentence(left_out) == agreement_sentence(left_out) == ""
 
 
 def test_subgroups_are_shown_with_their_patients(result: dict[str, Any]) -> None:
