@@ -23,7 +23,6 @@ from common.profile import profiled_between
 from common.seeding import seed
 from common.state import State, state_of
 from common.study import Study
-from common.subgroups import groups_of
 from common.tasks.registry import build_task
 from common.tensor_files import write_tensors
 from server.accepting import accepted, training_sites
@@ -38,9 +37,7 @@ from server.asking import (
 )
 from server.calls import StopError
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from server.evaluation.checked import subgroups_asked
-from server.evaluation.prediction import over_time, told_by_profiles
-from server.evaluation.shift import shift_of, subgroups_of
+from server.evaluation.comparison import comparison_of
 from server.events import Tell
 from server.network import Federation
 from server.records import (
@@ -300,16 +297,8 @@ def _write(run: Run, kept: Checkpoint, outcome: Outcome) -> None:
     metrics = build_task(run.study.task).metrics
     result = result_of(run.study, kept.progress, outcome, metrics)
     if run.study.evaluation is not None and outcome.final:
-        name = run.study.task.headline
-        shift = shift_of(kept.progress, outcome, name, metrics[name])
-        groups = groups_of(subgroups_asked(run.study))
-        shift |= (
-            {"subgroups": subgroups_of(groups, shift["benefit"], outcome, name)} if groups else {}
-        )
-        told = {site: estimates.get(name) for site, estimates in outcome.final.items()}
-        values = {s: e.value for s, e in told.items() if e is not None and e.value is not None}
-        more = told_by_profiles(outcome.profiles, values, run.study, metrics[name])
-        result["shift"] = {**shift, **more, **over_time(kept.progress.profiles, run.study)}
+        metric = metrics[run.study.task.headline]
+        result["shift"] = comparison_of(run.study, kept.progress, outcome, metric)
     write_json(run.folder / RESULT, result)
     epsilon = spent_by(kept.progress)
     run.tell("end", status=outcome.status, reason=outcome.reason, epsilon=epsilon)

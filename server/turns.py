@@ -14,7 +14,7 @@ from common.contract import LOCAL
 from common.models.registry import local_names
 from common.study import Study
 from common.tasks.task import Metric
-from server.evaluation.left_out import row_of, summary_of
+from server.evaluation.left_out import row_of, with_left_out
 from server.evaluation.shift import cells_of_result, with_models
 from server.run import initial_network
 
@@ -102,12 +102,11 @@ def _key(override: str) -> str:
 
 def with_turns(kind: Kind, result: Mapping[str, Any], turns: Results) -> dict[str, Any]:
     """Return the result of the whole study with what the turns told in its `shift`."""
+    if kind is Kind.LEFT_OUT:
+        # The patients' values stayed at their hospitals, so that a gap has no interval.
+        return with_left_out(result, [row_of(site, result, turn) for site, turn in turns.items()])
     shift = result["shift"]
     metric = Metric(**result["metrics"][shift["metric"]])
-    if kind is Kind.LEFT_OUT:
-        rows = [row_of(site, result, turn) for site, turn in turns.items()]
-        about = summary_of(rows, metric.higher_is_better)
-        return {**result, "shift": {**shift, "left_out": {"rows": rows, **about}}}
     found = {
         f"{LOCAL}/{site}": cells_of_result(turn, shift["benefit"], shift["metric"])
         for site, turn in turns.items()

@@ -19,12 +19,15 @@ NOT_FEDERATED = (LOCAL, POOLED, ENSEMBLE)
 
 
 def rows_of(table: TableConfig, results: Mapping[Place, Outcome]) -> list[Row]:
-    """Return a row for each method at each data set, means over the seeds."""
+    """Return a row for each method at each data set, means over the seeds.
+
+    One that is not run there has `runs` 0 and no figures. Megabytes and seconds are of runs with
+    all sites; at a data set that has none of those, of the runs without a site each.
+    """
     return [
-        _row(table, experiment, name, about, results)
+        _row(table, experiment, name, about, {} if experiment in about.not_at else results)
         for experiment in table.data_sets()
         for name, about in table.method_rows().items()
-        if experiment not in about.not_at
     ]
 
 
@@ -40,6 +43,9 @@ def _row(
     whole = [of for s in table.seeds if (of := results.get((experiment, source, s, None)))]
     # A run that lost a site is no run of this row: its mean would be over others.
     whole = [of for of in whole if of.status == COMPLETED]
+    costly = whole
+    if not table.data_sets()[experiment].whole:
+        costly = [of for of in mine if of.status == COMPLETED]
     sites = [of.values.get(about.model, {}) for of in whole]
     left_out = {
         without: value
@@ -67,8 +73,8 @@ def _row(
         "left_out": _mean(list(left_out.values())),
         "left_out_sites": left_out,
         "rounds": some.rounds if some and travels else None,
-        "megabytes": _mean([of.megabytes for of in whole]) if travels else None,
-        "seconds": _mean([of.seconds for of in whole]) if travels else None,
+        "megabytes": _mean([of.megabytes for of in costly]) if travels else None,
+        "seconds": _mean([of.seconds for of in costly]) if travels else None,
         "made_with": sorted({of.made_with for of in mine}),
     }
 
@@ -78,18 +84,20 @@ def summaries_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
     Of the rows whose runs are all complete; one whose weights the tested patients have set is not
     compared. gap_to_pooled: the best row's mean minus pooled's, turned so that more is better.
-    least_over_local: the row minus the site's own model, at the site where that is least.
+    least_over_local: the row minus the site's own model, at the site where that is least. by: mean,
+    or left_out at a data set whose every run leaves a site out.
     """
     found = []
     for experiment in dict.fromkeys(row["experiment"] for row in rows):
-        here = [r for r in rows if r["experiment"] == experiment and r["mean"] is not None]
-        here = [row for row in here if row["completed"] == row["runs"]]
+        here = [row for row in rows if row["experiment"] == experiment and row["runs"]]
+        by = "mean" if any(row["mean"] is not None for row in here) else "left_out"
+        here = [row for row in here if row[by] is not None and row["completed"] == row["runs"]]
         federated = [row for row in here if row["model"] not in NOT_FEDERATED]
         federated = [row for row in federated if not row["weighted_by_held_out"]]
         if not federated:
             continue
         sign = 1.0 if here[0]["higher_is_better"] else -1.0
-        best = max(federated, key=lambda row: sign * row["mean"])
+        best = max(federated, key=lambda row: sign * row[by])
         pooled, local = _of(here, POOLED), _of(here, LOCAL)
         own = local["sites"] if local is not None else {}
         over = {s: sign * (value - own[s]) for s, value in best["sites"].items() if s in own}
@@ -98,7 +106,8 @@ def summaries_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
             {
                 "experiment": experiment,
                 "best": best["row"],
-                "gap_to_pooled": sign * (best["mean"] - pooled["mean"]) if pooled else None,
+                "by": by,
+                "gap_to_pooled": sign * (best[by] - pooled[by]) if pooled else None,
                 "least_over_local_at": least,
                 "least_over_local": None if least is None else over[least],
             }
@@ -130,11 +139,23 @@ def tables_of(rows: Sequence[Row], summaries: Sequence[Mapping[str, Any]]) -> It
             mark = " *" if row["weighted_by_held_out"] else ""
             runs = f"{row['completed']} of {row['runs']}"
             table.add_row(row["row"] + mark, runs, *figures, *cost)
-        if any(row["weighted_by_held_out"] for row in here):
-            table.caption = "* its weights follow the patients that it is tested on, left out aside"
+        table.caption = _caption(here, [row["row"] for row in rows if _not_run(row, experiment)])
         yield table
     if summaries:
         yield _best(summaries)
+
+
+def _not_run(row: Row, experiment: str) -> bool:
+    return row["experiment"] == experiment and not row["runs"]
+
+
+def _caption(here: Sequence[Row], not_run: Sequence[str]) -> str | None:
+    told = []
+    if any(row["weighted_by_held_out"] for row in here):
+        told.append("* its weights follow the patients that it is tested on, left out aside")
+    if not_run:
+        told.append(f"not run here: {', '.join(not_run)}")
+    return "\n".join(told) or None
 
 
 def _best(summaries: Sequence[Mapping[str, Any]]) -> Table:
@@ -143,7 +164,8 @@ def _best(summaries: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for of in summaries:
         gap, own = (_number(of[key], 3) for key in ("gap_to_pooled", "least_over_local"))
-        table.add_row(of["experiment"], of["best"], gap, own, of["least_over_local_at"] or "-")
+        name = of["experiment"] + (", left out" if of["by"] == "left_out" else "")
+        table.add_row(name, of["best"], gap, own, of["least_over_local_at"] or "-")
     return table
 
 

@@ -12,6 +12,7 @@ from common.tasks.registry import build_task
 from server.evaluation.shift import cells_of, with_models
 from server.progress import Progress
 from server.records import summary
+from server.report.reading import comparison
 from server.run import MODEL, RESULT
 from server.showing import BASELINES, REPORT, show_result, write_report
 from simulation.baselines import baselines_of
@@ -51,7 +52,7 @@ def _start_with(run: Simulation) -> str:
 def carried_out(run: Simulation, with_baselines: bool, console: Console) -> dict[str, Any]:
     """Run, or take what was run, and return the result with the models that are asked for."""
     result = simulate(run, Progress(console))
-    wanted = with_baselines or "shift" in result
+    wanted = with_baselines or comparison(result) is not None
     if wanted and result["status"] != "failed" and "baselines" not in result:
         _add_baselines(run, result, console)
         write_json(run.folder / RESULT, result)
@@ -62,8 +63,8 @@ def _add_baselines(run: Simulation, result: dict[str, Any], console: Console) ->
     found = baselines_of(run, sorted(result["sites"]), console)
     metrics = build_task(run.study.task).metrics
     result["baselines"] = {kind: summary(found[kind], metrics) for kind in BASELINES}
-    if "shift" in result:
-        shift = result["shift"]
+    shift = comparison(result)
+    if shift is not None:
         sites, name = shift["benefit"], shift["metric"]
         rows = {m: cells_of(of, sites, name) for m, of in found.items() if m != LOCAL}
         result["shift"] = with_models(shift, rows, metrics[name])

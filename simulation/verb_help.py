@@ -26,7 +26,7 @@ Run an experiment at epsilon 1, 3 and 8 and without privacy, and show what priva
 wardround-sim leave-one-out experiment=virtual_mri
 
 Run an experiment without each site in turn, and test it there: what a hospital that did not join
-would get.
+would get. It stands in leave_one_out.json, and in the report and result of the folder all.
 {_STUDY}""",
     "hospitals": f"""\
 wardround-sim hospitals experiment=virtual_mri run.dir=hospitals

@@ -304,7 +304,7 @@ function showShift(result) {
   fill(byId("matrix"), matrix.map((row) => [
     row.model, ...row.cells.map((cell) => cell.shade === null
       ? { text: cell.value, small: cell.why, kind: "empty" }
-      : { text: cell.value, small: cell.interval, kind: "shade", shade: cell.shade }),
+      : { text: cell.value, small: [cell.patients, cell.interval].filter(Boolean).join(", "), kind: "shade", shade: cell.shade }),
     number(row.mean), number(row.worst),
   ]));
   byId("distances").replaceChildren(...distances.map((of) => {

@@ -63,6 +63,14 @@ def distances_of(profiles: Mapping[str, Profile], study: Study) -> Distances:
     return found
 
 
+def means_of(distances: Distances) -> dict[str, float]:
+    """Return each measure's mean over every two sites. distances: of two sites or more."""
+    return {
+        name: float(np.mean([value for of in sites.values() for value in of.values()]))
+        for name, sites in distances.items()
+    }
+
+
 def apart(a: Profile, b: Profile, part: str) -> float:
     """Return the Euclidean distance of one part."""
     return _root(_square(a, b, part))

@@ -11,21 +11,49 @@ from typing import Any
 
 from rich.table import Table
 
+from common.contract import Estimate
+
 Result = Mapping[str, Any]
 Row = Mapping[str, Any]
 
 
-def row_of(site: str, whole: Result, without: Result) -> Row:
-    """Return the headline metric at a site from the results with it and without it."""
+def row_of(site: str, whole: Result, without: Result, gain: Estimate | None = None) -> Row:
+    """Return the headline metric at a site from the results with it and without it.
+
+    gain: inside minus outside, by a paired bootstrap over the site's patients, where their values
+    are at hand; `low` and `high` are its interval, turned so that more is better.
+    """
     name = whole["headline"]
     others = [_value(without, other, name) for other in without["final"]["sites"] if other != site]
+    better = whole["metrics"][name]["higher_is_better"]
     return {
         "site": site,
         "status": without["status"],
+        "n": whole["final"]["sites"].get(site, {}).get(name, {}).get("n", 0),
         "inside": _value(whole, site, name),
         "outside": _value(without, site, name),
         "others": _mean(others),
+        **_interval(gain, better),
     }
+
+
+def _interval(gain: Estimate | None, higher_is_better: bool) -> dict[str, float | None]:
+    if gain is None or gain.low is None or gain.high is None:
+        return {"low": None, "high": None}
+    if higher_is_better:
+        return {"low": gain.low, "high": gain.high}
+    return {"low": -gain.high, "high": -gain.low}
+
+
+def with_left_out(result: Result, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the result of a study with all sites, with the rows in its `shift`.
+
+    A study that did not compare the sites has a `shift` of nothing else.
+    """
+    name = result["headline"]
+    about = summary_of(rows, result["metrics"][name]["higher_is_better"])
+    shift = {"metric": name, **result.get("shift", {})}
+    return {**result, "shift": {**shift, "left_out": {"rows": list(rows), **about}}}
 
 
 def _value(result: Result, site: str, name: str) -> float | None:
@@ -57,15 +85,18 @@ def table_of(rows: Sequence[Row], higher_is_better: bool, title: str) -> Table:
     """Return the rows as a table; `gap` is inside minus outside, turned so that more is better."""
     table = Table(title=title)
     table.add_column("left out", no_wrap=True)
-    for column in ("inside", "outside", "gap", "other sites"):
+    for column in ("inside", "outside", "gap", "95 % interval", "other sites"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        values = (row["inside"], row["outside"], gap_of(row, higher_is_better), row["others"])
-        table.add_row(row["site"], *map(_number, values))
+        values = (row["inside"], row["outside"], gap_of(row, higher_is_better))
+        interval = (
+            f"{_number(row['low'])} to {_number(row['high'])}" if row["low"] is not None else "-"
+        )
+        table.add_row(row["site"], *map(_number, values), interval, _number(row["others"]))
     table.add_section()
     about = summary_of(rows, higher_is_better)
     means = [_mean([row[key] for row in rows]) for key in ("inside", "outside")]
-    table.add_row("mean", *map(_number, [*means, about["mean_gap"]]), "")
+    table.add_row("mean", *map(_number, [*means, about["mean_gap"]]), "", "")
     return table
 
 

@@ -15,7 +15,8 @@ from common.domain import domain_of
 from common.profile import AMPLITUDES, APPEARANCE, BLOCK_LIMIT
 from common.study import Study
 from common.tasks.task import Metric
-from server.evaluation.distance import apart, distances_of
+from server.evaluation.distance import apart, distances_of, means_of
+from server.evaluation.plane import places_of
 from server.evaluation.reference import amplitudes_of, reference_of
 
 LEAST_SITES = 3
@@ -50,10 +51,14 @@ def told_by_profiles(
     known = {site: value for site, value in sorted(values.items()) if site in profiles}
     asked = all(AMPLITUDES in of.parts for of in told)
     styles = {"amplitudes": amplitudes_of(told)} if asked else {}
+    distances = distances_of(profiles, study)
+    places = places_of(distances[MEASURE])
     return {
         "reference": reference_of(told, study),
         **styles,
-        "distance": distances_of(profiles, study),
+        "distance": distances,
+        "distance_mean": means_of(distances),
+        **({"map": {"measure": MEASURE, "sites": places}} if places else {}),
         "floor": floors_of(told, study),
         "noise": {site: profile.noise_std for site, profile in sorted(profiles.items())},
         "domain": domain_of(mixture_of(told)).told(),
@@ -68,7 +73,10 @@ def over_time(profiles: Mapping[int, Mapping[str, Profile]], study: Study) -> di
         for number, of_sites in sorted(profiles.items())
         if len(of_sites) > 1
     }
-    return {"distance_after": found} if found else {}
+    if not found:
+        return {}
+    means = {number: means_of(of) for number, of in found.items()}
+    return {"distance_after": found, "distance_mean_after": means}
 
 
 def predicted_drop(distances: Sequence[float], drops: Sequence[float], new: float) -> Predicted:

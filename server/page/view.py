@@ -145,7 +145,7 @@ def result_of(result: dict[str, Any]) -> dict[str, Any]:
         "worst": result["final"].get("worst", {}).get(name),
         "missing": [vars(row) for row in tables.missing_rows(result)],
         "benefit": [vars(answer) for answer in joining.answers(result)],
-        "summary": joining.summary_sentence(result) if result.get("shift") else "",
+        "summary": joining.summary_sentence(result),
         "matrix": [
             {**vars(row), "cells": [vars(cell) for cell in row.cells]}
             for row in joining.matrix_rows(result)

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from server.report.reading import Result
 from server.report.words import number
 
@@ -45,15 +43,13 @@ class Table:
 
 def over_rounds(result: Result) -> tuple[list[str], list[tuple[str, list[float]]]]:
     """Return the measures, and by round their means over every two sites; none where not asked."""
-    found = (result.get("shift") or {}).get("distance_after") or {}
+    shift = result.get("shift") or {}
+    found = shift.get("distance_mean_after") or {}
     measures = [measure for measure in _ABOUT if any(measure in of for of in found.values())]
-    last = (result.get("shift") or {}).get("distance")
+    last = shift.get("distance_mean")
     rounds = {**found, **({str(len(result["rounds"])): last} if found and last else {})}
-    return measures, [(number, [_mean(of[m]) for m in measures]) for number, of in rounds.items()]
-
-
-def _mean(distances: Mapping[str, Mapping[str, float]]) -> float:
-    return float(np.mean([value for of in distances.values() for value in of.values()]))
+    # As text, 10 comes before 2.
+    return measures, [(r, [rounds[r][m] for m in measures]) for r in sorted(rounds, key=int)]
 
 
 def tables(result: Result) -> list[Table]:
@@ -72,26 +68,13 @@ def tables(result: Result) -> list[Table]:
 
 
 def places(result: Result) -> list[Place]:
-    """Return the sites in the plane, nearly as far apart as the measure says.
-
-    Classical multidimensional scaling (Torgerson, Psychometrika 1952).
-    """
+    """Return the sites of the map; none where too few told how their images look."""
     shift = result.get("shift") or {}
-    if len((shift.get("distance") or {}).get("appearance", {})) < 3:
-        return []
-    of = shift["distance"][shift["prediction"]["measure"]]
-    sites = sorted(of)
-    square = np.array([[of[a].get(b, 0.0) ** 2 for b in sites] for a in sites])
-    centring = np.eye(len(sites)) - 1 / len(sites)
-    values, vectors = np.linalg.eigh(-centring @ square @ centring / 2)
-    plane = vectors[:, -1:-3:-1] * np.sqrt(np.maximum(values[-1:-3:-1], 0.0))
-    # An axis has no direction of its own: the site furthest out is to the right, and above.
-    furthest = np.abs(plane).argmax(0)
-    plane = plane * np.where(plane[furthest, [0, 1]] < 0, -1.0, 1.0)
-    drops: Mapping[str, Any] = shift["prediction"].get("sites") or {}
+    found = (shift.get("map") or {}).get("sites") or {}
+    drops: Mapping[str, Any] = (shift.get("prediction") or {}).get("sites") or {}
     return [
-        Place(site, float(x), float(y), drops.get(site, {}).get("drop"))
-        for site, (x, y) in zip(sites, plane, strict=True)
+        Place(site, of["x"], of["y"], drops.get(site, {}).get("drop"))
+        for site, of in sorted(found.items())
     ]
 
 

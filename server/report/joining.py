@@ -1,11 +1,10 @@
 """The report's answer: does joining help this hospital, and how does each model do at each site?"""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from statistics import mean
+from dataclasses import dataclass
 from typing import Any
 
-from server.report.reading import Result, higher_is_better
+from server.report.reading import Result, comparison, higher_is_better
 from server.report.words import NOT_DEFINED, number
 
 LEAST_GAIN = 0.01
@@ -40,12 +39,30 @@ class Cell:
     """A model at a site, as it is shown."""
 
     value: str
+    patients: str
+    """How many it is of, in words; empty without a value."""
     interval: str
     """Empty where there is none."""
     why: str
     """Why there is no value; empty where there is one."""
     shade: int | None
     """0 for the worst of all cells to 100 for the best; None without a value."""
+
+
+@dataclass(frozen=True)
+class Overall:
+    """One model over all hospitals; each number is None where it is not known."""
+
+    model: str
+    mean: float | None
+    worst: float | None
+    worst_site: str | None
+    spread: float | None
+    """Standard deviation of its values over the hospitals."""
+    gap_to_pooled: float | None
+    """Its mean against that of one model of all data put together; below 0: worse."""
+    sites: int
+    """Hospitals that have a value."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +78,8 @@ class Row:
 
 def answers(result: Result) -> list[Answer]:
     """Return one sentence or two a hospital; empty where the study did not ask."""
-    shift = result.get("shift")
-    if not shift:
+    shift = comparison(result)
+    if shift is None:
         return []
     return [_answer(shift, site, benefit) for site, benefit in shift["benefit"].items()]
 
@@ -94,8 +111,13 @@ def _how_sure(benefit: Mapping[str, Any]) -> str:
 
 
 def summary_sentence(result: Result) -> str:
-    """Return in one sentence how many hospitals are helped, and where the model does worst."""
-    shift = result["shift"]
+    """Return in one sentence how many hospitals are helped, and where the model does worst.
+
+    Empty where the study did not ask.
+    """
+    shift = comparison(result)
+    if shift is None:
+        return ""
     verdicts = [benefit["verdict"] for benefit in shift["benefit"].values()]
     counts = ", ".join(
         f"{verdicts.count(verdict)} {verdict}" for verdict in _TITLES if verdict in verdicts
@@ -127,15 +149,50 @@ def _hardly_learned(result: Result, mean: float) -> str:
 
 def matrix_rows(result: Result) -> list[Row]:
     """Return every model at every site, the federated one first."""
-    shift = result.get("shift")
-    if not shift:
+    shift = comparison(result)
+    if shift is None:
         return []
     better = result["metrics"][shift["metric"]]["higher_is_better"]
     values = [c["value"] for of in shift["matrix"].values() for c in of.values()]
     ends = _ends(values, better)
+    return [_row(shift, model, ends) for model in _models(shift)]
+
+
+def _models(shift: Mapping[str, Any]) -> list[str]:
     order = [*(model for model in _ABOUT if model in shift["matrix"])]
-    order += sorted(set(shift["matrix"]) - set(order))
-    return [_row(shift, model, ends) for model in order]
+    return order + sorted(set(shift["matrix"]) - set(order))
+
+
+def overall_rows(result: Result) -> list[Overall]:
+    """Return every model over all hospitals, in the order of the matrix."""
+    shift = comparison(result)
+    if shift is None:
+        return []
+    return [_overall(model, shift["summary"][model]) for model in _models(shift)]
+
+
+def _overall(model: str, of: Mapping[str, Any]) -> Overall:
+    return Overall(
+        model=model,
+        mean=of["mean"],
+        worst=of["worst"],
+        worst_site=of["worst_site"],
+        spread=of["spread"],
+        gap_to_pooled=of.get("gap_to_pooled"),
+        sites=of["sites"],
+    )
+
+
+def agreement_sentence(result: Result) -> str:
+    """Return how far the hospitals agree on which model is better; empty where it is not known."""
+    found = (result.get("shift") or {}).get("concordance")
+    if found is None:
+        return ""
+    return (
+        f"How far the hospitals agree on which of these models is better: {number(found)}. It is 1 "
+        "where all put the models in the same order, so that the best one is the best for each, "
+        "and 0 where their orders have nothing in common (Kendall's W)."
+    )
 
 
 def subgroup_rows(result: Result) -> list[Row]:
@@ -145,27 +202,12 @@ def subgroup_rows(result: Result) -> list[Row]:
         return []
     values = [c["value"] for of in found.values() for c in of.values()]
     ends = _ends(values, higher_is_better(result, result["shift"]["metric"]))
-    return [
-        Row(group, "", [_of_group(cell, ends) for cell in of.values()], *_summary(result, of))
-        for group, of in found.items()
-    ]
-
-
-def _of_group(cell: Mapping[str, Any], ends: tuple[float, float]) -> Cell:
-    shown = _cell(cell, ends)
-    if shown.why:
-        return shown
-    return replace(shown, interval=", ".join([f"{cell['n']} patients", shown.interval]).strip(", "))
-
-
-def _summary(
-    result: Result, cells: Mapping[str, Mapping[str, Any]]
-) -> tuple[float | None, float | None]:
-    values = [cell["value"] for cell in cells.values() if cell["value"] is not None]
-    if not values:
-        return None, None
-    pick = min if higher_is_better(result, result["shift"]["metric"]) else max
-    return mean(values), pick(values)
+    told, sites = result["shift"].get("subgroup_summary") or {}, result["shift"]["benefit"]
+    rows = []
+    for group, of in found.items():
+        about, cells = told.get(group, {}), [_cell(of[site], ends) for site in sites]
+        rows.append(Row(group, "", cells, about.get("mean"), about.get("worst")))
+    return rows
 
 
 def _ends(values: Iterable[float | None], better: bool) -> tuple[float, float]:
@@ -183,9 +225,10 @@ def _row(shift: Mapping[str, Any], model: str, ends: tuple[float, float]) -> Row
 
 def _cell(cell: Mapping[str, Any], ends: tuple[float, float]) -> Cell:
     if cell["value"] is None:
-        return Cell(NOT_DEFINED, "", f"{cell['status']}: {cell.get('why', '')}", None)
+        return Cell(NOT_DEFINED, "", "", f"{cell['status']}: {cell.get('why', '')}", None)
     span = ends[1] - ends[0]
     shade = round(100 * (cell["value"] - ends[0]) / span) if span else 100
     known = cell["low"] is not None and cell["high"] is not None
     interval = f"{number(cell['low'])} to {number(cell['high'])}" if known else ""
-    return Cell(number(cell["value"]), interval, "", shade)
+    patients = f"{cell['n']} patient{'' if cell['n'] == 1 else 's'}"
+    return Cell(number(cell["value"]), patients, interval, "", shade)

@@ -20,6 +20,15 @@ def site_names(result: Result) -> list[str]:
     return sorted(names)
 
 
+def comparison(result: Result) -> Mapping[str, Any] | None:
+    """Return the result's `shift`; None where it does not hold the models against each other.
+
+    A study that did not ask for it may have a `shift` that tells of sites left out alone.
+    """
+    shift: Mapping[str, Any] = result.get("shift") or {}
+    return shift if "matrix" in shift else None
+
+
 def estimates(result: Result, part: str) -> Mapping[str, Any]:
     """Return the estimates by site and metric of the initial or the final model."""
     return (result.get(part) or {}).get("sites") or {}

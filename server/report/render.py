@@ -48,22 +48,11 @@ def render_report(result: Mapping[str, Any], examples: Sequence[Example]) -> str
         )
     page = _environment().get_template(_TEMPLATE)
     return page.render(
+        **_shift_parts(result),
         result=result,
         headline=result["headline"],
         verdict=_VERDICTS[result["status"]],
         figures=tables.key_figures(result),
-        answers=joining.answers(result),
-        answer=joining.summary_sentence(result) if result.get("shift") else "",
-        matrix=joining.matrix_rows(result),
-        left_out=(result.get("shift") or {}).get("left_out"),
-        subgroups=joining.subgroup_rows(result),
-        reliability=plots.reliability_curves(result),
-        site_map=plots.site_map(apart.places(result)),
-        apart=apart.tables(result),
-        apart_over_rounds=apart.over_rounds(result),
-        predicted=apart.prediction_sentence(result),
-        prediction=_prediction(result),
-        distance_measure=MEASURE,
         missing=tables.missing_rows(result),
         sites=tables.site_rows(result),
         metrics=_all_metrics(result),
@@ -77,6 +66,29 @@ def render_report(result: Mapping[str, Any], examples: Sequence[Example]) -> str
         pictures=pictures.draw(examples),
         settings=list(tables.settings(result["study"])),
     )
+
+
+def _shift_parts(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page shows of the comparison of the sites (shift.html.jinja)."""
+    overall = joining.overall_rows(result)
+    return {
+        "answers": joining.answers(result),
+        "answer": joining.summary_sentence(result),
+        "matrix": joining.matrix_rows(result),
+        "overall": overall,
+        "with_pooled": any(row.gap_to_pooled is not None for row in overall),
+        "agreement": joining.agreement_sentence(result),
+        "left_out": (result.get("shift") or {}).get("left_out"),
+        "subgroups": joining.subgroup_rows(result),
+        "reliability": plots.reliability_curves(result),
+        "site_map": plots.site_map(apart.places(result)),
+        "places": apart.places(result),
+        "apart": apart.tables(result),
+        "apart_over_rounds": apart.over_rounds(result),
+        "predicted": apart.prediction_sentence(result),
+        "prediction": _prediction(result),
+        "distance_measure": MEASURE,
+    }
 
 
 def _environment() -> Environment:

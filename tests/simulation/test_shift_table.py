@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from simulation.outcomes import Outcome
-from simulation.shift_table import rows_of, summaries_of, tables_of
+from simulation.shift_table import Place, rows_of, summaries_of, tables_of
 from simulation.table_config import TableConfig
 
 TABLE = TableConfig(
@@ -43,7 +43,7 @@ def outcome(
 
 
 LOCAL, POOLED = {"st-a": 0.7, "st-b": 0.6}, {"st-a": 0.9, "st-b": 0.8}
-RESULTS = {
+RESULTS: dict[Place, Outcome] = {
     ("retina", "fedavg", 0, None): outcome({"st-a": 0.8, "st-b": 0.5}, LOCAL, POOLED),
     ("retina", "fedavg", 1, None): outcome({"st-a": 0.6, "st-b": 0.9}, LOCAL, POOLED),
     ("retina", "fedavg", 0, "st-a"): outcome({"st-a": 0.3, "st-b": 0.9}),
@@ -76,7 +76,7 @@ def test_the_best_row_is_held_against_pooled_and_each_sites_own() -> None:
 
 
 def test_a_site_that_loses_is_told_though_another_is_worse() -> None:
-    results = {
+    results: dict[Place, Outcome] = {
         ("retina", "fedavg", 0, None): outcome(
             {"st-a": 0.8, "st-b": 0.5}, {"st-a": 0.95, "st-b": 0.4}, POOLED
         )
@@ -109,7 +109,7 @@ def test_a_row_whose_weights_the_tested_patients_set_is_marked_and_not_the_best(
 
 
 def test_where_less_is_better_the_least_is_best_and_the_most_is_worst() -> None:
-    results = {
+    results: dict[Place, Outcome] = {
         place: outcome({"st-a": 2.0, "st-b": value}, {"st-b": 4.0}, {"st-a": 1.0}, higher=False)
         for place, value in (
             (("retina", "fedavg", 0, None), 5.0),
@@ -138,3 +138,46 @@ def test_the_tables_show_what_there_is(capsys: pytest.CaptureFixture[str]) -> No
         "      0.550 ",
     ]
     assert "0.050" in next(line for line in shown.splitlines() if "st-a" in line)
+    # Its caption names what has no row, and so no figure that could be missed.
+    assert "not run here" not in shown
+
+
+def test_a_method_that_is_not_run_at_a_data_set_is_named_under_its_table() -> None:
+    table = replace(TABLE, rows={**TABLE.rows, "fedbn": {"not_at": ["retina"]}, "rank": {}})
+    rows = rows_of(table, RESULTS)
+    assert [row["row"] for row in rows if not row["runs"]] == ["fedbn", "rank"]
+    (shown, _) = tables_of(rows, summaries_of(rows))
+    assert shown.caption == "not run here: fedbn, rank"
+    assert not {"fedbn", "rank"} & set(shown.columns[0].cells)
+
+
+def test_where_there_are_left_out_runs_alone_they_are_what_it_costs() -> None:
+    table = replace(TABLE, experiments={"retina": {"left_out": ["st-a", "st-b"], "whole": False}})
+    cheap, dear = (
+        replace(outcome({site: 0.3}), megabytes=megabytes, seconds=seconds)
+        for site, megabytes, seconds in (("st-a", 10.0, 4.0), ("st-b", 20.0, 8.0))
+    )
+    results: dict[Place, Outcome] = {
+        ("retina", "fedavg", 0, "st-a"): cheap,
+        ("retina", "fedavg", 1, "st-b"): dear,
+    }
+    rows = {row["row"]: row for row in rows_of(table, results)}
+    assert (rows["fedavg"]["megabytes"], rows["fedavg"]["seconds"]) == (15.0, 6.0)
+    assert rows["pooled"]["megabytes"] is None
+    # With runs of all sites these alone count: without a site it is cheaper.
+    rows = {row["row"]: row for row in rows_of(TABLE, {**RESULTS, **results})}
+    assert rows["fedavg"]["megabytes"] == 18.0
+
+
+def test_where_every_run_leaves_a_site_out_the_best_row_is_the_best_there() -> None:
+    table = replace(TABLE, experiments={"retina": {"left_out": ["st-a"], "whole": False}})
+    results: dict[Place, Outcome] = {
+        ("retina", "fedavg", 0, "st-a"): outcome({"st-a": 0.3}, pooled={"st-a": 0.7}),
+        ("retina", "fedprox", 0, "st-a"): outcome({"st-a": 0.6}),
+    }
+    (found,) = summaries_of(rows_of(table, results))
+    assert (found["best"], found["by"]) == ("fedprox", "left_out")
+    assert found["gap_to_pooled"] == pytest.approx(-0.1)
+    assert found["least_over_local"] is None
+    shown = list(tables_of(rows_of(table, results), [found]))[-1]
+    assert list(shown.columns[0].cells) == ["retina, left out"]

@@ -2,11 +2,13 @@ from typing import Any
 
 import pytest
 
-from server.evaluation.left_out import gap_of, row_of, summary_of
+from common.contract import Estimate
+from server.evaluation.left_out import gap_of, row_of, summary_of, table_of, with_left_out
 
 
 def row(site: str, inside: float | None, outside: float | None) -> dict[str, Any]:
-    return {"site": site, "inside": inside, "outside": outside, "others": None}
+    told = {"site": site, "inside": inside, "outside": outside, "others": None}
+    return {**told, "low": None, "high": None}
 
 
 def test_a_gap_is_turned_so_that_more_is_better_inside() -> None:
@@ -25,8 +27,13 @@ def test_the_summary_is_over_the_sites_that_have_both() -> None:
 
 
 def result(status: str, **values: float | None) -> dict[str, Any]:
-    sites = {site: {"dice": {"value": value}} for site, value in values.items()}
-    return {"headline": "dice", "status": status, "final": {"sites": sites}}
+    sites = {site: {"dice": {"value": value, "n": 7}} for site, value in values.items()}
+    return {
+        "headline": "dice",
+        "metrics": {"dice": {"higher_is_better": True}},
+        "status": status,
+        "final": {"sites": sites},
+    }
 
 
 def test_a_row_holds_one_site_beside_the_mean_of_the_others() -> None:
@@ -34,8 +41,38 @@ def test_a_row_holds_one_site_beside_the_mean_of_the_others() -> None:
     assert row_of("a", result("completed", a=0.9, b=0.1), without) == {
         "site": "a",
         "status": "partial",
+        "n": 7,
         "inside": 0.9,
         "outside": 0.5,
         "others": pytest.approx(0.7),
+        "low": None,
+        "high": None,
     }
     assert row_of("z", result("completed"), without)["inside"] is None
+
+
+def test_the_interval_of_a_gap_is_turned_with_it() -> None:
+    gain = Estimate(value=0.4, low=0.1, high=0.6, n=7)
+    whole, without = result("completed", a=0.9), result("completed", a=0.5)
+    told = row_of("a", whole, without, gain)
+    assert (told["low"], told["high"]) == (0.1, 0.6)
+    whole["metrics"]["dice"]["higher_is_better"] = False
+    told = row_of("a", whole, without, gain)
+    assert (told["low"], told["high"]) == (-0.6, -0.1)
+    assert told["low"] <= summary_of([told], False)["gaps"]["a"] <= told["high"]
+
+
+def test_the_table_shows_the_interval_where_there_is_one() -> None:
+    rows = [{**row("a", 0.8, 0.6), "low": 0.1, "high": 0.3}, row("b", 0.7, 0.2)]
+    intervals = list(table_of(rows, True, "left out").columns[4].cells)
+    assert intervals[:2] == ["0.100 to 0.300", "-"]
+
+
+def test_the_result_has_the_rows_beside_what_it_told_before() -> None:
+    whole, rows = result("completed", a=0.9), [row("a", 0.8, 0.6)]
+    alone = with_left_out(whole, rows)["shift"]
+    assert set(alone) == {"metric", "left_out"}
+    beside = with_left_out({**whole, "shift": {"metric": "dice", "matrix": {}}}, rows)["shift"]
+    assert beside == {**alone, "matrix": {}}
+    assert alone["left_out"]["rows"] == rows
+    assert alone["left_out"]["largest_gap_at"] == "a"

@@ -8,11 +8,14 @@ from common.contract import MAX_PATIENTS, Profile
 from common.domain import domain_of
 from common.profile import sizes_of
 from common.tasks.task import Metric
+from server.evaluation.plane import places_of
 from server.evaluation.prediction import (
+    MEASURE,
     drop_of,
     far_from_others,
     floors_of,
     mixture_of,
+    over_time,
     predicted_drop,
     scored,
     told_by_profiles,
@@ -81,7 +84,7 @@ VALUES = {"s0": 0.8, "s1": 0.81, "s2": 0.79, "s3": 0.77, "s4": 0.7, "s5": 0.5}
 def test_a_sites_line_is_made_as_if_it_did_not_exist() -> None:
     told = scored(PROFILES, VALUES, DICE)["sites"]["s5"]
     known = [name for name in PROFILES if name != "s5"]
-    profiles, values = ({n: of[n] for n in known} for of in (PROFILES, VALUES))
+    profiles, values = {n: PROFILES[n] for n in known}, {n: VALUES[n] for n in known}
     far = [far_from_others(name, profiles) for name in known]
     line = stats.linregress(far, [drop_of(name, values, DICE) for name in known])
     assert told["predicted"] == pytest.approx(line.intercept + line.slope * told["distance"])
@@ -108,6 +111,18 @@ def test_equal_sites_show_the_floor_through_noise_alone() -> None:
     noisy = floors_of([at(0.1, noise_std=0.05)] * 4, STUDY)
     assert noisy["intensity"] > 0.1
     assert noisy["frechet"] > 0
+
+
+def test_distances_are_told_as_a_map_and_as_means_too() -> None:
+    told = told_by_profiles(PROFILES, VALUES, STUDY, DICE)
+    assert told["map"] == {"measure": MEASURE, "sites": places_of(told["distance"][MEASURE])}
+    between = [v for of in told["distance"]["mmd"].values() for v in of.values()]
+    assert told["distance_mean"]["mmd"] == pytest.approx(np.mean(between))
+    two = {name: PROFILES[name] for name in ("s0", "s1")}
+    assert "map" not in told_by_profiles(two, {}, STUDY, DICE)
+    after = over_time({2: PROFILES}, STUDY)
+    assert after["distance_mean_after"] == {"2": told["distance_mean"]}
+    assert over_time({}, STUDY) == {}
 
 
 def test_the_domain_is_of_the_patients_of_all_sites_together() -> None:
