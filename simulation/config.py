@@ -36,8 +36,9 @@ class SimulationConfig:
     gpus_per_actor: float = 0.0
     """Share of a GPU of each; above 0 the hospitals train on CUDA."""
     address: str | None = None
-    """Of a Ray cluster that runs already, auto: the one of this machine. All of its machines have
-    this version and see the run's folder and the data under the same paths. null: this machine."""
+    """Of a Ray cluster that runs already, auto: the one that RAY_ADDRESS or the last ray start on
+    this machine names. All of its machines have this version and see the run's folder and the data
+    under the same paths. null: this machine."""
     source: str = "virtual"
     """virtual: phantoms seen through scanners; real: a data set dealt to hospitals."""
     hospitals: dict[str, Any] = field(default_factory=dict)

@@ -7,12 +7,9 @@ died is replaced, and its hospital asked again.
 """
 
 import itertools
-import logging
-import os
-import socket
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,17 +22,15 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 
 from common.messages import WEIGHTS, framed_weights, put_in
-from common.schema import SettingsError
 from server.calls import LONGEST_REASON
 from server.events import Tell
 from simulation.engines.grid import answered, identify, partition_of
+from simulation.engines.resources import Resources, begin
 
 ATTEMPTS = 3
 """How often a hospital is asked whose actor dies over it."""
 SHARE_OF_STORE = 0.5
 """Of the object store, for answers that wait for their turn; above it, Ray would write to disk."""
-CONNECT_S = 5.0
-"""How long a cluster may take to be reached."""
 SHORT_S = 0.1
 """An actor that answers so fast gets the next message before it has answered."""
 
@@ -43,18 +38,6 @@ Stored = NDArray[np.uint8]
 """Weights as bytes, which Ray shares between processes without a copy."""
 Worked = tuple[RecordDict | None, Stored | None, int]
 """The records of an answer but for the weights, these, and the code of an error if it is one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What the actors are given."""
-
-    actors: int
-    gpus_per_actor: float = 0.0
-    address: str | None = None
-    """Of a Ray cluster, auto: the one of this machine; None: Ray is started for this run alone."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Of each actor's process."""
 
 
 @dataclass(eq=False)
@@ -86,7 +69,7 @@ class Actors:
     ) -> None:
         self.num_nodes = num_nodes
         self._resources, self._tell = resources, tell
-        _begin(resources)
+        begin(resources)
         self._client_app = ray.put(client_app)
         self._actors = [self._actor() for _ in range(resources.actors)]
         self._at: list[list[_Job]] = [[] for _ in self._actors]
@@ -251,38 +234,6 @@ class _Worker:
 
 
 _Actor: Any = ray.remote(_Worker)
-
-
-def _begin(resources: Resources) -> None:
-    os.environ.update(resources.environment)
-    if resources.address is None:
-        about: dict[str, Any] = {"address": "local", "num_cpus": resources.actors}
-        about["include_dashboard"] = False
-    else:
-        about = {"address": resources.address}
-    try:
-        host, _, port = (resources.address or "").rpartition("/")[2].rpartition(":")
-        if host and port.isdecimal():
-            # Ray itself would look for minutes.
-            socket.create_connection((host, int(port)), CONNECT_S).close()
-        ray.init(**about, log_to_driver=False, logging_level=logging.ERROR)
-    except OSError as error:
-        raise SettingsError(
-            f"simulation.address={resources.address}: no Ray cluster answers there; start one with "
-            "ray start --head, or leave the setting out"
-        ) from error
-    here = ray.cluster_resources()
-    for what, wanted in (
-        ("CPU", resources.actors),
-        ("GPU", resources.actors * resources.gpus_per_actor),
-    ):
-        if here.get(what, 0) < wanted:
-            ray.shutdown()
-            raise SettingsError(
-                f"simulation.actors={resources.actors} with simulation.gpus_per_actor="
-                f"{resources.gpus_per_actor:g} need {wanted:g} {what}, and Ray has "
-                f"{here.get(what, 0):g}; ask for fewer"
-            )
 
 
 def _without_weights(records: RecordDict) -> RecordDict:

@@ -86,7 +86,8 @@ def _actors(
     tell: Tell,
 ) -> Engine:
     # Imported where it is used: it takes as long as a small study.
-    from simulation.engines.actors import Actors, Resources
+    from simulation.engines.actors import Actors
+    from simulation.engines.resources import Resources
 
     resources = Resources(
         actors=simulation.actors,

@@ -15,13 +15,16 @@ from flwr.clientapp import ClientApp
 from common.contract import Description, Released, Request, StudyReference
 from common.messages import pack_answer, pack_request, reply, unpack_answer, unpack_weights
 from simulation.engines import actors as actors_module
-from simulation.engines.actors import ATTEMPTS, Actors, Resources
+from simulation.engines.actors import ATTEMPTS, Actors
 from simulation.engines.grid import Engine, SimulatedGrid, identify, node_of
 from simulation.engines.inprocess import InProcess
+from simulation.engines.resources import Resources
 
 QUERY = pack_request(Request(study=StudyReference(overrides=[], digest="ab")))
 WEIGHTS = {"w": np.arange(300_000, dtype=np.float32), "count": np.array(3)}
 TRAIN = pack_request(Request(study=StudyReference(overrides=[], digest="ab"), round=1), WEIGHTS)
+GONE = "127.0.0.1:1"
+"""Where no cluster is."""
 DEADLY = "WARDROUND_TEST_DEADLY"
 """A file: the site of this place, so many deaths still, and below it who has worked where."""
 
@@ -251,13 +254,24 @@ def test_what_is_asked_meanwhile_is_answered_though_there_is_no_room(
     ("resources", "told"),
     [
         (Resources(actors=1, gpus_per_actor=1.0), "need 1 GPU, and Ray has 0"),
-        (Resources(actors=1, address="127.0.0.1:1"), "no Ray cluster answers there"),
+        (Resources(actors=1, address=GONE), "no Ray cluster answers there"),
+        # The last ray start's cluster may have ended with its machine, and left its address.
+        (
+            Resources(actors=1, address="auto", environment={"RAY_ADDRESS": GONE}),
+            "simulation.address=auto: no Ray cluster answers there",
+        ),
+        # Other runs may have a Ray of their own on this machine; it is not for everybody.
+        (
+            Resources(actors=1, address="auto", environment={"RAY_TMPDIR": os.devnull}),
+            "simulation.address=auto: no Ray cluster answers there",
+        ),
     ],
 )
 def test_what_ray_cannot_give_is_said_at_once(resources: Resources, told: str) -> None:
     # A process of its own: this one has an engine.
     code = (
-        "from simulation.engines.actors import Actors, Resources\n"
+        "from simulation.engines.actors import Actors\n"
+        "from simulation.engines.resources import Resources\n"
         f"Actors(lambda *_: None, 2, {resources!r}, lambda *_, **__: None)\n"
     )
     done = subprocess.run(
