@@ -78,7 +78,7 @@ def row_of(name: str) -> Row:
 
     return {
         "name": name,
-        "batch": "x".join(map(str, images.shape)),
+        "batch": batch,
         "plain_ms": 1000 * median(seconds["plain"]) / STEPS,
         "bf16": faster("bf16"),
         "last": faster("last"),
@@ -93,7 +93,9 @@ def first_s(step: Step) -> tuple[float, str]:
     """Return the seconds of a step that compiles, and the error's name where it cannot."""
     began, why_not = time.monotonic(), ""
     try:
-        step()
+        # Else what an earlier run compiled would be taken from its cache.
+        with torch._inductor.config.patch(force_disable_caches=True):
+            step()
     # What the compiler raises on a network is its own; it is told in the row.
     except Exception as error:
         why_not = type(error).__name__
