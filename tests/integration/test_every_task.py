@@ -1,5 +1,6 @@
 """One federated, private round of every task beyond classes of voxels and images."""
 
+import csv
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,43 @@ def test_a_site_and_a_patient_without_covariates_take_part(task: str, tmp_path: 
     )
     assert result["status"] == "completed", result["reason"]
     assert set(result["privacy"]) == set(SITES)
+
+
+def test_people_of_a_real_table_take_part_with_the_covariates_that_it_has(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    # Sex, age and field strength of participants.tsv; one person's age is n/a. One person a site:
+    # there is nothing to learn, but every cell has to be read.
+    folder = shared_data / "spinalcord_gm"
+    lines = ["path,site,label,age,field_strength"]
+    with (folder / "participants.tsv").open(newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            images = sorted(folder.glob(f"{row['participant_id']}/*_T2starw.nii.gz"))
+            if images and row["sex"] in ("M", "F"):
+                age = "" if row["age"] == "n/a" else row["age"]
+                field = f"{float(row['Field Strength [T]']):g} T"
+                lines.append(f"{images[0]},{row['Site']},{row['sex']},{age},{field}")
+    ages = [line.split(",")[3] for line in lines[1:]]
+    assert "" in ages
+    assert len(set(ages)) > 3
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "manifest.csv").write_text("\n".join(lines) + "\n")
+    result = run(
+        tmp_path / "run",
+        data,
+        "data=slices",
+        "data.size=[48,48]",
+        "task=classification",
+        "task.classes=[M,F]",
+        "data.covariates={age: [18, 95], field_strength: [1.5 T, 3 T]}",
+        "+simulation.partition.leave_out=UCL",
+        *SMALL_CNN,
+        "training.batch_size=3",
+        label="label",
+    )
+    assert result["status"] == "completed", result["reason"]
+    assert set(result["sites"]) == {"UCL", "NWU", "Philips", "Milan", "CEITEC"}
 
 
 @pytest.mark.parametrize(
