@@ -1,10 +1,12 @@
 """Laws of the wavelet features."""
 
 import math
+from contextlib import closing
 
 import pytest
 import torch
 
+from client.privacy.engine.attach import Engine
 from client.privacy.engine.preflight import prove
 from common.models.registry import build_model
 from common.models.scattering import Scattering, ScatteringConfig, gabor_filters
@@ -64,6 +66,26 @@ def test_each_patient_has_a_gradient() -> None:
         network().double().eval(), pictures(3, 1, 32, 32).double(), [1, 2], 1e-6
     )
     prove(network(), (1, 32, 32), torch.device("cpu"))
+
+
+def test_the_loss_of_a_private_training_falls() -> None:
+    # Its one layer begins at 0, where every answer is as likely. Half of the images are stripes.
+    model, stripes = network(), torch.sin(torch.arange(32.0)).expand(4, 1, 32, 32)
+    images = torch.cat([pictures(4, 1, 32, 32), pictures(4, 1, 32, 32) + 3 * stripes])
+    labels = torch.tensor([0] * 4 + [1] * 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    losses = []
+    with closing(Engine(model)) as engine:
+        for _ in range(30):
+            with engine.recording([1] * len(images)) as tape:
+                loss = torch.nn.functional.cross_entropy(model(images), labels)
+                torch.autograd.backward(loss)
+            for parameter, total in tape.clipped_sums(1.0).items():
+                parameter.grad = total / len(images)
+            optimizer.step()
+            losses.append(float(loss.detach()))
+    assert losses[0] == pytest.approx(math.log(2), rel=1e-5)
+    assert losses[-1] < 0.9 * losses[0]
 
 
 def test_only_the_linear_layer_is_trained_and_travels() -> None:
