@@ -62,7 +62,7 @@ class UnlabelledConfig:
 
 
 _LOSSES_WITH = {
-    "class_weights": ("dice_ce", "cross_entropy", "focal"),
+    "class_weights": ("dice_ce", "dice", "cross_entropy", "focal"),
     "gamma": ("focal", "focal_tversky"),
     "false_negatives": ("tversky", "focal_tversky"),
     "temperature": ("nt_xent",),

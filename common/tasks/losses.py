@@ -66,9 +66,18 @@ def dice_ce(config: LossConfig, classes: int) -> Loss:
 
 
 def dice(config: LossConfig, classes: int) -> Loss:
-    """Return soft Dice (Milletari et al., 3DV 2016), mean over the classes but the background."""
-    del config, classes
-    return _monai(DiceLoss(**_FOREGROUND))
+    """Return soft Dice (Milletari et al., 3DV 2016), mean over the classes but the background.
+
+    With class weights the mean is weighted by them; the background's has no effect.
+    """
+    if config.class_weights is None:
+        return _monai(DiceLoss(**_FOREGROUND))
+    each = _monai(DiceLoss(**_FOREGROUND, reduction="none"))
+    weight_K = _weights(config, classes)[1:]
+    share_K = weight_K / weight_K.sum()
+    return lambda logits, target: (
+        (each(logits, target).flatten(1) * share_K.to(logits.device)).sum(1).mean()
+    )
 
 
 def generalised_dice(config: LossConfig, classes: int) -> Loss:

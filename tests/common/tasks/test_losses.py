@@ -20,7 +20,7 @@ def a_batch(seed: int, voxels: bool, count: int = 4) -> tuple[torch.Tensor, torc
 
 CHOICES = [(OF_VOXELS, True, name) for name in OF_VOXELS]
 CHOICES += [(OF_IMAGES, False, name) for name in OF_IMAGES]
-WITH_WEIGHTS = ("dice_ce", "cross_entropy", "focal")
+WITH_WEIGHTS = ("dice_ce", "dice", "cross_entropy", "focal")
 
 
 @pytest.mark.parametrize(("known", "voxels", "name"), CHOICES)
@@ -83,6 +83,25 @@ def test_tversky_with_equal_sides_is_dice() -> None:
     even = loss_of(OF_VOXELS, LossConfig(name="tversky", false_negatives=0.5), 3)
     soft = loss_of(OF_VOXELS, LossConfig(name="dice"), 3)
     torch.testing.assert_close(even(logits, target), soft(logits, target), rtol=1e-5, atol=1e-6)
+
+
+@given(seed=st.integers(0, 99), first=st.floats(0.01, 100.0), second=st.floats(0.01, 100.0))
+def test_weighted_dice_is_the_weighted_mean_of_each_classs_dice(
+    seed: int, first: float, second: float
+) -> None:
+    logits, target = a_batch(seed, voxels=True)
+    config = LossConfig(name="dice", class_weights=[7.0, first, second])
+    probability = logits.softmax(1)
+    naive = torch.zeros((), dtype=torch.float64)
+    for image in range(len(logits)):
+        for label, weight in ((1, first), (2, second)):
+            found, truth = probability[image, label], (target[image, 0] == label).double()
+            overlap = 2 * (found * truth).sum() / (found.sum() + truth.sum())
+            naive += weight / (first + second) * (1 - overlap) / len(logits)
+    # MONAI adds 1e-5 to both parts of the ratio.
+    torch.testing.assert_close(
+        loss_of(OF_VOXELS, config, 3)(logits, target).double(), naive, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_tversky_minds_what_is_missed_more_where_it_is_asked_to() -> None:
