@@ -77,26 +77,27 @@ def compress(folder: Path, student: Sequence[str], console: Console) -> None:
     cohorts = cohorts_of(run, sorted(read_json(run.folder / RESULT)["sites"]))
     trained = trained_at(run, cohorts)
     seen = calibration_images(study, trained)
-    for tried in [network, *([initial_network(smaller)] if smaller is not None else [])]:
-        # Refused before the student learns, which takes as long as the study did.
-        quantised(tried, seen[:1])
-    forms = {"float32": (study, network.eval())}
+    if smaller is not None:
+        # Refused before it learns, which takes as long as the study did.
+        quantised(initial_network(smaller), seen[:1])
+    rows, tensors = _forms("", study, network.eval(), seen, cohorts)
+    write_int8(run.folder / INT8, tensors, {"overrides": travelling(run.overrides)})
     if smaller is not None:
         learned = distilled(smaller, network, trained)
         write_tensors(run.folder / STUDENT, state_of(learned))
-        forms["student, float32"] = (smaller, learned)
-    rows = []
-    for form, (of_study, of) in forms.items():
-        rows.append(_row(form, of, size_bytes(state_of(of)), cohorts, of_study))
-        small, tensors = quantised(of, seen)
-        rows.append(
-            _row(form.replace("float32", "int8"), small, size_bytes(tensors), cohorts, of_study)
-        )
-        if of_study is study:
-            write_int8(run.folder / INT8, tensors, {"overrides": travelling(run.overrides)})
+        rows += _forms("student, ", smaller, learned, seen, cohorts)[0]
     write_json(run.folder / FILE, {"rows": [vars(row) for row in rows]})
     console.print(table_of(study, rows))
     console.print(f"result  {run.folder / FILE}", highlight=False, soft_wrap=True)
+
+
+def _forms(
+    of: str, study: Study, network: nn.Module, seen: Tensor, cohorts: Mapping[str, Cohort]
+) -> tuple[list[Row], dict[str, Tensor]]:
+    """Return the rows of a network in float32 and in int8, and what the latter's file holds."""
+    whole = _row(f"{of}float32", network, size_bytes(state_of(network)), cohorts, study)
+    small, tensors = quantised(network, seen)
+    return [whole, _row(f"{of}int8", small, size_bytes(tensors), cohorts, study)], tensors
 
 
 def _student_study(run: Simulation, overrides: Sequence[str]) -> Study:
