@@ -17,7 +17,6 @@ import copy
 import multiprocessing
 import resource
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -34,16 +33,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from client.privacy.engine.attach import Engine
-from common.config import load_study
-from common.models.registry import MODELS, build_model
-from simulation.benchmark.table import Row, begin_with_environment, run_benchmark
+from common.models.catalogue import CARDS, usual_config
+from common.models.registry import build_model
+from simulation.benchmark.table import (
+    Row,
+    begin_with_environment,
+    by_turns,
+    clock_of,
+    run_benchmark,
+)
 
 TURNS = 5
 QUICK = ("unet2d", "cnn-2d")
 """Rows of --quick."""
 WAYS = ("plain", "ours", "hooks", "functorch")
-AXES = {2: "slices", 3: "volumes"}
-FLAT_ALONE = ("scattering", 3)
+BATCHES = {2: (16, 64), 3: (4, 32)}
+"""Images, and voxels a side, by the axes of an image."""
 MEGABYTE = 2**20
 
 
@@ -101,41 +106,35 @@ def loads_of() -> Iterator[Load]:
         build=lambda: UNet(3, 1, 1, (16, 32, 64, 128), (2, 2, 2), num_res_units=2, norm=instance),
         shape=(4, 1, 48, 48, 48),
     )
-    for name in MODELS:
-        for axes in AXES:
-            if (name, axes) != FLAT_ALONE:
-                yield _of_registry(name, axes)
+    for name, card in CARDS.items():
+        for axes in card.dims:
+            yield _of_registry(name, axes)
 
 
 def _of_registry(name: str, axes: int) -> Load:
-    task = "segmentation" if "unet" in name else "classification"
-    study = load_study([f"model={name}", f"data={AXES[axes]}", f"task={task}"])
-    size, batch = {2: (64, 16), 3: (32, 4)}[axes]
+    batch, side = BATCHES[axes]
+    config = usual_config(name, axes, side)
     return Load(
         name=f"{name}-{axes}d",
-        build=lambda: build_model(study.model, 0),
-        shape=(batch, 1, *[size] * axes),
+        build=lambda: build_model(config, 0),
+        shape=(batch, 1, *[side] * axes),
     )
 
 
 def row_of(load: Load, device: torch.device, amp: bool) -> Row:
     """Return the row of one network."""
     steps = {way: step_of(way, load, device, amp) for way in WAYS}
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    for turn in range(TURNS + 1):
-        for way, step in steps.items():
-            taken = seconds_of(step, device) if step is not None else float("nan")
-            if turn:  # the first warms up
-                seconds[way].append(taken)
+    able = {way: step for way, step in steps.items() if step is not None}
+    seconds = by_turns(able, TURNS, clock_of(device))
     ratios = {
         way: median(b / a for a, b in zip(seconds["plain"], seconds[way], strict=True))
-        for way in WAYS[1:]
+        for way in able
     }
     return {
         "name": load.name + ("-amp" if amp else ""),
         "batch": "x".join(map(str, load.shape)),
         "plain_ms": 1000 * median(seconds["plain"]),
-        **{way: ratio if ratio == ratio else "-" for way, ratio in ratios.items()},
+        **{way: ratios.get(way, "-") for way in WAYS[1:]},
         **memory_of(load, device, amp),
     }
 
@@ -189,19 +188,6 @@ def _ours(
     for parameter, gradient in tape.clipped_sums(1.0).items():
         parameter.grad = gradient
     optimizer.step()
-
-
-def seconds_of(step: Step, device: torch.device) -> float:
-    """Return the processor time of a step, on a GPU the time until it is done."""
-    if device.type == "cpu":
-        began = time.process_time()
-        step()
-        return time.process_time() - began
-    torch.cuda.synchronize(device)
-    began = time.perf_counter()
-    step()
-    torch.cuda.synchronize(device)
-    return time.perf_counter() - began
 
 
 def memory_of(load: Load, device: torch.device, amp: bool) -> Row:

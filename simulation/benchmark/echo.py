@@ -115,7 +115,7 @@ def measured(engine: str, clients: int, model: list[str], rounds: int) -> dict[s
         RuntimeError: the run did not complete, so there is nothing to measure.
     """
     overrides = [*model, f"rounds={rounds}", f"evaluate_every={rounds}"]
-    children = _Children()
+    children = Children()
     with tempfile.TemporaryDirectory(prefix="wardround-echo-") as name:
         run_echo(Path(name), engine, clients, overrides)
         result = read_json(Path(name) / RESULT)
@@ -148,10 +148,11 @@ def round_starts_s(events: Path) -> list[float]:
     return [event["time"] for event in told if event["event"] in ("round", "final evaluation")]
 
 
-class _Children:
-    """Looks at the processes below this one until it is told to end."""
+class Children:
+    """Looks at the processes below one until it is told to end; None: below this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, above: int | None = None) -> None:
+        self._above = above
         self._most_mb, self._over = 0.0, threading.Event()
         self._looker = threading.Thread(target=self._look, daemon=True)
         self._looker.start()
@@ -164,7 +165,7 @@ class _Children:
 
     def _look(self) -> None:
         while not self._over.wait(LOOK_S):
-            self._most_mb = max(self._most_mb, largest_living_mb())
+            self._most_mb = max(self._most_mb, largest_living_mb(self._above))
 
 
 if __name__ == "__main__":

@@ -5,14 +5,14 @@
 Both loops train the same network on the same batches with the same optimiser, in turn (ours, bare,
 ours, bare ...), so that a neighbour on the machine slows both. Seconds are the process's own
 processor time on one thread: what a neighbour takes is not counted, and neither loop ever waits.
+On a GPU they are the time until all is done, and the bare loop has all images there from the start.
 The ratio is the median over the pairs of samples per second, ours over bare; 1 means that our loop
 costs nothing.
 """
 
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
@@ -26,10 +26,19 @@ from common.seeding import generator
 from common.study import Study
 from common.tasks.registry import build_task
 from common.transforms import augment
-from simulation.benchmark.table import Row, begin_with_environment, run_benchmark
+from simulation.benchmark.table import (
+    Row,
+    begin_with_environment,
+    clock_of,
+    run_benchmark,
+    why_no_gpu,
+)
 
 PAIRS = 5
 CPU = torch.device("cpu")
+GPU_STEPS = 10
+"""Times as many there."""
+MEASURED = ("ours_per_s", "bare_per_s", "ratio", "lowest", "highest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,33 +85,47 @@ def main() -> None:
 
 
 def rows_of(shorter: int) -> list[Row]:
-    """Return one row a load, each measured over 1/shorter of its steps."""
-    return [row_of(load, max(1, load.steps // shorter)) for load in LOADS]
+    """Return one row a load and device, each measured over 1/shorter of its steps on the CPU."""
+    rows = [row_of(load, max(1, load.steps // shorter), CPU) for load in LOADS]
+    for load in LOADS:
+        steps = GPU_STEPS * load.steps // shorter
+        rows.append(row_of(load, steps, torch.device("cuda"), why_no_gpu()))
+    return rows
 
 
-def row_of(load: Load, steps: int) -> Row:
+def row_of(load: Load, steps: int, device: torch.device, why_not: str = "") -> Row:
     """Return samples per second of both loops, and of the pairs' ratios the median and the ends."""
     study = load_study([*load.overrides, f"training.local_steps={steps}"])
+    about: Row = {
+        "name": load.name + ("" if device == CPU else " on a GPU"),
+        "size": "x".join(map(str, study.data.size)),
+        "batch": study.training.batch_size,
+        "steps": steps,
+    }
+    if why_not:
+        return {**about, **dict.fromkeys(MEASURED, "-"), "why_not": why_not}
     samples = made_up_samples(study, steps)
-    for loop in (our_loop, bare_loop):
-        seconds_of(study, loop, samples)
+    images, targets = samples.images.to(device), samples.targets.to(device)
+    there = replace(samples, images=images, targets=targets)
+    for loop, given in ((our_loop, samples), (bare_loop, there)):
+        seconds_of(study, loop, given, device)
     pairs = [
-        (seconds_of(study, our_loop, samples), seconds_of(study, bare_loop, samples))
+        (
+            seconds_of(study, our_loop, samples, device),
+            seconds_of(study, bare_loop, there, device),
+        )
         for _ in range(PAIRS)
     ]
     count = steps * study.training.batch_size
     ratios = [bare / ours for ours, bare in pairs]
-    return {
-        "name": load.name,
-        "size": "x".join(map(str, study.data.size)),
-        "batch": study.training.batch_size,
-        "steps": steps,
-        "ours_per_s": count / median(ours for ours, _ in pairs),
-        "bare_per_s": count / median(bare for _, bare in pairs),
-        "ratio": median(ratios),
-        "lowest": min(ratios),
-        "highest": max(ratios),
-    }
+    found = (
+        count / median(ours for ours, _ in pairs),
+        count / median(bare for _, bare in pairs),
+        median(ratios),
+        min(ratios),
+        max(ratios),
+    )
+    return {**about, **dict(zip(MEASURED, found, strict=True)), "why_not": ""}
 
 
 Loop = Callable[[Study, nn.Module, torch.optim.Optimizer, Samples], None]
@@ -111,11 +134,12 @@ Loop = Callable[[Study, nn.Module, torch.optim.Optimizer, Samples], None]
 def our_loop(
     study: Study, model: nn.Module, optimizer: torch.optim.Optimizer, samples: Samples
 ) -> None:
-    """Train as a site does in one round."""
+    """Train as a site does in one round, where the network is."""
+    device = next(model.parameters()).device
     source = PlainGradient(model, study.training, len(samples.patients), generator(study.seed))
     task = build_task(study.task)
     train_round(
-        source, optimizer, samples, task, study, augment(study.data, generator(study.seed)), CPU
+        source, optimizer, samples, task, study, augment(study.data, generator(study.seed)), device
     )
 
 
@@ -140,13 +164,14 @@ def network_of(study: Study, loop: Loop, samples: Samples) -> nn.Module:
     return model
 
 
-def seconds_of(study: Study, loop: Loop, samples: Samples) -> float:
-    """Return the processor time that the loop takes on a new network; making it is not counted."""
-    model = build_model(study.model, study.seed)
+def seconds_of(study: Study, loop: Loop, samples: Samples, device: torch.device) -> float:
+    """Return the time that the loop takes on a new network; making it is not counted."""
+    model = build_model(study.model, study.seed).to(device)
     optimizer = build_optimizer(study.training, model, study.training.lr)
-    began = time.process_time()
+    clock = clock_of(device)
+    began = clock()
     loop(study, model, optimizer, samples)
-    return time.process_time() - began
+    return clock() - began
 
 
 def made_up_samples(study: Study, steps: int) -> Samples:

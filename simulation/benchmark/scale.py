@@ -5,7 +5,9 @@
 Each row is one process: so many hospitals of 20 images of 32 x 32 pixels, a network of 7 MB, three
 rounds of one pass. `first_s` is round 1, in which every hospital's network and images are new to
 the process; `ms` is a hospital's share of a later round (the median), `make_s` is until round 1
-begins: hospitals made, images read. `exponent` is that of the time of a round since the row before:
+begins: hospitals made, images read. `rss_mb` is the peak of the run's own process, `actor_mb` that
+of the largest one under it (0: none was there). `exponent` is that of the time of a round since
+the row before:
 1 is in proportion.
 """
 
@@ -25,7 +27,7 @@ from PIL import Image
 from common.files import read_json
 from server.events import EVENTS
 from server.run import RESULT
-from simulation.benchmark.echo import round_starts_s
+from simulation.benchmark.echo import Children, round_starts_s
 from simulation.benchmark.table import Row, begin_with_environment, run_benchmark
 
 HOSPITALS, HOSPITALS_QUICK = (10, 100, 1000), (4, 16)
@@ -70,8 +72,8 @@ def row_of(hospitals: int, before: tuple[int, float] | None) -> tuple[Row, float
     """
     with tempfile.TemporaryDirectory(prefix="wardround-scale-") as name:
         data, run = Path(name) / "data", Path(name) / "run"
-        write_data(data, hospitals)
-        rss_mb = _peak_rss_mb([*STUDY, f"data.root={data}", f"run.dir={run}"])
+        write_data(data, hospitals, SIDE)
+        rss_mb, actor_mb = _peak_rss_mb([*STUDY, f"data.root={data}", f"run.dir={run}"])
         result = read_json(run / RESULT)
         if result["status"] != "completed":
             raise RuntimeError(f"the run ended as {result['status']}: {result['reason']}")
@@ -88,6 +90,7 @@ def row_of(hospitals: int, before: tuple[int, float] | None) -> tuple[Row, float
         "ms": 1000 * round_s / hospitals,
         "exponent": "-" if before is None else exponent(before, (hospitals, round_s)),
         "rss_mb": rss_mb,
+        "actor_mb": actor_mb,
     }
     return row, round_s
 
@@ -97,8 +100,8 @@ def exponent(before: tuple[int, float], now: tuple[int, float]) -> float:
     return math.log(now[1] / before[1]) / math.log(now[0] / before[0])
 
 
-def write_data(root: Path, hospitals: int) -> None:
-    """Write images of noise, brighter where the label is 1, and their manifest; by hospital."""
+def write_data(root: Path, hospitals: int, side: int) -> None:
+    """Write square images of noise, brighter where the label is 1, with their manifest."""
     draws = np.random.default_rng(0)
     root.mkdir(parents=True)
     lines = ["path,label,site"]
@@ -107,21 +110,23 @@ def write_data(root: Path, hospitals: int) -> None:
         (root / site).mkdir()
         for number in range(IMAGES):
             label, path = number % 2, f"{site}/{site}-{number:02d}.png"
-            pixels = draws.integers(0, 128, (SIDE, SIDE)) + 127 * label
+            pixels = draws.integers(0, 128, (side, side)) + 127 * label
             Image.fromarray(pixels.astype(np.uint8)).save(root / path)
             lines.append(f"{path},{('normal', 'pneumonia')[label]},{site}")
     (root / "manifest.csv").write_text("\n".join(lines) + "\n")
 
 
-def _peak_rss_mb(overrides: list[str]) -> float:
-    """Run the study as a process and return the most memory that it had."""
+def _peak_rss_mb(overrides: list[str]) -> tuple[float, float]:
+    """Run the study as a process and return the most memory that it and one under it had."""
     command = [sys.executable, "-m", "simulation.cli", *overrides]
     process = subprocess.Popen(command, stdout=sys.stderr)
+    children = Children(process.pid)
     _, status, used = os.wait4(process.pid, 0)
+    actor_mb = children.end()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"the run ended with exit code {process.returncode}")
-    return used.ru_maxrss * 1024e-6
+    return used.ru_maxrss * 1024e-6, actor_mb
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
@@ -74,6 +75,26 @@ def by_turns(
             if turn:
                 seconds[way].append(clock() - began)
     return seconds
+
+
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """Return the clock of a device, in seconds: of the CPU this process's own processor time.
+
+    What a neighbour takes is not in that. A GPU's is the time of day, once it has done its work.
+    """
+    if device.type == "cpu":
+        return time.process_time
+
+    def when_done() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return when_done
+
+
+def why_no_gpu() -> str:
+    """Return why there is no row of a GPU; empty where there is one."""
+    return "" if torch.cuda.is_available() else "PyTorch sees no GPU here"
 
 
 def table_of(title: str, rows: Sequence[Row]) -> Table:

@@ -157,18 +157,19 @@ def largest_ended_mb() -> float:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024e-6
 
 
-def largest_living_mb() -> float:
-    """Return the peak of the largest process that is alive under this one."""
+def largest_living_mb(above: int | None = None) -> float:
+    """Return the peak of the largest process that is alive under one; None: under this one."""
+    top = os.getpid() if above is None else above
     statuses = [_status(path) for path in Path("/proc").glob("[0-9]*/status")]
     parents = {int(status["Pid"]): int(status["PPid"]) for status in statuses if status}
-    below = {os.getpid()}
+    below = {top}
     while more := {pid for pid, parent in parents.items() if parent in below} - below:
         below |= more
     return max(
         (
             int(status["VmHWM"].split()[0]) * 1024e-6
             for status in statuses
-            if "VmHWM" in status and int(status["Pid"]) in below - {os.getpid()}
+            if "VmHWM" in status and int(status["Pid"]) in below - {top}
         ),
         default=0.0,
     )

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from server.run import MODEL, RESULT, initial_network
 from server.studies import RUNS_FOLDER
 from simulation.benchmark.echo import (
     WIDTHS,
+    Children,
     echo,
     measured,
     model_of,
@@ -23,6 +26,7 @@ from simulation.benchmark.echo import (
     site_name,
     weights_of,
 )
+from simulation.benchmark.peers.measured import largest_living_mb
 from simulation.engines.grid import identify
 from tests.builders import packed
 
@@ -85,3 +89,25 @@ def test_the_description_keeps_the_contract() -> None:
     )
     request = Message(packed(about), dst_node_id=2, message_type="query")
     assert unpack_answer(echo(request, context).content) == about
+
+
+GRANDCHILD = "held = bytearray(200_000_000); print('there', flush=True); input()"
+CHILD = f"""
+import subprocess, sys
+subprocess.run([sys.executable, "-c", {GRANDCHILD!r}], check=False)
+"""
+
+
+def test_the_processes_below_another_are_seen_and_not_that_one() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"there\n"
+        below_it, below_here = largest_living_mb(child.pid), largest_living_mb()
+        assert below_it > 200
+        assert below_here >= below_it
+        children = Children(child.pid)
+        child.communicate(b"\n")
+    # The largest has ended before the first look.
+    assert children.end() < below_it

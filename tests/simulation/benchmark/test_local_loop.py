@@ -4,7 +4,9 @@ import torch
 from common.config import load_study
 from common.study import Study
 from simulation.benchmark.local_loop import (
+    CPU,
     LOADS,
+    MEASURED,
     Load,
     bare_loop,
     made_up_samples,
@@ -53,7 +55,16 @@ def test_no_row_draws_random_changes() -> None:
 
 
 def test_ratio_lies_between_its_ends() -> None:
-    row = row_of(next(load for load in LOADS if load.name == "cnn"), 1)
+    row = row_of(next(load for load in LOADS if load.name == "cnn"), 1, CPU)
     assert row["lowest"] <= row["ratio"] <= row["highest"]
     assert row["ours_per_s"] > 0
     assert row["bare_per_s"] > 0
+
+
+def test_where_there_is_no_gpu_the_row_says_so() -> None:
+    measured = row_of(LOADS[-1], 1, CPU)
+    row = row_of(LOADS[-1], 1, torch.device("cuda"), "PyTorch sees no GPU here")
+    assert row.keys() == measured.keys()
+    assert row["why_not"] == "PyTorch sees no GPU here"
+    assert {row[name] for name in MEASURED} == {"-"}
+    assert row["name"] != measured["name"]
