@@ -29,7 +29,6 @@ from client.work import (
     MEGABYTE,
     Work,
     agreed_study,
-    data_set_at,
     physical_batch,
     release_key,
     work_for,
@@ -218,8 +217,7 @@ class Trainer:
         if work.plan is None and not unprotected and not (noised and patients):
             yield None
             return
-        data_set = data_set_at(self.site.manifest_path)
-        with ledger_of(self.site.ledgers_path, data_set) as ledger:
+        with ledger_of(self.site.ledgers_path, work.data_set) as ledger:
             yield Account(
                 ledger=ledger,
                 policy=self._policy,

@@ -54,6 +54,8 @@ class Work:
     overrides: tuple[str, ...]
     study: Study
     digest: str
+    listed: "Listed"
+    """The rows that the cohort was read from."""
     cohort: Cohort
     task: Task
     model: nn.Module
@@ -66,6 +68,11 @@ class Work:
     """Whether this site trains: it has training patients, and the study does not only test it."""
     plan: PrivatePlan | None
     """Of the private training; None without privacy, or where nobody trains."""
+
+    @property
+    def data_set(self) -> DataSet:
+        """What the ledger knows the cohort's data by."""
+        return _read_data_set(self.listed)
 
 
 def agreed_study(
@@ -114,7 +121,8 @@ def work_for(
     overrides = tuple(reference.overrides)
     # Before any file is opened: what reading it would say is an answer too.
     check_study(policy, study, patients_train=0)
-    cohort = _cohort(manifest, overrides)
+    listed = _listed_at(manifest)
+    cohort = _cohort(listed, overrides)
     trains = cohort.train.num_patients > 0 and site not in (study.strategy.tested or [])
     if trains:
         _mixed_precision_fits(overrides, device)
@@ -130,6 +138,7 @@ def work_for(
         overrides=overrides,
         study=study,
         digest=digest,
+        listed=listed,
         cohort=cohort,
         task=build_task(study.task),
         model=model.to(device),
@@ -232,18 +241,11 @@ def composed(overrides: tuple[str, ...]) -> Study:
 
 def cohort_of(manifest: Path, overrides: tuple[str, ...]) -> Cohort:
     """Return the site's data; read once a process as long as its files and rows are the same."""
-    rows = rows_at(manifest)
-    return _read_cohort(_Listed(rows, _stamp(rows)), overrides)
-
-
-def data_set_at(manifest: Path) -> DataSet:
-    """Return what the ledger knows the site's data by; as fresh as the cohort."""
-    rows = rows_at(manifest)
-    return _read_data_set(_Listed(rows, _stamp(rows)))
+    return _read_cohort(_listed_at(manifest), overrides)
 
 
 @dataclass(frozen=True)
-class _Listed:
+class Listed:
     """The rows of a site, equal to others of equal rows and files: what a cache goes by."""
 
     rows: list[Row] = field(compare=False)
@@ -253,6 +255,11 @@ class _Listed:
 def rows_at(manifest: Path) -> list[Row]:
     """Return the rows of a manifest, or of a folder in one of the two layouts."""
     return read_folder(manifest) if manifest.is_dir() else read_manifest(manifest)
+
+
+def _listed_at(manifest: Path) -> Listed:
+    rows = rows_at(manifest)
+    return Listed(rows, _stamp(rows))
 
 
 def _stamp(rows: Sequence[Row]) -> str:
@@ -267,19 +274,19 @@ def _stamp(rows: Sequence[Row]) -> str:
 
 
 @functools.lru_cache(maxsize=CACHED)
-def _read_cohort(listed: _Listed, overrides: tuple[str, ...]) -> Cohort:
+def _read_cohort(listed: Listed, overrides: tuple[str, ...]) -> Cohort:
     study = composed(overrides)
     return load_cohort(listed.rows, study.data, study.task, seed(study.seed, "split"))
 
 
 @functools.lru_cache(maxsize=CACHED)
-def _read_data_set(listed: _Listed) -> DataSet:
+def _read_data_set(listed: Listed) -> DataSet:
     return data_set_of(listed.rows)
 
 
-def _cohort(manifest: Path, overrides: tuple[str, ...]) -> Cohort:
+def _cohort(listed: Listed, overrides: tuple[str, ...]) -> Cohort:
     try:
-        return cohort_of(manifest, overrides)
+        return _read_cohort(listed, overrides)
     except BadCohortError as error:
         raise RefusalError(
             "data",

@@ -15,8 +15,10 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import astuple, dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from urllib.parse import quote
 
 from client.privacy.ledger_rows import NO_HASH, Chain, LedgerBusyError, LedgerError, Row
@@ -45,6 +47,9 @@ CREATE TRIGGER no_replace BEFORE INSERT ON rows
 WHEN NEW.seq <> (SELECT coalesce(max(seq), 0) + 1 FROM rows)
 BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 """
+
+
+_MADE_OF = "SELECT type, name, sql FROM sqlite_master ORDER BY name"
 
 
 @dataclass(frozen=True)
@@ -241,13 +246,18 @@ def _selected(path: Path) -> list[Row]:
 
 
 def _rows_of(path: Path, mode: str) -> list[Row]:
-    with closing(_connected(path, mode)) as database, closing(sqlite3.connect(":memory:")) as ours:
-        ours.executescript(_SCHEMA)
-        query = "SELECT type, name, sql FROM sqlite_master ORDER BY name"
-        if database.execute(query).fetchall() != ours.execute(query).fetchall():
+    with closing(_connected(path, mode)) as database:
+        if database.execute(_MADE_OF).fetchall() != _own_schema():
             raise ValueError("its table or its triggers were changed")
         # Bytes that are not UTF-8 are then a broken row, not a disk that cannot be read.
         database.text_factory = bytes.decode
         names = _COLUMNS.split(", ")
         found = database.execute(f"SELECT {_COLUMNS} FROM rows ORDER BY seq")
         return [Row(**dict(zip(names, values, strict=True))) for values in found]
+
+
+@cache
+def _own_schema() -> list[Any]:
+    with closing(sqlite3.connect(":memory:")) as ours:
+        ours.executescript(_SCHEMA)
+        return ours.execute(_MADE_OF).fetchall()
