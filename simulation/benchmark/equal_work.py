@@ -42,7 +42,7 @@ from server.events import EVENTS
 from server.run import MODEL, initial_network
 from simulation.baselines import joined, site_folders
 from simulation.benchmark.echo import round_starts_s
-from simulation.benchmark.engine import HERE, MOST_CLIENTS, PEERS, installed, ran
+from simulation.benchmark.engine import HERE, MOST_CLIENTS, OURS, PEERS, installed, ran
 from simulation.benchmark.peers.measured import FINAL, INITIAL, arrays_in
 from simulation.benchmark.peers.work import (
     NETWORK,
@@ -56,7 +56,7 @@ from simulation.benchmark.table import Row, begin_with_environment, run_benchmar
 from simulation.run import Simulation, reopened
 
 ROUNDS = 5
-BARE, OURS = "bare", "ours"
+BARE = "bare"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,27 +129,28 @@ def rows_of(data: Path, quick: bool) -> list[Row]:
 
 def rows_of_load(folder: Path, load: Load, data: Path) -> list[Row]:
     """Return one row a framework, the bare loop's first. folder: empty, for all that is written."""
-    work, run_folder = folder / "work", folder / "run"
-    ours = our_result(load, data, run_folder)
-    run = reopened(run_folder)
+    work = folder / "work"
+    found: dict[str, dict[str, Any] | str] = {}
+    finals: dict[str, list[NDArray[np.float32]]] = {}
+    for name, engine in OURS.items():
+        found[name] = our_result(load, data, folder / name, engine)
+    run = reopened(folder / next(iter(OURS)))
     held_out = write_work(run, work)
     initial = initial_network(run.study)
     shapes = folder / "shapes.json"
     shapes.write_text(json.dumps([list(weights.shape) for weights in initial.parameters()]))
-    found: dict[str, dict[str, Any] | str] = {}
-    finals: dict[str, list[NDArray[np.float32]]] = {}
+    for name in OURS:
+        finals[name] = [array.numpy() for array in _in_order(folder / name, initial)]
     for framework in (BARE, *PEERS):
         found[framework] = result_of(framework, load, work, shapes)
         if not isinstance(found[framework], str):
             finals[framework] = arrays_in(work / FINAL)
             (work / FINAL).unlink()
-    found[OURS] = ours
-    finals[OURS] = [array.numpy() for array in _in_order(run_folder, initial)]
     bare = found[BARE]
     if isinstance(bare, str):
         raise RuntimeError(f"the bare loop is what all is measured by, and it {bare}")
     rows: list[Row] = []
-    for framework in (BARE, OURS, *PEERS):
+    for framework in (BARE, *OURS, *PEERS):
         name, told = f"{framework}@{load.name}x{load.hospitals}", found[framework]
         if isinstance(told, str):
             rows.append(empty_row(name, told))
@@ -160,14 +161,14 @@ def rows_of_load(folder: Path, load: Load, data: Path) -> list[Row]:
     return rows
 
 
-def our_result(load: Load, data: Path, folder: Path) -> dict[str, Any]:
-    """Train in wardround's simulation; return what the peers' scripts tell.
+def our_result(load: Load, data: Path, folder: Path, engine: str) -> dict[str, Any]:
+    """Train in wardround's simulation on an engine; return what the peers' scripts tell.
 
     Raises:
         RuntimeError: the run did not complete.
     """
     asked = [*load.overrides, *SAME, f"++simulation.partition.sites={load.hospitals}"]
-    asked += [f"data.root={data}", f"run.dir={folder}"]
+    asked += [f"data.root={data}", f"run.dir={folder}", f"simulation.engine={engine}"]
     began_s = time.time()
     command = [sys.executable, "-m", "simulation.cli", *asked]
     code = subprocess.run(command, check=False, stdout=sys.stderr).returncode

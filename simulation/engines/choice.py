@@ -11,8 +11,9 @@ from common.messages import framed_weights, unpack_request
 from server.events import Tell
 from simulation.engines.grid import Engine
 
-START_S = 8.0
-"""Until Ray and an actor that has loaded torch are there; on two cores."""
+START_S = 4.0
+"""Until Ray and an actor that has loaded torch are there; on two cores, with nothing else on them
+(python -m simulation.benchmark.engine: the difference of start_s)."""
 WARM = 2
 """Trainings before the choice: in the first everything is loaded and built."""
 MESSAGE_S, MEGABYTE_S = 0.002, 0.001

@@ -101,7 +101,7 @@ def test_long_trainings_go_on_elsewhere_after_the_first_and_every_answer_comes_o
 
 
 def test_a_slow_start_and_rounds_that_are_done_do_not_count(clock: Clock) -> None:
-    cold = Study(clock, train_s=0.1, rounds=50)
+    cold = Study(clock, train_s=0.04, rounds=50)
     cold.seconds = [60.0]
     cold.ask(MessageType.TRAIN)
     assert cold.started == 0
