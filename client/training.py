@@ -12,6 +12,7 @@ from torch.autograd.profiler import record_function
 
 from client.cohort import Samples
 from client.guessing import guessed
+from client.placement import samples_on
 from common.control import add_correction
 from common.models.layers import lr_factors_of
 from common.proximal import add_proximal_gradient
@@ -188,10 +189,11 @@ def train_round(
     mu = study.strategy.proximal_mu
     reference = [p.detach().clone() for p in model.parameters() if p.requires_grad]
     samples = guessed(model, samples, task, device, lambda: on_step(0))
+    taken = samples_on(samples, study.data, device)
 
     def loss_of(indices: Tensor) -> Tensor:
         with record_function(AUGMENT):
-            images, targets = changed(samples.images[indices], samples.targets[indices])
+            images, targets = changed(*taken(indices))
         with record_function(FORWARD), _precision(study.training, device):
             return task.loss(task.ask(model, images.to(device)), targets.to(device))
 

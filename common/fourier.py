@@ -43,7 +43,7 @@ def mixed(images_BCS: Tensor, amplitudes_KF: Tensor, draws: torch.Generator) -> 
     others = sites.reshape(len(images_BCS), 1, *block.shape[2:])
     # The mean stays: of a normalised image it is next to nothing, with a sign of chance.
     is_mean = torch.arange(sites.shape[1]).reshape(block.shape[2:]) == sites.shape[1] // 2
-    others = torch.where(is_mean, own, others)
+    others = torch.where(is_mean.to(own.device), own, others)
     share = shares_B.to(own).reshape(-1, *[1] * (block.ndim - 1))
     spectrum[low] = block * ((1 - share) + share * others / own)
     made: Tensor = torch.fft.ifftn(spectrum, dim=_axes(dims)).real

@@ -121,10 +121,10 @@ def view(images_BCS: Tensor, draws: torch.Generator) -> Tensor:
     seen = F.grid_sample(images_BCS, _boxes(images_BCS, draws), align_corners=False)
     spread = images_BCS.flatten(1).std(1, correction=0).reshape(-1, 1, *_ones(images_BCS))
     contrast, brightness, noise = (
-        limit * _between(-1.0, 1.0, len(images_BCS), 1, draws).reshape(spread.shape)
+        limit * _between(-1.0, 1.0, len(images_BCS), 1, draws).reshape(spread.shape).to(spread)
         for limit in (CONTRAST, BRIGHTNESS, NOISE)
     )
-    grain = torch.randn(seen.shape, generator=draws)
+    grain = torch.randn(seen.shape, generator=draws).to(seen)
     return (seen * (1 + contrast) + spread * (brightness + noise * grain)) * there
 
 
@@ -138,7 +138,7 @@ def _boxes(images_BCS: Tensor, draws: torch.Generator) -> Tensor:
     centre = _between(-1.0, 1.0, count, dims, draws) * (1 - sides)
     # The first axis is left-right, and affine_grid has it last.
     sides[:, -1] *= torch.where(torch.rand(count, generator=draws) < 0.5, -1.0, 1.0)
-    theta = torch.cat([torch.diag_embed(sides), centre[:, :, None]], dim=2)
+    theta = torch.cat([torch.diag_embed(sides), centre[:, :, None]], dim=2).to(images_BCS.device)
     return F.affine_grid(theta, list(images_BCS.shape), align_corners=False)
 
 
