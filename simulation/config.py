@@ -20,6 +20,7 @@ from simulation.scanner import ScannerConfig
 from simulation.scenario_config import ScenarioConfig
 from simulation.table_config import TableConfig
 
+AUTO = "auto"
 _MADE = ("scanner", "case_mix", "outlook", "sequences")
 SCANNERS = CONFIG_FOLDER / "simulation" / "scanner"
 
@@ -33,8 +34,9 @@ class SimulationConfig:
     as they save more time than they cost (at once with a GPU or a cluster)."""
     actors: int = 2
     """Hospitals that train at the same time, on actors."""
-    gpus_per_actor: float = 0.0
-    """Share of a GPU of each; above 0 the hospitals train on CUDA."""
+    gpus_per_actor: float | str = 0.0
+    """Share of a GPU of each; above 0 the hospitals train on CUDA. auto: as much as a training step
+    of the study takes of this machine's GPU."""
     address: str | None = None
     """Of a Ray cluster that runs already, auto: the one that RAY_ADDRESS or the last ray start on
     this machine names. All of its machines have this version and see the run's folder and the data
@@ -59,15 +61,27 @@ class SimulationConfig:
     """An experiment made of measures of others (simulation/beyond_config.py); null: it is not."""
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether the hospitals train on a GPU."""
+        return self.gpus_per_actor != 0
+
+    @property
     def of_others(self) -> bool:
         """Whether the experiment has no run of its own."""
         return self.table is not None or self.beyond is not None
 
     def __post_init__(self) -> None:
-        one_of(("auto", "ray", "inprocess"), **{"simulation.engine": self.engine})
+        one_of((AUTO, "ray", "inprocess"), **{"simulation.engine": self.engine})
         one_of(("virtual", "real"), **{"simulation.source": self.source})
         positive(**{"simulation.actors": self.actors})
-        not_negative(**{"simulation.gpus_per_actor": self.gpus_per_actor})
+        share = self.gpus_per_actor
+        if not isinstance(share, str):
+            not_negative(**{"simulation.gpus_per_actor": share})
+        elif share != AUTO:
+            raise ValueError(
+                f"simulation.gpus_per_actor={share} is no share of a GPU; give one, as 0.5, auto "
+                "to have it measured, or 0 for the CPU"
+            )
         self.scenario_config()
         self.tracking_config()
         if self.address is not None and self.engine == "inprocess":

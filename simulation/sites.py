@@ -145,7 +145,7 @@ def _write_site(
     settings = {
         "name": name,
         "manifest": os.path.relpath(manifest, folder),
-        "device": "cuda" if simulation.gpus_per_actor else "cpu",
+        "device": "cuda" if simulation.on_gpu else "cpu",
         "policy": "policy.yaml",
     }
     # Invented or public data: nobody has to be protected.

@@ -11,7 +11,7 @@ from torch import nn
 
 from client.preflight.facts import Facts
 from client.privacy.dp_sgd import private_plan
-from client.privacy.engine.preflight import memory_bytes, memory_of, one_pass
+from client.privacy.engine.preflight import Memory, memory_bytes, memory_of, one_pass
 from client.training import steps_of
 from common.models.registry import build_model
 from common.seeding import seed
@@ -50,24 +50,35 @@ def cost_of(study: Study, facts: Sequence[Facts], device: torch.device) -> Cost 
     shape = (study.data.channels, *(study.data.segment or study.data.size))
     memory = memory_of(model, shape, device)
     private = study.privacy.private
-    batch = study.training.batch_size
+    fits, step_bytes = largest_pass(study, model, memory, memory_bytes(device))
     if private:
         plan = private_plan(study, images_each)
         steps, images = plan.steps_a_round, plan.units_a_step * _images_a_unit(study, images_each)
-        fits = memory.images(study.privacy.physical_batch_size, memory_bytes(device))
-        kept_bytes = memory.private_bytes * fits
     else:
-        steps, images, fits = steps_of(study.training, sum(images_each)), batch, batch
-        kept_bytes = memory.plain_bytes * batch
-    weights_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
+        steps, images = steps_of(study.training, sum(images_each)), study.training.batch_size
     return Cost(
         study=study.name,
-        memory_mb=((1 + _COPIES) * weights_bytes + kept_bytes) / 1e6,
+        memory_mb=step_bytes / 1e6,
         steps=steps,
         minutes=steps * images * _seconds_an_image(model, shape, device, private) / 60,
         physical_batch=fits,
         private=private,
     )
+
+
+def largest_pass(
+    study: Study, model: nn.Module, memory: Memory, whole_bytes: int
+) -> tuple[int, int]:
+    """Return the images of a training pass, and the bytes of it with the weights and optimiser.
+
+    memory: what an image takes. whole_bytes: of the device; with privacy half of it may be used.
+    """
+    weights_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
+    images, each_bytes = study.training.batch_size, memory.plain_bytes
+    if study.privacy.private:
+        images = memory.images(study.privacy.physical_batch_size, whole_bytes)
+        each_bytes = memory.private_bytes
+    return images, (1 + _COPIES) * weights_bytes + images * each_bytes
 
 
 def _images_each(study: Study, facts: Sequence[Facts]) -> list[int]:

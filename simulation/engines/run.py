@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 from client.app import SITES_FOLDER
 from client.app import app as hospital_app
 from common.config import load_study
+from common.study import Study
 from server.app import app as server_app
 from server.events import Tell, event_log
 from server.studies import RUNS_FOLDER
@@ -53,7 +54,7 @@ def run_engine(
     if scenario is not None:
         check_scenario(scenario, study, sites)
     here = InProcess(client_app, len(sites))
-    actors = partial(_actors, client_app, len(sites), simulation, environment, tell)
+    actors = partial(_actors, client_app, len(sites), simulation, study, environment, tell)
     engine = _chosen(here, actors, simulation, study.rounds, tell)
     if scenario is not None:
         engine = Scenario(engine, scenario, study, sites, tell)
@@ -70,7 +71,7 @@ def _chosen(
     rounds: int,
     tell: Tell,
 ) -> Engine:
-    elsewhere = simulation.gpus_per_actor > 0 or simulation.address is not None
+    elsewhere = simulation.on_gpu or simulation.address is not None
     if simulation.engine == "ray" or (simulation.engine == "auto" and elsewhere):
         return start_actors()
     if simulation.engine == "inprocess" or simulation.actors == 1:
@@ -82,16 +83,19 @@ def _actors(
     client_app: ClientApp,
     num_nodes: int,
     simulation: SimulationConfig,
+    study: Study,
     environment: Mapping[str, str],
     tell: Tell,
 ) -> Engine:
     # Imported where it is used: it takes as long as a small study.
     from simulation.engines.actors import Actors
+    from simulation.engines.gpu_share import measured_gpu_share
     from simulation.engines.resources import Resources
 
+    share = simulation.gpus_per_actor
     resources = Resources(
         actors=simulation.actors,
-        gpus_per_actor=simulation.gpus_per_actor,
+        gpus_per_actor=measured_gpu_share(study) if isinstance(share, str) else share,
         address=simulation.address,
         environment=environment,
     )

@@ -46,6 +46,7 @@ def test_a_hospital_of_an_experiment_can_be_taken_out() -> None:
         ({"source": "cloud"}, "simulation.source='cloud'"),
         ({"actors": 0}, "simulation.actors=0"),
         ({"gpus_per_actor": -0.5}, "simulation.gpus_per_actor=-0.5"),
+        ({"gpus_per_actor": "all"}, "simulation.gpus_per_actor=all is no share"),
         ({"source": "virtual"}, "simulation.hospitals is empty"),
     ],
 )
