@@ -36,7 +36,8 @@ PEERS_QUICK = ("flower", "pfl", "fluke")
 ROUNDS = 6
 FEWER_ROUNDS = {"nvflare": 3}
 """Where a round takes minutes."""
-LIMIT_S = 900.0
+LIMIT_S = 300.0
+"""Of a row's process."""
 COPIES = {"flower": 3, "fluke": 2}
 """Models a client that are in memory at once, at least (as read in their code)."""
 MOST_CLIENTS = {"nvflare": 100}
@@ -89,7 +90,8 @@ def result_of(engine: str, clients: int, mb: str) -> dict[str, Any] | str:
     rounds = FEWER_ROUNDS.get(engine, ROUNDS)
     if engine in OURS:
         asked = ["--engine", OURS[engine], "--mb", mb]
-        return ran([sys.executable, "-m", "simulation.benchmark.echo", *asked], clients, rounds)
+        command = [sys.executable, "-m", "simulation.benchmark.echo", *asked]
+        return ran(command, clients, rounds, LIMIT_S)
     why = why_not(engine, clients, float(mb))
     if why:
         return why
@@ -101,7 +103,7 @@ def result_of(engine: str, clients: int, mb: str) -> dict[str, Any] | str:
         tensors = weights_of(model_of(mb)).values()
         shapes.write_text(json.dumps([list(tensor.shape) for tensor in tensors]))
         script = str(HERE / "peers" / f"run_{engine}.py")
-        return ran([str(python), script, "--shapes", str(shapes)], clients, rounds)
+        return ran([str(python), script, "--shapes", str(shapes)], clients, rounds, LIMIT_S)
 
 
 def why_not(peer: str, clients: int, mb: float) -> str:
@@ -133,15 +135,15 @@ def installed(peer: str) -> Path | str:
     return python
 
 
-def ran(command: Sequence[str], clients: int, rounds: int) -> dict[str, Any] | str:
+def ran(command: Sequence[str], clients: int, rounds: int, limit_s: float) -> dict[str, Any] | str:
     """Return what a script told of so many clients and rounds, or why it did not."""
     asked = [*command, "--clients", str(clients), "--rounds", str(rounds)]
     # A session of its own: whatever it has started ends with it.
     with subprocess.Popen(asked, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
         try:
-            told, _ = run.communicate(timeout=LIMIT_S)
+            told, _ = run.communicate(timeout=limit_s)
         except subprocess.TimeoutExpired:
-            return f"not done with {rounds} rounds after {LIMIT_S:g} s"
+            return f"not done with {rounds} rounds after {limit_s:g} s"
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(run.pid, signal.SIGKILL)

@@ -56,6 +56,8 @@ from simulation.benchmark.table import Row, begin_with_environment, run_benchmar
 from simulation.run import Simulation, reopened
 
 ROUNDS = 5
+LIMIT_S = 900.0
+"""Of a framework's process."""
 BARE = "bare"
 
 
@@ -193,7 +195,7 @@ def result_of(framework: str, load: Load, work: Path, shapes: Path) -> dict[str,
         return python
     script = str(HERE / "peers" / f"run_{framework}.py")
     command = [str(python), script, "--shapes", str(shapes), "--work", str(work)]
-    return ran(command, load.hospitals, ROUNDS)
+    return ran(command, load.hospitals, ROUNDS, LIMIT_S)
 
 
 def write_work(run: Simulation, folder: Path) -> Samples:

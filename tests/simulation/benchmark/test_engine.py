@@ -2,8 +2,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from simulation.benchmark import engine
 from simulation.benchmark.engine import PEERS, row_of, why_not
 
@@ -52,10 +50,7 @@ def running(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] != "Z"
 
 
-def test_a_run_that_takes_too_long_ends_with_all_that_it_started(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(engine, "LIMIT_S", 2.0)
+def test_a_run_that_takes_too_long_ends_with_all_that_it_started(tmp_path: Path) -> None:
     child = "import time; time.sleep(60)"
     parent = (
         "import pathlib, subprocess, sys, time\n"
@@ -63,7 +58,7 @@ def test_a_run_that_takes_too_long_ends_with_all_that_it_started(
         f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(p.pid))\n"
         "time.sleep(60)\n"
     )
-    told = engine.ran([sys.executable, "-c", parent], 10, 3)
+    told = engine.ran([sys.executable, "-c", parent], 10, 3, limit_s=2.0)
     assert told == "not done with 3 rounds after 2 s"
     pid = int((tmp_path / "pid").read_text())
     ends = time.monotonic() + 30.0
@@ -73,6 +68,6 @@ def test_a_run_that_takes_too_long_ends_with_all_that_it_started(
 
 
 def test_a_run_that_fails_is_told() -> None:
-    assert engine.ran([sys.executable, "-c", "raise SystemExit(3)"], 10, 3) == (
+    assert engine.ran([sys.executable, "-c", "raise SystemExit(3)"], 10, 3, 60.0) == (
         "failed with exit code 3"
     )
