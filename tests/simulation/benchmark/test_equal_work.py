@@ -29,3 +29,20 @@ def test_without_the_data_the_benchmark_says_so_in_the_same_columns(tmp_path: Pa
     (row,) = rows_of(tmp_path / "nowhere", quick=False)
     assert row.keys() == {"name", *COLUMNS, "why_not"}
     assert "nowhere" in str(row["why_not"])
+
+
+def test_a_load_that_fails_is_a_row_and_the_others_are_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    overrides = (*STUDY, "model.channels=[4,8]", "model.norm_groups=2", "data.augment=none")
+    whole = Load(name="whole", hospitals=2, overrides=(*overrides, "training.local_steps=1"))
+    broken = Load(name="broken", hospitals=2, overrides=(*overrides, "training.lr=none"))
+    monkeypatch.setattr(equal_work, "PEERS", ())
+    monkeypatch.setattr(equal_work, "OURS", {"ours": "inprocess"})
+    monkeypatch.setattr(equal_work, "LOADS", (broken, whole))
+    data = tmp_path / "data"
+    write_data(data, hospitals=2, side=32)
+    first, *others = rows_of(data, quick=False)
+    assert "exit code" in str(first["why_not"])
+    assert [row["name"] for row in others] == [f"{BARE}@wholex2", "ours@wholex2"]
+    assert all(row["why_not"] == "" for row in others)
