@@ -135,35 +135,81 @@ def scored(
     """Return each site's drop as the others predict it, and how well that went.
 
     The line for a site is made as if it did not exist: of the others' drops against each other,
-    over their distances from each other. covered: sites whose drop is in its interval. mean_error:
-    mean of |predicted - drop|; mean_error_without: of the same with no drop predicted at all.
+    over their distances from each other (`others`). The model has seen the site's data all the
+    same; scored_outside asks one that has not.
     """
     told = {site: profiles[site] for site in values}
-    sites: dict[str, dict[str, float]] = {}
+    sites: dict[str, dict[str, Any]] = {}
     for site in values:
-        known = {name: value for name, value in values.items() if name != site}
-        theirs = {name: told[name] for name in known}
-        if len(known) < LEAST_SITES:
+        theirs = {name: told[name] for name in values if name != site}
+        if len(theirs) < LEAST_SITES:
             continue
-        distances = [far_from_others(name, theirs) for name in known]
-        drops = [drop_of(name, known, metric) for name in known]
-        distance, drop = far_from_others(site, told), drop_of(site, values, metric)
-        try:
-            line = predicted_drop(distances, drops, distance)
-        except ValueError:
+        others = {name: far_from_others(name, theirs) for name in theirs}
+        found = _asked(site, far_from_others(site, told), others, values, metric)
+        if found is not None:
+            sites[site] = {**found, "others": others}
+    return _score_of(sites)
+
+
+def scored_outside(
+    told: Mapping[str, Mapping[str, Any]],
+    values: Mapping[str, Mapping[str, float]],
+    metric: Metric,
+) -> dict[str, Any] | None:
+    """Return the same of models that were trained without the site; None where there are none.
+
+    told: `prediction.sites` of the study with all of them: distances are of images, whatever model
+    looks. values: by site that was left out, the model's metric at every site, itself too.
+    """
+    sites: dict[str, dict[str, Any]] = {}
+    for site, at in values.items():
+        others = told.get(site, {}).get("others", {})
+        # Without one of them the distances to the others together would be other ones.
+        if not others or not {site, *others} <= set(at):
             continue
-        sites[site] = {
-            "distance": distance,
-            "drop": drop,
-            "predicted": line.drop,
-            "low": line.low,
-            "high": line.high,
-        }
+        found = _asked(site, told[site]["distance"], others, at, metric)
+        if found is not None:
+            sites[site] = found
+    return _score_of(sites) if sites else None
+
+
+def _asked(
+    site: str,
+    distance: float,
+    others: Mapping[str, float],
+    values: Mapping[str, float],
+    metric: Metric,
+) -> dict[str, Any] | None:
+    """Return what a line through the others says of a site; None where they give no line.
+
+    others: by site, how far it is from the others.
+    """
+    known = {name: values[name] for name in others}
+    drops = [drop_of(name, known, metric) for name in known]
+    try:
+        line = predicted_drop(list(others.values()), drops, distance)
+    except ValueError:
+        return None
+    return {
+        "distance": distance,
+        "drop": drop_of(site, {**known, site: values[site]}, metric),
+        "predicted": line.drop,
+        "low": line.low,
+        "high": line.high,
+    }
+
+
+def _score_of(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how well the drops were predicted.
+
+    covered: sites whose drop is in its interval. mean_error: mean of |predicted - drop|;
+    mean_error_without: of the same with no drop predicted at all.
+    """
     if not sites:
         return {"sites": {}, "covered": 0, "mean_error": None, "mean_error_without": None}
     errors = [abs(of["predicted"] - of["drop"]) for of in sites.values()]
     return {
-        "sites": sites,
+        "sites": dict(sites),
         "covered": sum(of["low"] <= of["drop"] <= of["high"] for of in sites.values()),
         "mean_error": float(np.mean(errors)),
         "mean_error_without": float(np.mean([abs(of["drop"]) for of in sites.values()])),

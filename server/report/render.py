@@ -79,6 +79,7 @@ def _shift_parts(result: Mapping[str, Any]) -> dict[str, Any]:
         "with_pooled": any(row.gap_to_pooled is not None for row in overall),
         "agreement": joining.agreement_sentence(result),
         "left_out": (result.get("shift") or {}).get("left_out"),
+        "predicted_outside": apart.left_out_sentence(result),
         "subgroups": joining.subgroup_rows(result),
         "reliability": plots.reliability_curves(result),
         "site_map": plots.site_map(apart.places(result)),

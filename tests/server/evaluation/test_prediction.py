@@ -18,6 +18,7 @@ from server.evaluation.prediction import (
     over_time,
     predicted_drop,
     scored,
+    scored_outside,
     told_by_profiles,
 )
 from tests.builders import SLICES, study_from
@@ -91,6 +92,16 @@ def test_a_sites_line_is_made_as_if_it_did_not_exist() -> None:
     changed = scored(PROFILES, {**VALUES, "s5": 0.1}, DICE)["sites"]["s5"]
     assert changed["predicted"] == told["predicted"]
     assert changed["drop"] > told["drop"]
+
+
+def test_a_left_out_site_is_asked_of_as_the_study_without_it_would_ask() -> None:
+    whole = scored(PROFILES, VALUES, DICE)["sites"]
+    without = {"s5": {name: value - 0.1 for name, value in VALUES.items()} | {"s5": 0.2}}
+    found = scored_outside(whole, without, DICE)
+    assert found is not None
+    asked = scored(PROFILES, without["s5"], DICE)["sites"]["s5"]
+    assert found["sites"] == {"s5": {name: of for name, of in asked.items() if name != "others"}}
+    assert scored_outside(whole, {}, DICE) is None
 
 
 def test_without_a_line_nothing_is_told() -> None:
