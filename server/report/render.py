@@ -8,9 +8,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from common import pictures
+from common.newcomer import MEASURE
 from common.pages import FOLDER as LOOK
 from common.pictures import Example
-from server.evaluation.prediction import MEASURE
 from server.report import apart, joining, plots, tables, words
 from server.report.reading import estimate, estimates, is_private, site_names
 
