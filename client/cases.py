@@ -92,6 +92,18 @@ def read_case(row: Row, data: DataConfig, task: TaskConfig) -> Case:
     )
 
 
+def images_in(row: Row, data: DataConfig, task: TaskConfig) -> Tensor:
+    """Return [K, C, *size] of one row as a study's network would see them, labelled or not.
+
+    Raises:
+        BadFileError: whatever the image has against being used.
+    """
+    if isinstance(task, PretrainingConfig | RestorationConfig):
+        # What the network sees is made of the image, and nobody labels it.
+        return read_case(row, data, task).images
+    return _clean(row, data)[0]
+
+
 def _segmentation_case(row: Row, data: DataConfig, task: SegmentationConfig) -> Case:
     if row.mask is None and task.unlabelled is not None:
         return _unmarked_case(row, data)

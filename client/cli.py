@@ -19,6 +19,7 @@ from rich.table import Table
 from client import (
     cli_daemon,
     cli_enrolment,
+    cli_expected,
     cli_explain,
     cli_export,
     cli_intake,
@@ -69,6 +70,7 @@ cli_enrolment.mount(app)
 cli_studies.mount(app)
 cli_trainer.mount(app)
 cli_watch.mount(app)
+cli_expected.mount(app)
 cli_explain.mount(app)
 cli_preflight.mount(app)
 cli_intake.mount(app)

@@ -101,7 +101,7 @@ def looks_of(sides: Sequence[Samples], study: Study) -> dict[str, NDArray[np.flo
     for samples in sides:
         for patient, indices in samples.patient_indices().items():
             images = samples.images[indices][:, : study.data.channels]
-            parts = (_intensity(images, study), _appearance(images, study), _texture(images))
+            parts = (_intensity(images, study), appearance_of(images, study), _texture(images))
             found[patient] = np.concatenate(parts)
     return found
 
@@ -130,7 +130,7 @@ def _row(samples: Samples, indices: list[int], features_NF: Tensor, study: Study
     acquired = [samples.acquired[index] for index in indices]
     return {
         INTENSITY: _intensity(images, study),
-        APPEARANCE: _appearance(images, study),
+        APPEARANCE: appearance_of(images, study),
         ACQUISITION: np.mean([_acquisition(one) for one in acquired], axis=0),
         STRATA: strata,
         FEATURES: np.outer(strata, place).ravel(),
@@ -146,7 +146,8 @@ def _intensity(images: Tensor, study: Study) -> NDArray[np.float64]:
     return np.asarray((counts / counts.sum()).numpy(), dtype=np.float64)
 
 
-def _appearance(images: Tensor, study: Study) -> NDArray[np.float64]:
+def appearance_of(images: Tensor, study: Study) -> NDArray[np.float64]:
+    """Return a patient's images [N, C, ...] in coarse blocks, as one vector of length 1 at most."""
     dims = study.data.spatial_dims
     pool: Any = F.adaptive_avg_pool2d if dims == 2 else F.adaptive_avg_pool3d
     blocks = pool(images.double(), BLOCKS[dims]).mean((0, 1)).flatten().numpy()

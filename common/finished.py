@@ -112,8 +112,8 @@ def load_finished(path: Path) -> Finished:
     if isinstance(about, dict) and "overrides" in about:
         study, result = load_study(about["overrides"]), None
     else:
-        result = _result_beside(weights)
-        study = _study_in(result, weights.parent / RESULT)
+        result = result_at(weights.parent)
+        study = study_in(result, weights.parent / RESULT)
     digest = study_digest(study)
     told = (about or {}).get("digest")
     if result is not None and told is None:
@@ -136,12 +136,17 @@ def load_finished(path: Path) -> Finished:
     )
 
 
-def _result_beside(weights: Path) -> dict[str, Any]:
-    path = weights.parent / RESULT
+def result_at(folder: Path) -> dict[str, Any]:
+    """Return what the run of a folder told.
+
+    Raises:
+        SettingsError: it cannot be read, or there is none.
+    """
+    path = folder / RESULT
     if not path.is_file():
         raise SettingsError(
-            f"{weights.parent} holds weights but no {RESULT}, which says what they are of; give "
-            "the run folder itself, or the file that a site kept"
+            f"{folder} holds no {RESULT}, which says what a study was and what it told; give the "
+            "run folder itself, or of a model the file that a site kept"
         )
     try:
         return dict(read_json(path))
@@ -149,8 +154,14 @@ def _result_beside(weights: Path) -> dict[str, Any]:
         raise SettingsError(f"{path} cannot be read as a result: {error}") from error
 
 
-def _study_in(result: Mapping[str, Any], path: Path) -> Study:
-    """Return the study of a result; what was null is not in it and is put back."""
+def study_in(result: Mapping[str, Any], path: Path) -> Study:
+    """Return the study of a result; what was null is not in it and is put back.
+
+    path: where the result was read, for errors.
+
+    Raises:
+        SettingsError: it is no result, or was changed, or is of another version.
+    """
     try:
         study = study_of(OmegaConf.create({**_OPTIONAL, **result["study"]}))
     except KeyError as error:

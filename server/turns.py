@@ -104,7 +104,8 @@ def with_turns(kind: Kind, result: Mapping[str, Any], turns: Results) -> dict[st
     """Return the result of the whole study with what the turns told in its `shift`."""
     if kind is Kind.LEFT_OUT:
         # The patients' values stayed at their hospitals, so that a gap has no interval.
-        return with_left_out(result, [row_of(site, result, turn) for site, turn in turns.items()])
+        rows = [row_of(site, result, turn) for site, turn in turns.items()]
+        return with_left_out(result, rows, turns)
     shift = result["shift"]
     metric = Metric(**result["metrics"][shift["metric"]])
     found = {

@@ -33,7 +33,7 @@ def leave_one_out(run: Simulation, console: Console) -> str:
     whole_run = _part(run, ALL, [])
     whole = simulate(whole_run, Progress(console))
     name = whole["headline"]
-    rows = []
+    rows, without = [], {}
     for site, about in whole["sites"].items():
         if not about["patients_held_out"] or not about["patients_train"]:
             continue
@@ -42,13 +42,14 @@ def leave_one_out(run: Simulation, console: Console) -> str:
         part = simulate(part_run, Progress(console))
         both = "failed" not in (whole["status"], part["status"])
         gain = gain_at(whole_run, part_run, site) if both else None
+        without[site] = part
         rows.append(row_of(site, whole, part, gain))
     better = whole["metrics"][name]["higher_is_better"]
     found = {"experiment": run.study.name, "metric": name, "rows": rows}
     write_json(run.folder / FILE, {**found, **summary_of(rows, better)})
     console.print(table_of(rows, better, f"{run.study.name}: {name} of a model without the site"))
     if whole["status"] != "failed":
-        _into_result(whole_run, whole, with_left_out(whole, rows))
+        _into_result(whole_run, whole, with_left_out(whole, rows, without))
         console.print(f"report  {whole_run.folder / REPORT}", highlight=False)
     console.print(f"result  {run.folder / FILE}", highlight=False)
     statuses = [whole["status"], *(row["status"] for row in rows)]

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from common.contract import Profile
 from common.domain import moments_of, normal_of
+from common.newcomer import apart, far, root_of
 from common.profile import (
     ACQUISITION,
-    APPEARANCE,
     BINS,
-    BLOCK_LIMIT,
     FEATURE_NUMBERS,
     FEATURES,
     INTENSITY,
@@ -48,7 +47,7 @@ def distances_of(profiles: Mapping[str, Profile], study: Study) -> Distances:
     low, high = RANGES[study.data.normalise]
     measures: dict[str, Callable[[Profile, Profile], float]] = {
         "intensity": lambda a, b: (high - low) / BINS * wasserstein(a, b),
-        "appearance": lambda a, b: BLOCK_LIMIT * apart(a, b, APPEARANCE),
+        "appearance": far,
         "acquisition": lambda a, b: apart(a, b, ACQUISITION),
         "frechet": frechet,
         "mmd": mmd,
@@ -69,11 +68,6 @@ def means_of(distances: Distances) -> dict[str, float]:
         name: float(np.mean([value for of in sites.values() for value in of.values()]))
         for name, sites in distances.items()
     }
-
-
-def apart(a: Profile, b: Profile, part: str) -> float:
-    """Return the Euclidean distance of one part."""
-    return _root(_square(a, b, part))
 
 
 def wasserstein(a: Profile, b: Profile) -> float:
@@ -121,7 +115,7 @@ def mmd(a: Profile, b: Profile) -> float:
     difference = moments_of(a) - moments_of(b)
     # Symmetric, so noise is on so many different numbers, and halved off the diagonal.
     count = len(difference) * (len(difference) + 1) / 2
-    return _root(float(np.sum(difference**2)) - 4 * count * (a.noise_std**2 + b.noise_std**2))
+    return root_of(float(np.sum(difference**2)) - 4 * count * (a.noise_std**2 + b.noise_std**2))
 
 
 def parts_of(a: Profile, b: Profile) -> Parts:
@@ -142,12 +136,6 @@ def parts_of(a: Profile, b: Profile) -> Parts:
     return Parts(label_F=change_KF.sum(0) - covariate_F, covariate_F=covariate_F)
 
 
-def _square(a: Profile, b: Profile, part: str) -> float:
-    """Return the squared distance of a part, less what noise adds to it on average."""
-    difference = np.asarray(a.parts[part]) - np.asarray(b.parts[part])
-    return float(np.sum(difference**2)) - len(difference) * (a.noise_std**2 + b.noise_std**2)
-
-
 def _joint(profile: Profile) -> Vector:
     """Return [K, F]: a stratum's share times its mean."""
     return np.asarray(profile.parts[FEATURES], dtype=np.float64).reshape(-1, FEATURE_NUMBERS)
@@ -157,7 +145,3 @@ def _matrix_root(matrix_FF: Vector) -> Vector:
     values, vectors = np.linalg.eigh((matrix_FF + matrix_FF.T) / 2)
     root: Vector = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     return root
-
-
-def _root(square: float) -> float:
-    return float(np.sqrt(max(square, 0.0)))

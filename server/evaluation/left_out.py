@@ -12,6 +12,8 @@ from typing import Any
 from rich.table import Table
 
 from common.contract import Estimate
+from common.tasks.task import Metric
+from server.evaluation.prediction import scored_outside
 
 Result = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -45,15 +47,39 @@ def _interval(gain: Estimate | None, higher_is_better: bool) -> dict[str, float 
     return {"low": -gain.high, "high": -gain.low}
 
 
-def with_left_out(result: Result, rows: Sequence[Row]) -> dict[str, Any]:
+def with_left_out(
+    result: Result, rows: Sequence[Row], without: Mapping[str, Result]
+) -> dict[str, Any]:
     """Return the result of a study with all sites, with the rows in its `shift`.
 
-    A study that did not compare the sites has a `shift` of nothing else.
+    without: by site, the result without it. A study that did not compare the sites has a `shift` of
+    nothing else.
     """
+    metric = Metric(**result["metrics"][result["headline"]])
+    shift = {"metric": result["headline"], **result.get("shift", {})}
+    left_out = {
+        "rows": list(rows),
+        **summary_of(rows, metric.higher_is_better),
+        **_predicted(result, without, metric),
+    }
+    return {**result, "shift": {**shift, "left_out": left_out}}
+
+
+def _predicted(
+    result: Result, without: Mapping[str, Result], metric: Metric
+) -> dict[str, dict[str, Any]]:
+    """Return how well distance tells what a site gets that the model has not seen."""
+    told = (result.get("shift") or {}).get("prediction") or {}
     name = result["headline"]
-    about = summary_of(rows, result["metrics"][name]["higher_is_better"])
-    shift = {"metric": name, **result.get("shift", {})}
-    return {**result, "shift": {**shift, "left_out": {"rows": list(rows), **about}}}
+    each = {
+        site: {at: _value(of, at, name) for at in of["final"]["sites"]}
+        for site, of in without.items()
+    }
+    values = {
+        s: {at: value for at, value in of.items() if value is not None} for s, of in each.items()
+    }
+    found = scored_outside(told.get("sites", {}), values, metric)
+    return {} if found is None else {"prediction": {"measure": told["measure"], **found}}
 
 
 def _value(result: Result, site: str, name: str) -> float | None:

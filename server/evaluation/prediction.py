@@ -5,36 +5,21 @@ interval. Scored by leaving out each site in turn: a line that does not know the
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from common.contract import MAX_PATIENTS, Profile
 from common.domain import domain_of
-from common.profile import AMPLITUDES, APPEARANCE, BLOCK_LIMIT
+from common.newcomer import LEAST_SITES, MEASURE, Joined, Shown, far, predicted_drop
+from common.profile import AMPLITUDES
 from common.study import Study
 from common.tasks.task import Metric
-from server.evaluation.distance import apart, distances_of, means_of
+from server.evaluation.distance import distances_of, means_of
 from server.evaluation.plane import places_of
 from server.evaluation.reference import amplitudes_of, reference_of
 
-LEAST_SITES = 3
-"""Sites that a line with an interval needs."""
-COVERAGE = 0.95
 FLOOR_DRAWS = 25
-LEAST_SPREAD = 1e-6
-"""Of the distances: below it they differ by rounding."""
-MEASURE = APPEARANCE
-"""The distance that drops are predicted from: in simulation it orders scanners best."""
-
-
-class Predicted(NamedTuple):
-    """An expected drop with its 95 % prediction interval."""
-
-    drop: float
-    low: float
-    high: float
 
 
 def told_by_profiles(
@@ -62,6 +47,7 @@ def told_by_profiles(
         "floor": floors_of(told, study),
         "noise": {site: profile.noise_std for site, profile in sorted(profiles.items())},
         "domain": domain_of(mixture_of(told)).told(),
+        **_newcomer(profiles, known, metric),
         "prediction": {"measure": MEASURE, **scored(profiles, known, metric)},
     }
 
@@ -79,28 +65,6 @@ def over_time(profiles: Mapping[int, Mapping[str, Profile]], study: Study) -> di
     return {"distance_after": found, "distance_mean_after": means}
 
 
-def predicted_drop(distances: Sequence[float], drops: Sequence[float], new: float) -> Predicted:
-    """Return the drop to expect at a new distance.
-
-    The prediction interval of simple linear regression (Draper and Smith, Applied Regression
-    Analysis, 1998, Section 3.1).
-
-    Raises:
-        ValueError: fewer than three sites, or all at one distance.
-    """
-    x, y = np.asarray(distances, dtype=np.float64), np.asarray(drops, dtype=np.float64)
-    if len(x) < LEAST_SITES or np.ptp(x) <= LEAST_SPREAD * max(float(np.abs(x).max()), 1.0):
-        raise ValueError(f"{len(x)} sites at {len(set(x.tolist()))} distances give no line")
-    centre, spread = float(x.mean()), float(np.sum((x - x.mean()) ** 2))
-    slope = float(np.sum((x - centre) * (y - y.mean()))) / spread
-    value = float(y.mean()) + slope * (new - centre)
-    residual = y - y.mean() - slope * (x - centre)
-    free = len(x) - 2
-    error = np.sqrt(np.sum(residual**2) / free * (1 + 1 / len(x) + (new - centre) ** 2 / spread))
-    half = float(stats.t.ppf((1 + COVERAGE) / 2, free) * error)
-    return Predicted(value, value - half, value + half)
-
-
 def drop_of(site: str, values: Mapping[str, float], metric: Metric) -> float:
     """Return by how much a site is worse than the mean of all others; below 0: better."""
     others = [value for name, value in values.items() if name != site]
@@ -111,7 +75,7 @@ def drop_of(site: str, values: Mapping[str, float], metric: Metric) -> float:
 def far_from_others(site: str, profiles: Mapping[str, Profile]) -> float:
     """Return how far a site is from all the others' patients together."""
     others = mixture_of([profile for name, profile in profiles.items() if name != site])
-    return BLOCK_LIMIT * apart(profiles[site], others, MEASURE)
+    return far(profiles[site], others)
 
 
 def mixture_of(profiles: Sequence[Profile]) -> Profile:
@@ -129,41 +93,104 @@ def mixture_of(profiles: Sequence[Profile]) -> Profile:
     return Profile(patients=told, noise_std=float(np.linalg.norm(noise)), parts=parts)
 
 
+def _newcomer(
+    profiles: Mapping[str, Profile], values: Mapping[str, float], metric: Metric
+) -> dict[str, Any]:
+    """Return what a hospital that has not joined needs for its expected drop; empty of few sites.
+
+    Of two sites each could take itself out of the mean, and would have the other's.
+    """
+    if len(values) < LEAST_SITES:
+        return {}
+    told = {site: profiles[site] for site in values}
+    sites = {
+        site: Shown(far_from_others(site, told), drop_of(site, values, metric)) for site in values
+    }
+    everybody, mean = mixture_of(list(told.values())), float(np.mean(list(values.values())))
+    return {"newcomer": Joined(everybody=everybody, sites=sites, mean=mean).told()}
+
+
 def scored(
     profiles: Mapping[str, Profile], values: Mapping[str, float], metric: Metric
 ) -> dict[str, Any]:
     """Return each site's drop as the others predict it, and how well that went.
 
     The line for a site is made as if it did not exist: of the others' drops against each other,
-    over their distances from each other. covered: sites whose drop is in its interval. mean_error:
-    mean of |predicted - drop|; mean_error_without: of the same with no drop predicted at all.
+    over their distances from each other (`others`). The model has seen the site's data all the
+    same; scored_outside asks one that has not.
     """
     told = {site: profiles[site] for site in values}
-    sites: dict[str, dict[str, float]] = {}
+    sites: dict[str, dict[str, Any]] = {}
     for site in values:
-        known = {name: value for name, value in values.items() if name != site}
-        theirs = {name: told[name] for name in known}
-        if len(known) < LEAST_SITES:
+        theirs = {name: told[name] for name in values if name != site}
+        if len(theirs) < LEAST_SITES:
             continue
-        distances = [far_from_others(name, theirs) for name in known]
-        drops = [drop_of(name, known, metric) for name in known]
-        distance, drop = far_from_others(site, told), drop_of(site, values, metric)
-        try:
-            line = predicted_drop(distances, drops, distance)
-        except ValueError:
+        others = {name: far_from_others(name, theirs) for name in theirs}
+        found = _asked(site, far_from_others(site, told), others, values, metric)
+        if found is not None:
+            sites[site] = {**found, "others": others}
+    return _score_of(sites)
+
+
+def scored_outside(
+    told: Mapping[str, Mapping[str, Any]],
+    values: Mapping[str, Mapping[str, float]],
+    metric: Metric,
+) -> dict[str, Any] | None:
+    """Return the same of models that were trained without the site; None where there are none.
+
+    told: `prediction.sites` of the study with all of them: distances are of images, whatever model
+    looks. values: by site that was left out, the model's metric at every site, itself too.
+    """
+    sites: dict[str, dict[str, Any]] = {}
+    for site, at in values.items():
+        others = told.get(site, {}).get("others", {})
+        # Without one of them the distances to the others together would be other ones.
+        if not others or not {site, *others} <= set(at):
             continue
-        sites[site] = {
-            "distance": distance,
-            "drop": drop,
-            "predicted": line.drop,
-            "low": line.low,
-            "high": line.high,
-        }
+        found = _asked(site, told[site]["distance"], others, at, metric)
+        if found is not None:
+            sites[site] = found
+    return _score_of(sites) if sites else None
+
+
+def _asked(
+    site: str,
+    distance: float,
+    others: Mapping[str, float],
+    values: Mapping[str, float],
+    metric: Metric,
+) -> dict[str, Any] | None:
+    """Return what a line through the others says of a site; None where they give no line.
+
+    others: by site, how far it is from the others.
+    """
+    known = {name: values[name] for name in others}
+    drops = [drop_of(name, known, metric) for name in known]
+    try:
+        line = predicted_drop(list(others.values()), drops, distance)
+    except ValueError:
+        return None
+    return {
+        "distance": distance,
+        "drop": drop_of(site, {**known, site: values[site]}, metric),
+        "predicted": line.drop,
+        "low": line.low,
+        "high": line.high,
+    }
+
+
+def _score_of(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how well the drops were predicted.
+
+    covered: sites whose drop is in its interval. mean_error: mean of |predicted - drop|;
+    mean_error_without: of the same with no drop predicted at all.
+    """
     if not sites:
         return {"sites": {}, "covered": 0, "mean_error": None, "mean_error_without": None}
     errors = [abs(of["predicted"] - of["drop"]) for of in sites.values()]
     return {
-        "sites": sites,
+        "sites": dict(sites),
         "covered": sum(of["low"] <= of["drop"] <= of["high"] for of in sites.values()),
         "mean_error": float(np.mean(errors)),
         "mean_error_without": float(np.mean([abs(of["drop"]) for of in sites.values()])),

@@ -81,14 +81,31 @@ def places(result: Result) -> list[Place]:
 def prediction_sentence(result: Result) -> str:
     """Return how well distance tells where the model does worse; empty where nothing is known."""
     told = (result.get("shift") or {}).get("prediction") or {}
-    sites = told.get("sites") or {}
-    if not sites:
+    if not told.get("sites"):
         return ""
     return (
-        f"A straight line through the other sites predicts each site's drop from its distance to "
-        f"them: {told['covered']} of {len(sites)} lie in their 95 % interval. It is off by "
+        "A straight line through the other sites predicts each site's drop from its distance to "
+        f"them: {_score(told)}"
+    )
+
+
+def left_out_sentence(result: Result) -> str:
+    """Return the same of models that had not seen the site; empty where nothing is known."""
+    told = ((result.get("shift") or {}).get("left_out") or {}).get("prediction") or {}
+    if not told.get("sites"):
+        return ""
+    return (
+        "Could it have been known before, from its images alone? Neither the model nor the line "
+        "through the other sites had seen the site here. Of its drop against the others: "
+        f"{_score(told)}"
+    )
+
+
+def _score(told: Mapping[str, Any]) -> str:
+    return (
+        f"{told['covered']} of {len(told['sites'])} lie in their 95 % interval. It is off by "
         f"{number(told['mean_error'])} on average; to expect no drop anywhere is off by "
-        f"{number(told['mean_error_without'])}. {_what_distance_tells(sites)}"
+        f"{number(told['mean_error_without'])}. {_what_distance_tells(told['sites'])}"
     )
 
 

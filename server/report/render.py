@@ -8,9 +8,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from common import pictures
+from common.newcomer import MEASURE
 from common.pages import FOLDER as LOOK
 from common.pictures import Example
-from server.evaluation.prediction import MEASURE
 from server.report import apart, joining, plots, tables, words
 from server.report.reading import estimate, estimates, is_private, site_names
 
@@ -79,6 +79,7 @@ def _shift_parts(result: Mapping[str, Any]) -> dict[str, Any]:
         "with_pooled": any(row.gap_to_pooled is not None for row in overall),
         "agreement": joining.agreement_sentence(result),
         "left_out": (result.get("shift") or {}).get("left_out"),
+        "predicted_outside": apart.left_out_sentence(result),
         "subgroups": joining.subgroup_rows(result),
         "reliability": plots.reliability_curves(result),
         "site_map": plots.site_map(apart.places(result)),

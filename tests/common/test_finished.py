@@ -94,7 +94,7 @@ def test_a_folder_without_a_model_or_a_result_says_what_is_missing(tmp_path: Pat
         load_finished(tmp_path)
     folder = finished_run(tmp_path, *PICTURES)
     (folder / RESULT).unlink()
-    with pytest.raises(SettingsError, match=r"holds weights but no result\.json"):
+    with pytest.raises(SettingsError, match=r"holds no result\.json"):
         load_finished(folder)
 
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy import linalg, stats
 
 from common.contract import Profile
+from common.newcomer import apart
 from common.profile import BINS, FEATURE_NUMBERS, sizes_of
 from server.evaluation.distance import (
-    apart,
     distances_of,
     frechet,
     mmd,

@@ -1,9 +1,13 @@
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from common.contract import Estimate
+from common.tasks.task import Metric
 from server.evaluation.left_out import gap_of, row_of, summary_of, table_of, with_left_out
+
+DICE = Metric(True, "", "overlap")
 
 
 def row(site: str, inside: float | None, outside: float | None) -> dict[str, Any]:
@@ -30,7 +34,7 @@ def result(status: str, **values: float | None) -> dict[str, Any]:
     sites = {site: {"dice": {"value": value, "n": 7}} for site, value in values.items()}
     return {
         "headline": "dice",
-        "metrics": {"dice": {"higher_is_better": True}},
+        "metrics": {"dice": asdict(DICE)},
         "status": status,
         "final": {"sites": sites},
     }
@@ -70,9 +74,35 @@ def test_the_table_shows_the_interval_where_there_is_one() -> None:
 
 def test_the_result_has_the_rows_beside_what_it_told_before() -> None:
     whole, rows = result("completed", a=0.9), [row("a", 0.8, 0.6)]
-    alone = with_left_out(whole, rows)["shift"]
+    alone = with_left_out(whole, rows, {})["shift"]
     assert set(alone) == {"metric", "left_out"}
-    beside = with_left_out({**whole, "shift": {"metric": "dice", "matrix": {}}}, rows)["shift"]
+    beside = with_left_out({**whole, "shift": {"metric": "dice", "matrix": {}}}, rows, {})["shift"]
     assert beside == {**alone, "matrix": {}}
+    assert "prediction" not in alone["left_out"]
     assert alone["left_out"]["rows"] == rows
     assert alone["left_out"]["largest_gap_at"] == "a"
+
+
+def test_a_left_out_sites_drop_is_predicted_for_the_model_that_had_not_seen_it() -> None:
+    sites = {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.6}
+    others = {"b": 0.1, "c": 0.2, "d": 0.3}
+    told = {"a": {"distance": 0.5, "others": others}, "b": {"distance": 0.1, "others": {"a": 0.2}}}
+    shift = {"metric": "dice", "prediction": {"measure": "appearance", "sites": told}}
+    whole = {**result("completed", **sites), "shift": shift}
+    without = {"a": result("completed", a=0.0, b=0.6, c=0.5, d=0.4), "b": result("failed")}
+    found = with_left_out(whole, [], without)["shift"]["left_out"]["prediction"]
+    assert found["measure"] == "appearance"
+    # The others drop by 0.15 a step of 0.1, and lie at 0.5, the left-out site at none.
+    assert found["sites"] == {
+        "a": {
+            "distance": 0.5,
+            "drop": pytest.approx(0.5),
+            "predicted": pytest.approx(0.45),
+            "low": pytest.approx(0.45),
+            "high": pytest.approx(0.45),
+        }
+    }
+    assert found["mean_error"] == pytest.approx(0.05)
+    assert found["mean_error_without"] == pytest.approx(0.5)
+    lost = {"a": result("partial", a=0.0, b=0.6, c=0.5, d=None)}
+    assert "prediction" not in with_left_out(whole, [], lost)["shift"]["left_out"]

@@ -1,56 +1,27 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from common.contract import MAX_PATIENTS, Profile
 from common.domain import domain_of
+from common.newcomer import MEASURE, joined_told
 from common.profile import sizes_of
 from common.tasks.task import Metric
 from server.evaluation.plane import places_of
 from server.evaluation.prediction import (
-    MEASURE,
     drop_of,
     far_from_others,
     floors_of,
     mixture_of,
     over_time,
-    predicted_drop,
     scored,
+    scored_outside,
     told_by_profiles,
 )
 from tests.builders import SLICES, study_from
 
 STUDY = study_from(*SLICES)
 DICE = Metric(True, "", "overlap")
-
-
-@given(st.integers(0, 1000), st.integers(4, 12))
-def test_the_line_is_that_of_least_squares(seed: int, sites: int) -> None:
-    draws = np.random.default_rng(seed)
-    x, y = draws.random(sites), draws.random(sites)
-    line = stats.linregress(x, y)
-    told = predicted_drop(x.tolist(), y.tolist(), 0.7)
-    assert told.drop == pytest.approx(line.intercept + 0.7 * line.slope)
-    assert told.low < told.drop < told.high
-
-
-def test_the_interval_holds_what_it_promises() -> None:
-    draws = np.random.default_rng(0)
-    held = 0
-    for _ in range(2000):
-        x = draws.random(6)
-        y = 0.1 + 0.5 * x + draws.normal(0, 0.1, 6)
-        told = predicted_drop(x[:5].tolist(), y[:5].tolist(), float(x[5]))
-        held += told.low <= y[5] <= told.high
-    assert held / 2000 == pytest.approx(0.95, abs=0.02)
-
-
-@pytest.mark.parametrize("distances", [[0.1, 0.2], [0.3, 0.3, 0.3]])
-def test_too_few_sites_give_no_line(distances: list[float]) -> None:
-    with pytest.raises(ValueError, match="give no line"):
-        predicted_drop(distances, [0.0] * len(distances), 0.5)
 
 
 def test_a_drop_is_against_the_mean_of_the_others() -> None:
@@ -91,6 +62,30 @@ def test_a_sites_line_is_made_as_if_it_did_not_exist() -> None:
     changed = scored(PROFILES, {**VALUES, "s5": 0.1}, DICE)["sites"]["s5"]
     assert changed["predicted"] == told["predicted"]
     assert changed["drop"] > told["drop"]
+
+
+def test_a_left_out_site_is_asked_of_as_the_study_without_it_would_ask() -> None:
+    whole = scored(PROFILES, VALUES, DICE)["sites"]
+    without = {"s5": {name: value - 0.1 for name, value in VALUES.items()} | {"s5": 0.2}}
+    found = scored_outside(whole, without, DICE)
+    assert found is not None
+    asked = scored(PROFILES, without["s5"], DICE)["sites"]["s5"]
+    assert found["sites"] == {"s5": {name: of for name, of in asked.items() if name != "others"}}
+    assert scored_outside(whole, {}, DICE) is None
+
+
+def test_a_newcomer_is_held_against_all_sites_that_told_both() -> None:
+    told = told_by_profiles(PROFILES, {**VALUES, "s9": 0.1}, STUDY, DICE)["newcomer"]
+    joined = joined_told(told)
+    assert joined.mean == pytest.approx(np.mean(list(VALUES.values())))
+    assert joined.everybody.parts == {MEASURE: mixture_of([*PROFILES.values()]).parts[MEASURE]}
+    expected = {
+        name: (far_from_others(name, PROFILES), drop_of(name, VALUES, DICE)) for name in VALUES
+    }
+    assert joined.sites == expected
+    # Each of two could take itself out of the mean.
+    few = dict(list(VALUES.items())[:2])
+    assert "newcomer" not in told_by_profiles(PROFILES, few, STUDY, DICE)
 
 
 def test_without_a_line_nothing_is_told() -> None:

@@ -40,8 +40,9 @@ def compared_result() -> dict[str, Any]:
         model: cells_of(_of_sites(name, draws), SITES, name) for model in ("pooled", "local/st-a")
     }
     result["shift"] = with_models(shift, beside, metrics[name])
-    rows = [row_of(site, result, _turn(result, draws), _estimate(draws, -0.5)) for site in SITES]
-    whole: dict[str, Any] = json.loads(json.dumps(with_left_out(result, rows)))
+    without = {site: _turn(result, draws) for site in SITES}
+    rows = [row_of(s, result, turn, _estimate(draws, -0.5)) for s, turn in without.items()]
+    whole: dict[str, Any] = json.loads(json.dumps(with_left_out(result, rows, without)))
     return whole
 
 

@@ -7,7 +7,13 @@ import pytest
 from common.tasks.task import Metric
 from server.evaluation.plane import places_of
 from server.evaluation.shift import summary_of
-from server.report.apart import over_rounds, places, prediction_sentence, tables
+from server.report.apart import (
+    left_out_sentence,
+    over_rounds,
+    places,
+    prediction_sentence,
+    tables,
+)
 from server.report.render import render_report
 from tests.server.report.conftest import Make
 
@@ -67,6 +73,26 @@ def test_the_sentence_says_whether_distance_tells() -> None:
     assert "does worse at site-0, and no more than that" in told
     sites["site-0"]["predicted"] = -0.5
     assert "does not tell" in prediction_sentence({"shift": shift})
+
+
+def test_what_was_predicted_of_a_site_that_the_model_had_not_seen_is_told_apart(
+    make: Make,
+) -> None:
+    told = shift_of([(0.0, 0.0), (0.3, 0.4), (1.0, 0.0)])["prediction"]
+    row = {"site": "site-0", "inside": 0.6, "outside": 0.5, "others": 0.7}
+    about = {"rows": [row], "gaps": {"site-0": 0.1}, "mean_gap": 0.1, "largest_gap_at": "site-0"}
+    shift = {"metric": "dice", "left_out": {**about, "prediction": {**told, "covered": 2}}}
+    sentence = left_out_sentence({"shift": shift})
+    assert "2 of 3 lie in their 95 % interval" in sentence
+    assert "off by 0.050 on average; to expect no drop anywhere is off by 0.080" in sentence
+    page = render_report({**make(), "shift": shift}, [])
+    assert sentence.replace("'", "&#39;") in page
+    assert "a model without it is worse at each hospital" in page
+    shift["left_out"].pop("prediction")
+    assert left_out_sentence({"shift": shift}) == ""
+    page = render_report({**make(), "shift": shift}, [])
+    assert "hospital get that did not join" in page
+    assert "a model without it is worse" not in page
 
 
 def test_the_page_has_the_map_and_every_distance(make: Make) -> None:
