@@ -120,7 +120,7 @@ def benefit_curves(result: Result) -> Chart | None:
     lines = {s: [(int(n), found[n][s]) for n in numbers if s in found[n]] for s in sites}
     last = {site: points[-1][1] for site, points in lines.items()}
     least = min(last, key=lambda site: last[site], default=None)
-    label = "better than the own model by"
+    label = "benefit of joining"
     return _curves("benefit", lines, label, ("lowest", least), with_mean=True)
 
 

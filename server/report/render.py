@@ -104,6 +104,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "number": words.number,
+        "sentence": words.sentence,
         "signed": words.signed,
         "interval": words.interval,
         "data_size": words.data_size,

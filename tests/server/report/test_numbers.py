@@ -91,7 +91,7 @@ def test_every_table_of_the_comparison_says_what_it_is(shown: dict[str, list[str
         "subgroup",
         "when it does not",
         "each round",
-        "own model by",
+        "enefit of joining",
     ):
         assert any(what in caption for caption in shown), what
 
