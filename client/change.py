@@ -1,20 +1,18 @@
 """An alarm for a change: patients come one by one, and from some patient on they are others.
 
-Legend of shapes: N patients in order, P numbers of each.
+Legend of shapes: N patients in order, P numbers of each, R runs.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-SLACK = 0.5
-"""Of a patient's score, in standard deviations: half of the shift that is to be found soonest."""
+from common.cusum import Scores, cumulative, first_above, threshold_of
+
 RUNS = 2000
 LEAST_REFERENCE = 10
 SHRINKAGE = 0.2
 FLOOR = 1e-6
-Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +30,9 @@ class Watch:
 def watched(reference_NP: Scores, new_NP: Scores, false_alarm_rate: float, seed: int) -> Watch:
     """Return whether new patients look unlike those of the reference, and from which one on.
 
-    Page's cumulative sum, S_t = max(0, S_t-1 + z_t - SLACK) (Page, Biometrika 1954), of how far
-    each patient is from the reference. The threshold is the one that as many patients drawn from
-    the reference pass with the false alarm rate: in all of them together, not in each.
+    Page's cumulative sum (common/cusum.py) of how far each patient is from the reference. The
+    threshold is the one that as many patients like those of the reference pass with the false
+    alarm rate: in all of them together, not in each.
 
     Raises:
         ValueError: fewer than ten reference patients, no new one, or no rate between 0 and 1.
@@ -44,23 +42,33 @@ def watched(reference_NP: Scores, new_NP: Scores, false_alarm_rate: float, seed:
             f"{len(reference_NP)} patients before and {len(new_NP)} after; a change needs "
             f"{LEAST_REFERENCE} before it at least, and one after"
         )
-    if not 0 < false_alarm_rate < 1:
-        raise ValueError(f"false_alarm_rate={false_alarm_rate} is not a chance; give one below 1")
     known_N, new_N = scores_of(reference_NP, new_NP)
-    draws = np.random.default_rng(seed)
-    runs = draws.choice(known_N, (RUNS, len(new_N)))
-    highest = np.array([cumulative(run).max() for run in runs])
-    threshold = float(np.quantile(highest, 1 - false_alarm_rate, method="higher"))
+    unchanged_RN = unchanged(known_N, len(new_N), np.random.default_rng(seed))
+    threshold = threshold_of(unchanged_RN, false_alarm_rate)
     sums_N = cumulative(new_N)
-    above = np.flatnonzero(sums_N > threshold)
-    return Watch(sums_N=sums_N, threshold=threshold, alarm=int(above[0]) if len(above) else None)
+    return Watch(sums_N=sums_N, threshold=threshold, alarm=first_above(sums_N, threshold))
 
 
-def cumulative(scores_N: Scores) -> Scores:
-    """Return S_t = max(0, S_t-1 + z_t - SLACK) of the scores z."""
-    steps = np.cumsum(scores_N - SLACK)
-    sums_N: Scores = steps - np.minimum(np.minimum.accumulate(steps), 0.0)
-    return sums_N
+def unchanged(known_N: Scores, count: int, draws: np.random.Generator) -> Scores:
+    """Return [RUNS, count] scores of patients who are like the reference.
+
+    A smoothed bootstrap (Silverman and Young, Biometrika 1987): both sides of a run are drawn, so
+    that a reference which is itself a few patients raises no alarm by its own chance, and between
+    and beyond the patients that were seen there are others.
+
+    known_N: scores of the reference, of mean 0 and standard deviation 1.
+    """
+    width = 1.06 * len(known_N) ** -0.2
+
+    def drawn(patients: int) -> Scores:
+        some = draws.choice(known_N, (RUNS, patients))
+        noised: Scores = some + width * draws.normal(size=some.shape)
+        return noised
+
+    reference_RN, new_RN = drawn(len(known_N)), drawn(count)
+    spread_R1 = np.maximum(reference_RN.std(axis=1, keepdims=True), FLOOR)
+    scores_RN: Scores = (new_RN - reference_RN.mean(axis=1, keepdims=True)) / spread_R1
+    return scores_RN
 
 
 def scores_of(reference_NP: Scores, new_NP: Scores) -> tuple[Scores, Scores]:

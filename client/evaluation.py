@@ -137,8 +137,25 @@ def bootstrap_gain(
     }
 
 
-def _estimate(value: float, resampled: NDArray[np.float64], n: int) -> Estimate:
-    if n < LEAST_FOR_INTERVAL:
+def bootstrap_change(
+    later: Sequence[Sums], earlier: Sequence[Sums], task: Task, seed: int
+) -> dict[str, Estimate]:
+    """Return the metrics on some patients minus those on others; the intervals are not paired.
+
+    Each side is drawn by itself (Efron and Tibshirani, 1993, Section 8.3). n: of the later ones.
+    """
+    first, second = _resampled(later, task, seed), _resampled(earlier, task, seed + 1)
+    enough = min(len(later), len(earlier)) >= LEAST_FOR_INTERVAL
+    return {
+        name: _estimate(value - second[name][0], drawn - second[name][1], len(later), enough)
+        for name, (value, drawn) in first.items()
+    }
+
+
+def _estimate(
+    value: float, resampled: NDArray[np.float64], n: int, enough: bool | None = None
+) -> Estimate:
+    if not (n >= LEAST_FOR_INTERVAL if enough is None else enough):
         told = float(value) if np.isfinite(value) else None
         return Estimate(value=told, low=None, high=None, n=n)
     defined = resampled[np.isfinite(resampled)]

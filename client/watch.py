@@ -5,17 +5,18 @@ has outlines to try the model on. Nothing of it leaves the site.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 
 from client.change import Watch, watched
+from client.cohort import Cohort, load_cohort
 from client.manifest import Row
 from client.profile import looks_of
-from client.work import cohort_of, composed, rows_at
 from common.seeding import seed
+from common.study import Study
+from common.tasks.config import UnlabelledConfig
 
 COLUMN = "date"
 
@@ -31,24 +32,32 @@ class Watched:
     watch: Watch
 
 
-def watch_site(
-    manifest: Path, overrides: Sequence[str], since: date, false_alarm_rate: float
-) -> Watched:
+def watch_site(rows: Sequence[Row], study: Study, since: date, false_alarm_rate: float) -> Watched:
     """Hold the patients from a day on against those before it, as a study prepares images.
 
     Raises:
         ValueError: a patient has no date that can be read, or there are too few on one side.
     """
-    settings = tuple(overrides)
-    days = dates_of(rows_at(manifest))
-    cohort, study = cohort_of(manifest, settings), composed(settings)
-    looks = looks_of([cohort.train, cohort.choosing, cohort.held_out], study)
+    days = dates_of(rows)
+    cohort = _seen(rows, study)
+    looks = looks_of([cohort.train, cohort.choosing], study)
     order = sorted(looks, key=lambda patient: (days[patient], patient))
     old, new = ([p for p in order if (days[p] >= since) == later] for later in (False, True))
     width = len(next(iter(looks.values())))
     known, seen = (np.array([looks[p] for p in part]).reshape(-1, width) for part in (old, new))
     watch = watched(known, seen, false_alarm_rate, seed(study.seed, "watch"))
     return Watched(patients=new, dates=[days[p] for p in new], before=len(old), watch=watch)
+
+
+def _seen(rows: Sequence[Row], study: Study) -> Cohort:
+    """Return all patients: how an image looks asks for no label, which new ones rarely have."""
+    task = study.task
+    if task.guessable:
+        task = replace(task, unlabelled=UnlabelledConfig())
+    # Only with a label can a patient be held out.
+    data = replace(study.data, held_out=0.0, train_share=None)
+    all_alike = [replace(row, split=None) for row in rows]
+    return load_cohort(all_alike, data, task, seed(study.seed, "split"))
 
 
 def dates_of(rows: Sequence[Row]) -> dict[str, date]:

@@ -11,6 +11,7 @@ from common.state import State
 from common.study import Study
 from common.tasks.registry import build_task
 from server.calls import Missing
+from server.evaluation.alarm import changes_of
 from server.evaluation.checked import impossible
 from server.events import Tell
 from server.network import Federation
@@ -95,3 +96,10 @@ def profiles_of(
         else:
             run.tell("profile refused", site=site, why=why)
     return found
+
+
+def tell_changed(run: Run, profiles: Mapping[int, Mapping[str, Profile]], sites: int) -> None:
+    """Tell whose images the newest profiles show to be others than those of the first."""
+    for site, change in changes_of(profiles, run.study, sites).items():
+        if change.round == max(profiles):
+            run.tell("changed", site=site, round=change.round, since=change.first)

@@ -33,6 +33,7 @@ from server.asking import (
     evaluations,
     profiled,
     profiles_of,
+    tell_changed,
     tell_measured,
 )
 from server.calls import StopError
@@ -200,6 +201,7 @@ def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | No
     if profiled_between(run.study, number):
         found = profiled(run, sorted(progress.roster), number, model, progress.roster, spent)
         progress = replace(progress, profiles={**progress.profiles, number: found})
+        tell_changed(run, progress.profiles, len(progress.roster))
     progress = replace(progress, spent=spent)
     kept = replace(kept, model=model, moments=moments, summed=summed, step=step, progress=progress)
     return kept, _headline(run, before)
@@ -278,6 +280,8 @@ def _finished(run: Run, kept: Checkpoint) -> Outcome:
     spent = {site: of.privacy for site, of in compared.items() if of.privacy is not None}
     progress = replace(progress, spent={**progress.spent, **spent})
     save_checkpoint(run.folder, replace(kept, model=model, progress=progress))
+    profiles = profiles_of(run, compared, kept.progress.roster)
+    tell_changed(run, {**progress.profiles, run.study.rounds: profiles}, len(progress.roster))
     return replace(
         outcome,
         others={site: answer.others for site, answer in compared.items()},
@@ -285,7 +289,7 @@ def _finished(run: Run, kept: Checkpoint) -> Outcome:
         not_compared=apart,
         reliability={s: answer.reliability for s, answer in compared.items() if answer.reliability},
         subgroups={site: answer.subgroups for site, answer in compared.items()},
-        profiles=profiles_of(run, compared, kept.progress.roster),
+        profiles=profiles,
     )
 
 

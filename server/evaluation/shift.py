@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 from common.contract import LOCAL, OTHERS, Estimate
 from common.tasks.task import Metric
-from server.records import Estimates, Outcome, Progress
+from server.records import Estimates, Outcome, Progress, RoundRecord
 
 FEDERATED, POOLED = "federated", "pooled"
 HELPED, HARMED, UNDECIDED, UNKNOWN = "helped", "harmed", "undecided", "unknown"
@@ -168,6 +168,32 @@ def benefit_of(
     if low is not None and high is not None and (low > 0 or high < 0):
         verdict = HELPED if low > 0 else HARMED
     return {"gap": sign * gain.value, "low": low, "high": high, "verdict": verdict}
+
+
+def benefit_after(
+    progress: Progress, outcome: Outcome, name: str, metric: Metric
+) -> dict[str, dict[str, float]]:
+    """Return by round and site by how much the model after it is better than the site's own.
+
+    The site's own is that of the study's end, so that a site sees after how many rounds joining
+    begins to help. Empty where no site told of a model of its own.
+    """
+    sign = 1.0 if metric.higher_is_better else -1.0
+    own = {site: of.get(LOCAL, {}).get(name) for site, of in outcome.others.items()}
+    models = {record.round - 1: _before(record) for record in progress.rounds}
+    models |= {0: progress.initial, len(progress.rounds): outcome.final}
+    found: dict[str, dict[str, float]] = {}
+    for number, told in sorted(models.items()):
+        for site, mine in sorted(own.items()):
+            ours = told.get(site, {}).get(name)
+            values = [of.value for of in (ours, mine) if of is not None and of.value is not None]
+            if len(values) == 2:
+                found.setdefault(str(number), {})[site] = sign * (values[0] - values[1])
+    return found
+
+
+def _before(record: RoundRecord) -> Estimates:
+    return {site: part.before for site, part in record.sites.items()}
 
 
 def summary_of(cells: Mapping[str, Cell], metric: Metric) -> dict[str, Any]:

@@ -52,6 +52,28 @@ def over_rounds(result: Result) -> tuple[list[str], list[tuple[str, list[float]]
     return measures, [(r, [rounds[r][m] for m in measures]) for r in sorted(rounds, key=int)]
 
 
+def alarm_sentence(result: Result) -> str:
+    """Return whose images changed during the study; empty where nobody told of them twice."""
+    alarm = (result.get("shift") or {}).get("alarm")
+    if not alarm:
+        return ""
+    rate = f"if no image changes, such an alarm comes in {100 * alarm['false_alarm_rate']:g} %"
+    changed = [
+        f"{site} after round {of['round']} (the first were told after round {of['since']})"
+        for site, of in alarm["sites"].items()
+        if of["round"] is not None
+    ]
+    if not changed:
+        return (
+            f"No site's images changed during the study, as far as this tells; {rate} of studies."
+        )
+    return (
+        f"Images are no longer those that the study began with: {', '.join(changed)}. Was a "
+        f"scanner or a protocol replaced there, or did patients join? By a cumulative sum (Page, "
+        f"1954); {rate} of studies."
+    )
+
+
 def tables(result: Result) -> list[Table]:
     """Return a table a measure; none where the sites told nothing of their images."""
     distance = (result.get("shift") or {}).get("distance") or {}

@@ -106,6 +106,8 @@ def _more(gap: float) -> str:
 def _how_sure(benefit: Mapping[str, Any]) -> str:
     if benefit["low"] is None:
         return "without an interval: its metrics are noised, or one patient is held out"
+    if benefit["low"] == benefit["high"] == 0:
+        return "whichever of its patients are drawn"
     span = f"95 % interval {number(benefit['low'])} to {number(benefit['high'])}"
     return span if benefit["verdict"] != "undecided" else f"but the {span} includes 0"
 

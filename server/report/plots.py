@@ -4,7 +4,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib as mpl
@@ -38,6 +38,7 @@ _VARIABLES = {
 _DASHES = ("", "6 2", "2 2", "6 2 2 2")
 _MARKERS = {"pooled": "D", "local": "x", "ensemble": "^"}
 _LONGEST_NAME = 24
+CALIBRATION = "ece"
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "wardround",
@@ -55,6 +56,9 @@ _STYLE = {
     "ytick.major.width": 0.6,
     "path.simplify": True,
 }
+
+
+Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,10 @@ class Chart:
 
     svg: str
     keys: tuple[Key, ...]
-
-
-Points = Sequence[tuple[float, float]]
+    title: str
+    """What it shows, as it is read out."""
+    lines: Mapping[str, Points] = field(default_factory=dict)
+    """Of a chart over the rounds: each site's points."""
 
 
 def headline_curves(result: Result) -> Chart | None:
@@ -88,21 +93,50 @@ def headline_curves(result: Result) -> Chart | None:
     A round's "before" is the model after the rounds before it; the last point is the final model.
     None where nothing was evaluated.
     """
-    headline, rounds = result["headline"], result["rounds"]
-    lines: dict[str, Points] = {}
-    for site in site_names(result):
-        found = {r["round"] - 1: before(r, site, headline) for r in rounds}
-        if found.get(0) is None:
-            found[0] = estimate(estimates(result, "initial").get(site), headline)["value"]
-        if rounds:
-            last = estimate(estimates(result, "final").get(site), headline)["value"]
-            found[rounds[-1]["round"]] = last
-        lines[site] = [(x, y) for x, y in sorted(found.items()) if y is not None]
+    headline = result["headline"]
     worst = ((result.get("final") or {}).get("worst_site") or {}).get(headline)
     word = "lowest" if higher_is_better(result, headline) else "highest"
     unit = result["metrics"][headline].get("unit")
     label = f"{headline} ({unit})" if unit else headline
+    lines = _over_rounds(result, headline)
     return _curves("curves", lines, label, (word, worst), with_mean=True)
+
+
+def calibration_curves(result: Result) -> Chart | None:
+    """Draw every site's calibration error over the rounds; None where nobody told one."""
+    if CALIBRATION not in result["metrics"]:
+        return None
+    worst = ((result.get("final") or {}).get("worst_site") or {}).get(CALIBRATION)
+    lines = _over_rounds(result, CALIBRATION)
+    label = "expected calibration error"
+    return _curves("calibration", lines, label, ("highest", worst), with_mean=True)
+
+
+def benefit_curves(result: Result) -> Chart | None:
+    """Draw by how much the model beats each site's own over the rounds; None where not known."""
+    found = (result.get("shift") or {}).get("benefit_after") or {}
+    sites = sorted({site for of in found.values() for site in of})
+    numbers = sorted(found, key=int)
+    lines = {s: [(int(n), found[n][s]) for n in numbers if s in found[n]] for s in sites}
+    last = {site: points[-1][1] for site, points in lines.items()}
+    least = min(last, key=lambda site: last[site], default=None)
+    label = "benefit of joining"
+    return _curves("benefit", lines, label, ("lowest", least), with_mean=True)
+
+
+def _over_rounds(result: Result, metric: str) -> dict[str, Points]:
+    """Return by site the metric of the model after so many rounds."""
+    rounds = result["rounds"]
+    lines: dict[str, Points] = {}
+    for site in site_names(result):
+        found = {r["round"] - 1: before(r, site, metric) for r in rounds}
+        if found.get(0) is None:
+            found[0] = estimate(estimates(result, "initial").get(site), metric)["value"]
+        if rounds:
+            last = estimate(estimates(result, "final").get(site), metric)["value"]
+            found[rounds[-1]["round"]] = last
+        lines[site] = [(x, y) for x, y in sorted(found.items()) if y is not None]
+    return lines
 
 
 def epsilon_curves(result: Result) -> Chart | None:
@@ -148,7 +182,8 @@ def site_intervals(result: Result) -> Chart | None:
         axes.margins(y=0.5 / len(order))
         axes.grid(axis="x", color=_FAINT, linewidth=0.4)
         axes.set_xlabel(headline)
-        return Chart(_svg(figure, "intervals", f"{headline} by site with intervals"), tuple(keys))
+        title = f"{headline} by site with intervals"
+        return Chart(_svg(figure, "intervals", title), tuple(keys), title)
 
 
 def reliability_curves(result: Result) -> Chart | None:
@@ -173,7 +208,8 @@ def reliability_curves(result: Result) -> Chart | None:
         axes.grid(color=_FAINT, linewidth=0.4)
         axes.set_xlabel("confidence")
         axes.set_ylabel("share of right answers")
-        return Chart(_svg(figure, "reliability", "right answers over confidence"), tuple(keys))
+        title = "right answers over confidence"
+        return Chart(_svg(figure, "reliability", title), tuple(keys), title)
 
 
 def site_map(sites: Sequence[Place]) -> Chart | None:
@@ -195,7 +231,7 @@ def site_map(sites: Sequence[Place]) -> Chart | None:
         known = any(site.drop is not None for site in sites)
         key = Key(f"fuller: a larger drop, {max(drops):.3f} at most", _VARIABLES[_MEAN], width=6)
         about = "sites as far apart as their images are"
-        return Chart(_svg(figure, "map", about), (key,) if known else ())
+        return Chart(_svg(figure, "map", about), (key,) if known else (), about)
 
 
 def _name_marks(figure: Figure, axes: Any, sites: Sequence[Place]) -> None:  # noqa: ANN401 - matplotlib
@@ -262,7 +298,8 @@ def _curves(
         axes.grid(color=_FAINT, linewidth=0.4)
         axes.set_xlabel("rounds of training")
         axes.set_ylabel(label)
-        return Chart(_svg(figure, name, f"{label} over the rounds"), tuple(keys))
+        title = f"{label} over the rounds"
+        return Chart(_svg(figure, name, title), tuple(keys), title, lines)
 
 
 def _each(axes: Any, lines: Mapping[str, Points]) -> list[Key]:  # noqa: ANN401 - matplotlib

@@ -81,11 +81,14 @@ def _shift_parts(result: Mapping[str, Any]) -> dict[str, Any]:
         "left_out": (result.get("shift") or {}).get("left_out"),
         "predicted_outside": apart.left_out_sentence(result),
         "subgroups": joining.subgroup_rows(result),
+        "benefit": plots.benefit_curves(result),
+        "calibration": plots.calibration_curves(result),
         "reliability": plots.reliability_curves(result),
         "site_map": plots.site_map(apart.places(result)),
         "places": apart.places(result),
         "apart": apart.tables(result),
         "apart_over_rounds": apart.over_rounds(result),
+        "alarm": apart.alarm_sentence(result),
         "predicted": apart.prediction_sentence(result),
         "prediction": _prediction(result),
         "distance_measure": MEASURE,
@@ -102,6 +105,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "number": words.number,
+        "sentence": words.sentence,
         "signed": words.signed,
         "interval": words.interval,
         "data_size": words.data_size,
@@ -109,6 +113,7 @@ def _environment() -> Environment:
         "chance": words.chance,
         # Charts are the only markup that is not escaped; plots.py escapes the texts in them.
         "chart": lambda chart: Markup(chart.svg),
+        "rows": lambda chart: tables.rows_of(chart.lines),
     }
     return environment
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from server.report.plots import Points
 from server.report.reading import (
     Result,
     before,
@@ -18,6 +19,8 @@ from server.report.reading import (
 )
 from server.report.words import data_size, duration, number, plain, ranges
 
+MOST_ROUNDS = 25
+"""Of a chart that is told as a table."""
 _BASELINES = {
     "pooled": "one model trained on all sites' data put together",
     "local": "each site's own model, trained alone",
@@ -234,6 +237,18 @@ def baseline_rows(result: Result) -> list[BaselineRow]:
         about = _BASELINES.get(name, "this run's model")
         rows.append(BaselineRow(name, about, value, (run.get("worst") or {}).get(headline), gain))
     return rows
+
+
+def rows_of(lines: Mapping[str, Points]) -> list[tuple[int, list[float | None]]]:
+    """Return what a chart over the rounds shows as rows: a round, and every line's value after it.
+
+    Of many rounds some, the first and the last among them.
+    """
+    values = {name: dict(points) for name, points in lines.items()}
+    rounds = sorted({x for of in values.values() for x in of})
+    step = max(1, math.ceil(len(rounds) / MOST_ROUNDS))
+    shown = [*rounds[:-1:step], *rounds[-1:]]
+    return [(round(x), [of.get(x) for of in values.values()]) for x in shown]
 
 
 def settings(study: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -25,6 +25,11 @@ def number(value: float | None) -> str:
     return text.replace("-", _MINUS)
 
 
+def sentence(text: str) -> str:
+    """Return a text with a capital at its beginning; names in it stay as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def signed(value: float | None) -> str:
     """Return a difference with its sign."""
     text = number(value)

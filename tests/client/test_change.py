@@ -2,34 +2,34 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from scipy.stats import binom
 
-from client.change import SLACK, cumulative, scores_of, watched
+from client.change import scores_of, watched
 
 RATE = 0.05
 
 
-@given(st.lists(st.floats(-5, 5), min_size=1, max_size=40))
-def test_the_sum_is_pages_recursion(scores: list[float]) -> None:
-    expected, last = [], 0.0
-    for score in scores:
-        last = max(0.0, last + score - SLACK)
-        expected.append(last)
-    np.testing.assert_allclose(cumulative(np.array(scores)), expected, atol=1e-9)
+def patients(seed: int, count: int, away: float = 0.0, numbers: int = 30) -> np.ndarray:
+    return np.random.default_rng(seed).normal(away, 1.0, (count, numbers))
 
 
-def patients(seed: int, count: int, away: float = 0.0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(away, 1.0, (count, 30))
+def alarms(draws: int, before: int, after: int, away: float = 0.0) -> int:
+    """Return how many of so many sites have an alarm; patients after are `away` in each number."""
+    count = 0
+    for i in range(draws):
+        known = patients(2 * i, before, numbers=10)
+        new = patients(2 * i + 1, after, away, numbers=10)
+        count += watched(known, new, RATE, seed=i).alarm is not None
+    return count
 
 
-def test_alarms_without_a_change_are_as_rare_as_was_said() -> None:
-    alarms = sum(
-        watched(patients(2 * i, 60), patients(2 * i + 1, 40), RATE, seed=i).alarm is not None
-        for i in range(150)
-    )
-    # 150 x 0.05 = 7.5; a reference of 60 is itself drawn by chance.
-    assert alarms <= 18
+@pytest.mark.parametrize(("before", "after"), [(20, 12), (60, 40)])
+def test_alarms_without_a_change_are_as_rare_as_was_said(before: int, after: int) -> None:
+    assert alarms(1000, before, after) <= binom.ppf(0.999, 1000, RATE)
+
+
+def test_a_change_by_a_standard_deviation_is_found_nearly_always() -> None:
+    assert alarms(200, 60, 40, away=1.0) >= binom.ppf(0.001, 200, 0.98)
 
 
 def test_a_change_is_found_soon_after_it_and_not_before() -> None:

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from client.cohort import Samples
-from client.evaluation import BATCH, bootstrap, bootstrap_gain, evaluate, patient_rows, predict
+from client.evaluation import (
+    BATCH,
+    bootstrap,
+    bootstrap_change,
+    bootstrap_gain,
+    evaluate,
+    patient_rows,
+    predict,
+)
 from common.models.registry import build_model
 from common.tasks.registry import build_task
 from common.tasks.task import Sums
@@ -188,3 +196,20 @@ def test_pairs_tell_what_two_intervals_of_their_own_do_not() -> None:
     assert alone[0].low is not None
     assert alone[1].high is not None
     assert alone[0].low < alone[1].high
+
+
+def test_the_interval_of_a_change_between_other_patients_is_as_wide_as_both_together() -> None:
+    draws = np.random.default_rng(0)
+    later, earlier = ([row(x) for x in draws.uniform(0, 1, n)] for n in (40, 90))
+    change = bootstrap_change(later, earlier, SEGMENTATION, 0)["dice"]
+    sides = [bootstrap(side, SEGMENTATION, 1)["dice"] for side in (later, earlier)]
+    assert change.value == pytest.approx((sides[0].value or 0) - (sides[1].value or 0))
+    widths = [(of.high or 0) - (of.low or 0) for of in (*sides, change)]
+    assert widths[2] == pytest.approx(math.hypot(widths[0], widths[1]), rel=0.1)
+
+
+def test_a_change_to_or_from_one_patient_has_no_interval() -> None:
+    one, many = [row(0.5)], [row(0.25), row(0.75)]
+    for later, earlier in ((one, many), (many, one)):
+        change = bootstrap_change(later, earlier, SEGMENTATION, 0)["dice"]
+        assert (change.value, change.low, change.high) == (0.0, None, None)

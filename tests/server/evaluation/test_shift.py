@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from common.contract import Description, Estimate
 from common.tasks.task import Metric
 from server.evaluation.shift import (
+    benefit_after,
     benefit_of,
     cells_of,
     cells_of_result,
@@ -18,7 +19,8 @@ from server.evaluation.shift import (
     summary_of,
     with_models,
 )
-from server.records import Outcome, Progress
+from server.records import Outcome, Progress, RoundRecord
+from tests.builders import site_round
 
 DICE = Metric(higher_is_better=True, unit="", meaning="overlap")
 DISTANCE = replace(DICE, higher_is_better=False, unit="mm")
@@ -127,6 +129,32 @@ def test_without_an_own_model_nothing_is_known_and_without_an_interval_nothing_d
     gains: dict[str, dict[str, Estimate]], verdict: str
 ) -> None:
     assert benefit_of(gains, "m", DICE)["verdict"] == verdict
+
+
+@pytest.mark.parametrize(("metric", "sign"), [(DICE, 1.0), (DISTANCE, -1.0)])
+def test_the_benefit_of_a_round_is_its_model_minus_the_sites_own(
+    metric: Metric, sign: float
+) -> None:
+    # A round's `before` is the model of the rounds before it.
+    rounds = [
+        RoundRecord(
+            round=number,
+            seconds=1.0,
+            participants=["st-a", "st-b"],
+            missing={},
+            sites={site: site_round(before={"dice": told(value)}) for site in ("st-a", "st-b")},
+        )
+        for number, value in ((1, 0.2), (2, 0.75))
+    ]
+    progress = Progress(roster=ABOUT, rounds=rounds, initial={"st-a": {"dice": told(0.3)}})
+    after = benefit_after(progress, OUTCOME, "dice", metric)
+    assert {number: of["st-a"] for number, of in after.items()} == {
+        "0": pytest.approx(sign * -0.4),
+        "1": pytest.approx(sign * 0.05),
+        "2": pytest.approx(sign * 0.1),
+    }
+    # st-b told nothing of a model of its own.
+    assert all(set(of) == {"st-a"} for of in after.values())
 
 
 def test_the_summary_counts_the_sites_that_have_a_value() -> None:

@@ -69,23 +69,29 @@ def _profile(study: Study, draws: np.random.Generator) -> Profile:
 
 def _progress(study: Study, draws: np.random.Generator) -> Progress:
     counts = {"patients_train": 9, "patients_held_out": 9, "images_train": 9, "bad_files": 0}
-    told = SiteRound(
-        seconds=1, bytes_sent=1, bytes_received=1, steps=1, train_loss=0.5, before={},
-        privacy=None, weight=9.0,
-    )  # fmt: skip
+    name = study.task.headline
+
+    def told() -> SiteRound:
+        before = {name: _estimate(draws)}
+        return SiteRound(
+            seconds=1, bytes_sent=1, bytes_received=1, steps=1, train_loss=0.5, before=before,
+            privacy=None, weight=9.0,
+        )  # fmt: skip
+
     records = [
         RoundRecord(
             round=number,
             seconds=1,
             participants=list(SITES),
             missing={},
-            sites=dict.fromkeys(SITES, told),
+            sites={site: told() for site in SITES},
         )
         for number in range(1, ROUNDS + 1)
     ]
     return Progress(
         roster={site: Description(site=site, **counts) for site in SITES},
         rounds=records,
+        initial=_of_sites(name, draws),
         profiles={n: {site: _profile(study, draws) for site in SITES} for n in (2, 4, 10)},
     )
 

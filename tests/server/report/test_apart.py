@@ -8,6 +8,7 @@ from common.tasks.task import Metric
 from server.evaluation.plane import places_of
 from server.evaluation.shift import summary_of
 from server.report.apart import (
+    alarm_sentence,
     left_out_sentence,
     over_rounds,
     places,
@@ -60,6 +61,20 @@ def test_rounds_are_in_their_order_and_the_end_is_the_last() -> None:
     found = over_rounds({"shift": shift, "rounds": [{}] * 12})
     assert found == (["mmd"], [("2", [0.4]), ("10", [0.3]), ("12", [0.2])])
     assert over_rounds({"shift": {"distance_mean": {"mmd": 0.2}}}) == ([], [])
+
+
+def test_the_sentence_names_whose_images_changed_and_the_rate_of_false_alarms() -> None:
+    sites: dict[str, Any] = {
+        name: {"round": None, "since": 1, "distance_after": {}} for name in ("st-a", "st-b")
+    }
+    result = {"shift": {"alarm": {"false_alarm_rate": 0.01, "sites": sites}}}
+    assert "No site's images changed" in alarm_sentence(result)
+    sites["st-b"]["round"] = 3
+    told = alarm_sentence(result)
+    assert "st-b after round 3" in told
+    assert "st-a" not in told
+    assert "1 % of studies" in told
+    assert alarm_sentence({"shift": {}}) == ""
 
 
 def test_the_sentence_says_whether_distance_tells() -> None:

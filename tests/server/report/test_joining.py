@@ -71,6 +71,13 @@ def test_a_harmed_hospital_and_a_noised_one_are_told_as_such(result: dict[str, A
     assert "without an interval: its metrics are noised" in noised.text
 
 
+def test_models_that_are_alike_for_every_patient_are_told_as_the_same(
+    result: dict[str, Any],
+) -> None:
+    result["shift"]["benefit"]["a"] = benefit(0.0, 0.0, 0.0, "undecided")
+    assert answers(result)[0].text.endswith("the same, whichever of its patients are drawn.")
+
+
 def test_the_summary_names_the_worst_site(result: dict[str, Any]) -> None:
     assert summary_sentence(result) == (
         "Of 3 hospitals: 1 helped, 1 undecided, 1 unknown. The model does worst at b: a dice of "

@@ -85,11 +85,21 @@ def test_every_number_of_the_comparisons_tables_is_in_the_result(
 
 def test_every_table_of_the_comparison_says_what_it_is(shown: dict[str, list[str]]) -> None:
     assert "" not in shown
-    for what in ("on the map", "over all hospitals", "subgroup", "when it does not", "each round"):
+    for what in (
+        "on the map",
+        "over all hospitals",
+        "subgroup",
+        "when it does not",
+        "each round",
+        "enefit of joining",
+    ):
         assert any(what in caption for caption in shown), what
 
 
-@pytest.mark.parametrize("path", ["map", "subgroup_summary", "distance_mean_after", "concordance"])
+@pytest.mark.parametrize(
+    "path",
+    ["map", "subgroup_summary", "distance_mean_after", "concordance", "benefit_after", "alarm"],
+)
 def test_the_page_works_out_none_of_them(result: dict[str, Any], path: str) -> None:
     without = {**result, "shift": {k: v for k, v in result["shift"].items() if k != path}}
     assert len(NUMBER.findall(render_report(without, []))) < len(

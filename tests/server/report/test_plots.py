@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from server.report.plots import epsilon_curves, headline_curves, reliability_curves, site_intervals
+from server.report.plots import (
+    benefit_curves,
+    calibration_curves,
+    epsilon_curves,
+    headline_curves,
+    reliability_curves,
+    site_intervals,
+)
 
 Make = Callable[..., dict[str, Any]]
 
@@ -80,3 +87,23 @@ def test_a_reliability_curve_is_drawn_of_every_site_beside_the_line_where_it_sho
     chart = reliability_curves(result)
     assert chart is not None
     assert [key.label for key in chart.keys] == ["st-a", "st-b", "as sure as it is right"]
+
+
+def test_the_calibration_error_has_a_curve_where_the_task_has_one(make: Make) -> None:
+    result = make(["st-a"], rounds=3)
+    assert calibration_curves(result) is None
+    result["metrics"] = {**result["metrics"], "ece": result["metrics"]["hd95"]}
+    for record in result["rounds"]:
+        told = {"value": 0.1 * record["round"], "low": None, "high": None, "n": 6}
+        record["sites"]["st-a"]["before"]["ece"] = told
+    chart = calibration_curves(result)
+    assert chart is not None
+    assert chart.lines["st-a"] == [(0, 0.1), (1, 0.2), (2, pytest.approx(0.3))]
+
+
+def test_the_benefit_is_drawn_in_the_order_of_the_rounds() -> None:
+    after = {"10": {"st-a": 0.3}, "2": {"st-a": -0.1, "st-b": 0.0}}
+    chart = benefit_curves({"shift": {"benefit_after": after}})
+    assert chart is not None
+    assert chart.lines == {"st-a": [(2, -0.1), (10, 0.3)], "st-b": [(2, 0.0)]}
+    assert benefit_curves({"shift": {}}) is None

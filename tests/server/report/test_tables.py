@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.report.tables import (
+    MOST_ROUNDS,
     baseline_rows,
     best_guess,
     key_figures,
     missing_rows,
     privacy_rows,
     round_rows,
+    rows_of,
     settings,
     site_rows,
 )
@@ -83,3 +85,12 @@ def test_settings_are_named_by_their_path() -> None:
         ("model.extra", "{}"),
         ("data.size", "8, 8"),
     ]
+
+
+def test_a_chart_as_a_table_has_its_ends_and_no_more_rows_than_can_be_read() -> None:
+    lines = {"st-a": [(x, x / 1000) for x in range(0, 1001)], "st-b": [(1000, 2.0)]}
+    rows = rows_of(lines)
+    assert len(rows) <= MOST_ROUNDS + 1
+    assert rows[0] == (0, [0.0, None])
+    assert rows[-1] == (1000, [1.0, 2.0])
+    assert rows_of({"st-a": [(0, 1.0), (3, 2.0)]}) == [(0, [1.0]), (3, [2.0])]

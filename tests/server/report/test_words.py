@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.report.words import chance, data_size, duration, interval, number, plain, ranges, signed
+from server.report.words import (
+    chance,
+    data_size,
+    duration,
+    interval,
+    number,
+    plain,
+    ranges,
+    sentence,
+    signed,
+)
 
 
 @pytest.mark.parametrize(
@@ -75,3 +85,8 @@ def test_settings_are_plain_text() -> None:
 )
 def test_no_chance_is_shown_as_certain(value: float, text: str) -> None:
     assert chance(value) == text
+
+
+def test_a_sentence_begins_with_a_capital_and_keeps_its_names() -> None:
+    assert sentence("how bright (Wasserstein)") == "How bright (Wasserstein)"
+    assert sentence("") == ""
