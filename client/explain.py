@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
+from common.tasks.one_output import of_both
+
 Explainer = Callable[["Asked"], Tensor]
 """One image and class -> a map [*S] of the image's size; larger speaks more for the class."""
 STEPS, SAMPLES, SUPERPIXELS = 64, 200, 60
@@ -42,7 +44,7 @@ class PerImage(nn.Module):
         super().__init__()
         self.network = network
         with torch.no_grad():
-            logits = network(image_1CS)
+            logits = of_both(network(image_1CS))
         self.dense = logits.ndim > 2
         answers = logits.argmax(1, keepdim=True)
         given = torch.cat([answers == k for k in range(logits.shape[1])], 1).float()
@@ -52,7 +54,7 @@ class PerImage(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return scores [B, K]."""
-        logits: Tensor = self.network(images)
+        logits = of_both(self.network(images))
         if not self.dense:
             return logits
         voxels: Any = self.voxels_1KS

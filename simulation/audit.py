@@ -135,7 +135,7 @@ def audit_training(
     """
     plan = claimed_plan(study, samples)
     draws = generator(seed(study.seed, "audit", "canaries"))
-    canaries = canaries_like(samples, config.canaries, study.model.out_channels, draws)
+    canaries = canaries_like(samples, config.canaries, study.task.out_channels, draws)
     present = (torch.rand(config.canaries, generator=draws) < 0.5).tolist()
     model = initial_network(study)
     auditor = Auditor(study, plan, samples, canaries, model)

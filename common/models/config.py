@@ -50,7 +50,8 @@ class ModelConfig:
     in_channels: int = 1
     """Channels of the image."""
     out_channels: int = 2
-    """Logits per voxel or per image: the classes of the task, background included."""
+    """Logits per voxel or per image: the classes of the task, background included. 1 where one
+    class is segmented: that class' own, of which the sigmoid is taken."""
     norm: str = "group"
     """group, instance, or batch. batch is refused with differential privacy."""
     norm_groups: int = 8

@@ -69,7 +69,9 @@ def _answered(network: nn.Module, study: Study, size: Sequence[int]) -> list[int
 
 
 def _wanted(study: Study, size: Sequence[int]) -> list[int]:
-    return [study.task.out_channels, *(size if study.task.dense else ())]
+    of_task, of_model = study.task.out_channels, study.model.out_channels
+    channels = of_model if of_model in study.task.outputs(of_task) else of_task
+    return [channels, *(size if study.task.dense else ())]
 
 
 def _that_fit(network: nn.Module, study: Study, size: Sequence[int]) -> str:

@@ -1,5 +1,6 @@
 """Laws of the maps, on networks whose answer is known."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,17 @@ def test_of_a_segmentation_the_score_is_the_mean_logit_where_the_class_is_found(
         where = logits.argmax(1) == k
         where = where if where.any() else torch.ones_like(where)
         assert float(scores[0, k]) == pytest.approx(float(logits[:, k][where].mean()), rel=1e-5)
+
+
+def test_of_one_output_the_class_has_the_score_of_its_sigmoid() -> None:
+    network = build_model(replace(tiny("unet128"), out_channels=1), 0).eval()
+    image = torch.randn(1, 1, 16, 16)
+    with torch.no_grad():
+        z = network(image)
+        scores = PerImage(network, image)(image)
+    assert scores.shape == (1, 2)
+    assert 0 < float((z > 0).float().mean()) < 1
+    assert float(scores[0, 1]) == pytest.approx(float(z[z > 0].mean()), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["unet", "attention_unet", "vit", "cnn", "scattering"])
