@@ -87,6 +87,16 @@ class ModelConfig:
     """LoRA (Hu et al., ICLR 2022): beside `trained`, each larger layer learns a matrix of this rank
     that is added to its weight; null: none."""
 
+    @property
+    def margin(self) -> int:
+        """Voxels on each side of a training segment that the network sees beside it."""
+        return 0
+
+    @property
+    def grid(self) -> int:
+        """Training segments begin at multiples of so many voxels of their image."""
+        return 1
+
     def __post_init__(self) -> None:
         one_of((2, 3), **{"model.spatial_dims": self.spatial_dims})
         one_of(("group", "instance", "batch"), **{"model.norm": self.norm})

@@ -11,6 +11,8 @@ ONE = "model.out_channels=1"
     "overrides",
     [
         ("model=deepmedic",),
+        ("model=deepmedic", "data.size=[40,40]", "data.segment=[34,34]"),
+        ("model=deepmedic", "data.size=[40,40]", "data.segment=[32,32]", "model.segment=null"),
         ("model=unet_plus_plus", "model.deep_supervision=true"),
         ("model=vgg16", CLASSES, "data=pictures"),
         ("model=unetr", "data.size=[32,48]"),
@@ -40,6 +42,14 @@ def test_a_network_that_takes_the_images_passes(overrides: tuple[str, ...]) -> N
             r"does not work.*give sides that are multiples of 4, as \[32, 36\]",
         ),
         (("model=unet", CLASSES), "one answer an image"),
+        (
+            ("model=deepmedic", "data.size=[40,40]", "data.segment=[32,32]"),
+            r"multiples of 3 voxels .*give data.segment=\[34, 34\]",
+        ),
+        (
+            ("model=deepmedic", "task=pretraining", "data.size=[40,40]", "data.segment=[34,34]"),
+            r"task.name=pretraining .* set model.segment=null",
+        ),
         (("model.out_channels=3",), r"answers of shape \[3, .* needs \[2, "),
         (
             (*("task.classes=[a,b]", "task.label_values=[1,2]", "task.out_channels=3"), ONE),
