@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
+from common.tasks.one_output import of_both
+
 Explainer = Callable[["Asked"], Tensor]
 """One image and class -> a map [*S] of the image's size; larger speaks more for the class."""
 STEPS, SAMPLES, SUPERPIXELS = 64, 200, 60
@@ -42,7 +44,7 @@ class PerImage(nn.Module):
         super().__init__()
         self.network = network
         with torch.no_grad():
-            logits = network(image_1CS)
+            logits = of_both(network(image_1CS))
         self.dense = logits.ndim > 2
         answers = logits.argmax(1, keepdim=True)
         given = torch.cat([answers == k for k in range(logits.shape[1])], 1).float()
@@ -52,7 +54,7 @@ class PerImage(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return scores [B, K]."""
-        logits: Tensor = self.network(images)
+        logits = of_both(self.network(images))
         if not self.dense:
             return logits
         voxels: Any = self.voxels_1KS
@@ -84,8 +86,8 @@ class Explained:
     alike: float | None
     """Rank correlation with the map of the same network with random weights; None: a flat map."""
     hit: bool | None
-    """Whether its highest voxel lies in the lesion (pointing game, Zhang et al., IJCV 2018); None
-    without a mask of one."""
+    """Whether its highest voxel lies in the lesion (pointing game, Zhang et al., IJCV 2018); of
+    several that are as high, half of them or more. None without a mask of a lesion."""
 
     @property
     def trusted(self) -> bool:
@@ -123,7 +125,7 @@ def explained(
     other = explainer(Asked(untrained, asked.image_1CS, asked.of_class)).detach().double().numpy()
     hit = None
     if lesion_S is not None and bool(lesion_S.any()):
-        hit = bool(lesion_S.numpy()[np.unravel_index(found.argmax(), found.shape)])
+        hit = bool(lesion_S.numpy()[found == found.max()].mean() >= 0.5)
     return Explained(method, found, alike(found, other), hit)
 
 
@@ -219,7 +221,15 @@ def _occlusion(asked: Asked) -> Tensor:
 def _lime(asked: Asked) -> Tensor:
     """Ribeiro et al., KDD 2016, on superpixels (SLIC, Achanta et al., PAMI 2012)."""
     image_SC = asked.image_1CS[0].movedim(0, -1).numpy()
-    parts_S = slic(image_SC, SUPERPIXELS, compactness=0.1, channel_axis=-1, start_label=0)
+    # Parts down to a tenth of the usual size stay apart: small lesions would be joined to others.
+    parts_S = slic(
+        image_SC,
+        SUPERPIXELS,
+        compactness=0.1,
+        channel_axis=-1,
+        start_label=0,
+        min_size_factor=0.1,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return _of_captum(

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from common.contract import RefusalError
 from common.models.registry import sketch
+from common.segments import seen_size
 from common.study import Study
 
 BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
@@ -64,6 +65,5 @@ def strides_over_short_axis(study: Study) -> bool:
     for module in network.modules():
         if isinstance(module, _STRIDED):
             module.register_forward_hook(note)
-    size = study.data.segment or study.data.size
-    network.eval()(torch.empty(1, study.data.planes, *size, device="meta"))
+    network.eval()(torch.empty(1, study.data.planes, *seen_size(study), device="meta"))
     return any(voxels <= SHORT for voxels in found)

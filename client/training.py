@@ -16,6 +16,7 @@ from client.placement import samples_on
 from common.control import add_correction
 from common.models.layers import lr_factors_of
 from common.proximal import add_proximal_gradient
+from common.segments import Around
 from common.study import Study
 from common.tasks.task import Task
 from common.training_config import TrainingConfig
@@ -157,7 +158,7 @@ def _by_factor(training: TrainingConfig, model: nn.Module) -> dict[float, list[n
 
 def random_part(study: Study, task: Task, draws: torch.Generator) -> Augment:
     """Return what a step sees of its samples: changed at random, then as the task varies them."""
-    changed = augment(study.data, draws)
+    changed = augment(study.data, draws, Around(study.model.margin, study.model.grid))
     vary = task.vary
     if vary is None:
         return changed

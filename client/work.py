@@ -38,6 +38,7 @@ from common.models.start import StartError
 from common.models.trained import check_something_travels, frozen_names
 from common.schema import SettingsError
 from common.seeding import seed
+from common.segments import seen_size
 from common.state import Arrays, digest_of
 from common.study import Study
 from common.tasks.registry import build_task
@@ -299,7 +300,7 @@ def _cohort(listed: Listed, overrides: tuple[str, ...]) -> Cohort:
 def _memory(overrides: tuple[str, ...], device: torch.device) -> Memory:
     study = composed(overrides)
     model = _network(study).to(device)
-    shape = (study.data.planes, *(study.data.segment or study.data.size))
+    shape = (study.data.planes, *seen_size(study))
     try:
         prove(model, shape, device)
     except (UnknownLayerError, WrongGradientError) as error:

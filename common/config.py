@@ -90,7 +90,13 @@ def _of_method(override: str) -> bool:
     return override.startswith("method=")
 
 
+def _fewest_outputs(task: str, out_channels: int) -> int:
+    """Return the fewest outputs by which a network answers: of one class a voxel a single one."""
+    return min(task_config_type(task).outputs(out_channels))
+
+
 def _compose(overrides: Sequence[str]) -> DictConfig:
+    OmegaConf.register_new_resolver("fewest_outputs", _fewest_outputs, replace=True)
     with _fresh_hydra():
         try:
             with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):

@@ -7,9 +7,27 @@ Legend of shapes: B images, C channels, S spatial axes.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from common.study import Study
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a network needs beside a segment, so that it answers as for the whole image."""
+
+    margin: int = 0
+    """Voxels on each side that are seen too."""
+    grid: int = 1
+    """Segments begin at multiples of so many voxels."""
+
+
+ALONE = Around()
+"""A segment and nothing else."""
 
 
 def segments(
@@ -18,38 +36,54 @@ def segments(
     size: Sequence[int],
     of_classes: float,
     draws: torch.Generator,
+    around: Around = ALONE,
 ) -> tuple[Tensor, Tensor]:
-    """Return one segment of each image and of its mask: [B, C, *size] and [B, 1, *size].
+    """Return one segment of each image and of its mask: [B, C, *seen] and [B, 1, *size].
 
-    size: at most that of the images. of_classes: chance that a segment lies around a voxel of one
-    of the classes 1, 2, ... that the mask has; otherwise every place is as likely.
+    size: at most that of the images; seen: with the margin on each side. of_classes: chance that a
+    segment lies around a voxel of one of the classes 1, 2, ... that the mask has; otherwise every
+    place is as likely.
     """
-    parts = [
-        _segment(image, mask, _start(mask[0], size, of_classes, draws), size)
-        for image, mask in zip(images_BCS, masks_B1S, strict=True)
-    ]
-    return torch.stack([image for image, _ in parts]), torch.stack([mask for _, mask in parts])
+    starts = [_start(mask[0], size, of_classes, draws, around.grid) for mask in masks_B1S]
+    images = [part(i, s, size, around) for i, s in zip(images_BCS, starts, strict=True)]
+    masks = [part(m, s, size, ALONE) for m, s in zip(masks_B1S, starts, strict=True)]
+    return torch.stack(images), torch.stack(masks)
 
 
-def _segment(
-    image: Tensor, mask: Tensor, start: Sequence[int], size: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    part = (slice(None), *(slice(a, a + n) for a, n in zip(start, size, strict=True)))
-    return image[part], mask[part]
+def part(image_CS: Tensor, start: Sequence[int], size: Sequence[int], around: Around) -> Tensor:
+    """Return the part [C, *seen] of an image at `start`, with its margin; beyond the image is 0."""
+    margin = around.margin
+    spans, outside = [], []
+    for begin, length, whole in zip(start, size, image_CS.shape[1:], strict=True):
+        first, end = begin - margin, begin + length + margin
+        spans.append(slice(max(first, 0), min(end, whole)))
+        outside.append((max(-first, 0), max(end - whole, 0)))
+    inside = image_CS[(slice(None), *spans)]
+    return F.pad(inside, [n for sides in reversed(outside) for n in sides])
+
+
+def seen_size(study: Study) -> list[int]:
+    """Return the size of what a training step sees of an image."""
+    if study.data.segment is None:
+        return list(study.data.size)
+    return [n + 2 * study.model.margin for n in study.data.segment]
 
 
 def _start(
-    mask_S: Tensor, size: Sequence[int], of_classes: float, draws: torch.Generator
+    mask_S: Tensor, size: Sequence[int], of_classes: float, draws: torch.Generator, grid: int
 ) -> list[int]:
     room = [whole - n for whole, n in zip(mask_S.shape, size, strict=True)]
     around = float(torch.rand((), generator=draws)) < of_classes
     classes = torch.unique(mask_S)
     classes = classes[classes > 0]
     if not around or not len(classes):
-        return [_draw(n + 1, draws) for n in room]
+        return [grid * _draw(n // grid + 1, draws) for n in room]
     places = (mask_S == classes[_draw(len(classes), draws)]).nonzero()
     voxel = places[_draw(len(places), draws)].tolist()
-    return [min(max(at - n // 2, 0), most) for at, n, most in zip(voxel, size, room, strict=True)]
+    return [
+        min(max((at - n // 2 + grid // 2) // grid, 0), most // grid) * grid
+        for at, n, most in zip(voxel, size, room, strict=True)
+    ]
 
 
 def _draw(below: int, draws: torch.Generator) -> int:

@@ -19,7 +19,7 @@ from common.data_config import DataConfig
 from common.fourier import mixed
 from common.harmonise import matched, without_bias
 from common.resampling import ratios, resample
-from common.segments import segments
+from common.segments import ALONE, Around, segments
 
 Prepare = Callable[
     [NDArray[Any], NDArray[Any] | None, Sequence[float]],
@@ -156,7 +156,7 @@ def _normalised(
     return _normalise(image, data.normalise), mask_1S, spacing
 
 
-def augment(data: DataConfig, draws: torch.Generator) -> Augment:
+def augment(data: DataConfig, draws: torch.Generator, around: Around = ALONE) -> Augment:
     """Return the random part; each call draws on, and the same start gives the same bytes.
 
     none: as it is. flip: each sample is mirrored left-right with probability 1/2. full: flip, then
@@ -165,8 +165,8 @@ def augment(data: DataConfig, draws: torch.Generator) -> Augment:
     are not cubes the rotation also shears a little. Masks move with their images, by the nearest
     voxel; the label of a classification passes through. With data.amplitudes each image is first
     seen in the style of a site (common/fourier.py). With data.sequence_dropout channels are missing
-    by chance. With data.segment a part is left of each image
-    and its mask (common/segments.py).
+    by chance. With data.segment a part is left of each image and its mask, of the image with what
+    its network needs around it (common/segments.py).
     """
     styles_KF = None if data.amplitudes is None else torch.tensor(data.amplitudes)
 
@@ -189,8 +189,8 @@ def augment(data: DataConfig, draws: torch.Generator) -> Augment:
         if data.sequence_dropout:
             images = _without_some(images, there_BC, data.sequence_dropout, draws)
         if data.segment is not None:
-            around = data.segment_of_classes or 0.0
-            images, targets = segments(images, targets, data.segment, around, draws)
+            of_classes = data.segment_of_classes or 0.0
+            images, targets = segments(images, targets, data.segment, of_classes, draws, around)
         return images, targets
 
     def beside_covariates(images_BCS: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from scipy.stats import chi2
 
 from client.cohort import Samples
 from client.privacy.dp_sgd import PrivateGradient, PrivatePlan, private_plan
-from client.training import build_optimizer, learning_rate, train_round
+from client.training import build_optimizer, learning_rate, random_part, train_round
 from common.accounting import epsilon_of
 from common.checks import in_range, positive
 from common.contract import RefusalError
@@ -25,7 +25,6 @@ from common.schema import SettingsError, typed
 from common.seeding import generator, seed
 from common.study import Study
 from common.tasks.registry import build_task
-from common.transforms import augment
 from server.run import initial_network
 from simulation.audit_attack import Auditor, canaries_like, with_canaries
 from simulation.audit_bound import (
@@ -135,7 +134,7 @@ def audit_training(
     """
     plan = claimed_plan(study, samples)
     draws = generator(seed(study.seed, "audit", "canaries"))
-    canaries = canaries_like(samples, config.canaries, study.model.out_channels, draws)
+    canaries = canaries_like(samples, config.canaries, study.task.out_channels, draws)
     present = (torch.rand(config.canaries, generator=draws) < 0.5).tolist()
     model = initial_network(study)
     auditor = Auditor(study, plan, samples, canaries, model)
@@ -201,12 +200,13 @@ def _round(auditor: Auditor, cohort: Samples, number: int, study: Study, plan: P
         generator(seed(study.seed, "audit", number, "noise")),
         study.privacy.physical_batch_size,
     )
-    random_part = augment(study.data, generator(seed(study.seed, "audit", number, "augment")))
+    task = build_task(study.task)
+    draws = generator(seed(study.seed, "audit", number, "augment"))
+    changed = random_part(study, task, draws)
     with torch.random.fork_rng():
         torch.manual_seed(seed(study.seed, "audit", number, "dropout"))
         try:
             watched = auditor.watching(source, plan.units_a_step)
-            task = build_task(study.task)
-            return train_round(watched, optimizer, cohort, task, study, random_part, CPU).steps
+            return train_round(watched, optimizer, cohort, task, study, changed, CPU).steps
         finally:
             source.close()

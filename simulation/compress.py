@@ -28,6 +28,7 @@ from common.schema import SettingsError
 from common.seeding import generator, seed
 from common.state import state_of
 from common.study import PrivacyConfig, Study
+from common.tasks.one_output import of_both
 from common.tasks.registry import build_task
 from common.tasks.task import Task
 from common.tensor_files import write_tensors
@@ -189,7 +190,7 @@ def distilled(study: Study, teacher: nn.Module, trained: Mapping[str, Samples]) 
 def soft_loss(logits: Tensor, answers: Tensor) -> Tensor:
     """Return T^2 times the cross-entropy to the teacher's answers at T (Hinton et al., 2015)."""
     softer = (answers.clamp(min=1e-12).log() / SOFTNESS).softmax(1)
-    finest = logits if logits.ndim == answers.ndim else logits[:, 0]
+    finest = of_both(logits if logits.ndim == answers.ndim else logits[:, 0])
     return SOFTNESS**2 * F.cross_entropy(finest.float() / SOFTNESS, softer)
 
 

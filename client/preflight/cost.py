@@ -15,6 +15,7 @@ from client.privacy.engine.preflight import Memory, memory_bytes, memory_of, one
 from client.training import steps_of
 from common.models.registry import build_model
 from common.seeding import seed
+from common.segments import seen_size
 from common.study import Study
 
 _COPIES = 3
@@ -47,7 +48,7 @@ def cost_of(study: Study, facts: Sequence[Facts], device: torch.device) -> Cost 
     if not images_each:
         return None
     model = build_model(study.model, seed(study.seed, "initial model")).to(device)
-    shape = (study.data.channels, *(study.data.segment or study.data.size))
+    shape = (study.data.channels, *seen_size(study))
     memory = memory_of(model, shape, device)
     private = study.privacy.private
     fits, step_bytes = largest_pass(study, model, memory, memory_bytes(device))

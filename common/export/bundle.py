@@ -177,6 +177,9 @@ def _answer(finished: Finished) -> list[dict[str, Any]]:
     if temperature is not None:
         func = f"$lambda logits: logits / {temperature!r}"
         steps.append({"_target_": "Lambdad", "keys": "pred", "func": func})
+    if task.dense and finished.study.model.out_channels == 1:
+        one = {"_target_": "Activationsd", "keys": "pred", "sigmoid": True}
+        return [one, {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5}]
     steps.append({"_target_": "Activationsd", "keys": "pred", "softmax": True})
     if task.dense:
         steps.append({"_target_": "AsDiscreted", "keys": "pred", "argmax": True})

@@ -50,7 +50,8 @@ class ModelConfig:
     in_channels: int = 1
     """Channels of the image."""
     out_channels: int = 2
-    """Logits per voxel or per image: the classes of the task, background included."""
+    """Logits per voxel or per image: the classes of the task, background included. 1 where one
+    class is segmented: that class' own, of which the sigmoid is taken."""
     norm: str = "group"
     """group, instance, or batch. batch is refused with differential privacy."""
     norm_groups: int = 8
@@ -85,6 +86,16 @@ class ModelConfig:
     lora_rank: int | None = None
     """LoRA (Hu et al., ICLR 2022): beside `trained`, each larger layer learns a matrix of this rank
     that is added to its weight; null: none."""
+
+    @property
+    def margin(self) -> int:
+        """Voxels on each side of a training segment that the network sees beside it."""
+        return 0
+
+    @property
+    def grid(self) -> int:
+        """Training segments begin at multiples of so many voxels of their image."""
+        return 1
 
     def __post_init__(self) -> None:
         one_of((2, 3), **{"model.spatial_dims": self.spatial_dims})

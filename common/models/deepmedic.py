@@ -30,6 +30,10 @@ class DeepMedicConfig(ModelConfig):
     """How much coarser the image of each pathway is; 1 is the image itself."""
     dense: list[int] = field(default_factory=lambda: [150, 150])
     """Channels of the 1 x 1 convolutions that put the pathways together."""
+    segment: list[int] | None = None
+    """As data.segment: the part of an image that a training step answers for. The step sees what
+    lies around it too, so that it answers as for the whole image. null: a step sees what it
+    answers for and nothing else."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,8 +48,27 @@ class DeepMedicConfig(ModelConfig):
 
     @property
     def context(self) -> int:
-        """Voxels around a segment that what is found inside it depends on."""
-        return max(self.factors) * len(self.channels) * (KERNEL // 2)
+        """Voxels around a segment that what is found inside it depends on.
+
+        Of a coarse voxel that lies half in the segment the other half too; in whole steps of the
+        grid.
+        """
+        reach = max(self.factors) * (len(self.channels) * (KERNEL // 2) + 1) - 1
+        return -(-reach // self._step) * self._step
+
+    @property
+    def margin(self) -> int:
+        """The context, in training by segments."""
+        return 0 if self.segment is None else self.context
+
+    @property
+    def grid(self) -> int:
+        """Coarse voxels begin at an image's corner; so they lie in a segment as in the image."""
+        return 1 if self.segment is None else self._step
+
+    @property
+    def _step(self) -> int:
+        return math.lcm(*self.factors)
 
 
 class _VoxelNorm(nn.Module):
@@ -74,7 +97,7 @@ class _Layer(nn.Module):
 
 
 class _Pathway(nn.Module):
-    """Convolutions without padding on the image, made coarser and then fine again."""
+    """Convolutions without padding on a part and what is around it, made coarser, then fine."""
 
     def __init__(self, config: DeepMedicConfig, factor: int) -> None:
         super().__init__()
@@ -82,14 +105,16 @@ class _Pathway(nn.Module):
         widths = [config.in_channels, *config.channels]
         self.layers = nn.ModuleList(_Layer(config, a, b, KERNEL) for a, b in pairwise(widths))
 
-    def forward(self, image_BCS: Tensor) -> Tensor:
-        size = image_BCS.shape[2:]
-        seen = _padded(image_BCS, [(0, -n % self.factor) for n in size])
+    def forward(self, seen_BCS: Tensor, context: int) -> Tensor:
+        size = [n - 2 * context for n in seen_BCS.shape[2:]]
+        margin = self.factor * len(self.layers) * (KERNEL // 2)
+        seen = seen_BCS
+        for axis, n in enumerate(size, start=2):
+            whole = -(-n // self.factor) * self.factor
+            seen = seen.narrow(axis, context - margin, whole + 2 * margin)
         if self.factor > 1:
             pool = F.avg_pool2d if self.dims == 2 else F.avg_pool3d
             seen = pool(seen, self.factor)
-        margin = len(self.layers) * (KERNEL // 2)
-        seen = _padded(seen, [(margin, margin)] * self.dims)
         earlier = seen
         for place, layer in enumerate(self.layers):
             found = layer(seen)
@@ -103,48 +128,34 @@ class _Pathway(nn.Module):
 
 
 class DeepMedic(nn.Module):
-    """[B, in_channels, *spatial] -> logits [B, out_channels, *spatial]."""
+    """[B, in_channels, *spatial] -> logits [B, out_channels, *spatial].
+
+    In training by segments what comes in is `context` voxels larger on each side than the answer.
+    Else the image is all that there is, and 0 around it, as data preparation pads it.
+    """
 
     def __init__(self, config: DeepMedicConfig) -> None:
         super().__init__()
+        self.by_segments, self.context = config.segment is not None, config.context
         self.pathways = nn.ModuleList(_Pathway(config, factor) for factor in config.factors)
         widths = [len(config.factors) * config.channels[-1], *config.dense]
         self.dense = nn.Sequential(*(_Layer(config, a, b, 1) for a, b in pairwise(widths)))
         self.dropout = nn.Dropout(config.dropout)
         self.head = convolution(config.spatial_dims)(widths[-1], config.out_channels, 1)
 
-    def forward(self, image_BCS: Tensor) -> Tensor:
+    def forward(self, seen_BCS: Tensor) -> Tensor:
         """Return the logits."""
-        found = torch.cat([pathway(image_BCS) for pathway in self.pathways], dim=1)
+        if not (self.training and self.by_segments):
+            seen_BCS = F.pad(seen_BCS, [self.context] * 2 * (seen_BCS.ndim - 2))
+        found = torch.cat([pathway(seen_BCS, self.context) for pathway in self.pathways], dim=1)
         logits: Tensor = self.head(self.dropout(self.dense(found)))
         return logits
 
 
 def build_deepmedic(config: DeepMedicConfig) -> nn.Module:
-    """Return the network. The image is taken to be surrounded by 0, as data preparation pads it."""
+    """Return the network."""
     network = DeepMedic(config)
     return standardise(network) if config.standardised else network
-
-
-def segment_of(
-    image_BCS: Tensor, start: Sequence[int], size: Sequence[int], config: DeepMedicConfig
-) -> tuple[Tensor, list[int]]:
-    """Return the part of an image that decides about a segment, and where the segment lies in it.
-
-    The logits that the network gives there are those that it gives for the whole image.
-    """
-    step = math.lcm(*config.factors)
-    spans, places = [], []
-    for begin, length, whole in zip(start, size, image_BCS.shape[2:], strict=True):
-        # Coarse voxels begin at the image's own corner.
-        first = max(begin - config.context - step + 1, 0) // step * step
-        spans.append(slice(first, min(begin + length + config.context + step, whole)))
-        places.append(begin - first)
-    return image_BCS[(slice(None), slice(None), *spans)], places
-
-
-def _padded(image: Tensor, margins: Sequence[tuple[int, int]]) -> Tensor:
-    return F.pad(image, [n for margin in reversed(margins) for n in margin])
 
 
 def _inner(image: Tensor, size: Sequence[int]) -> Tensor:

@@ -22,12 +22,32 @@ def check_fits(study: Study) -> None:
     Raises:
         ValueError: with the sizes, and what would pass.
     """
+    _check_grid(study)
     network = sketch(study.model)
     check_something_travels(network, study.model)
     lr_factors_of(network, study.training.lr_factors)
     for name, size in (("data.size", study.data.size), ("data.segment", study.data.segment)):
         if size is not None:
             _check(network, study, name, size)
+
+
+def _check_grid(study: Study) -> None:
+    """Refuse segments that a network, which sees what lies around them, could not be trained by."""
+    segment, grid = study.data.segment, study.model.grid
+    if segment is None or not study.model.margin:
+        return
+    if study.task.name != "segmentation":
+        raise ValueError(
+            f"model.segment={list(segment)} sees more than it answers for, and task.name="
+            f"{study.task.name} makes its answers of all that is seen; set model.segment=null"
+        )
+    fitting = [n + (whole - n) % grid for n, whole in zip(segment, study.data.size, strict=True)]
+    if fitting != list(segment):
+        raise ValueError(
+            f"data.segment={list(segment)} in data.size={list(study.data.size)}: segments begin at "
+            f"multiples of {grid} voxels (model.name={study.model.name}), so voxels at the border "
+            f"would be in none; give data.segment={fitting}"
+        )
 
 
 def _check(network: nn.Module, study: Study, name: str, size: Sequence[int]) -> None:
@@ -63,13 +83,16 @@ def _answered(network: nn.Module, study: Study, size: Sequence[int]) -> list[int
     """Return the shape of the network's answer to one image."""
     # One image where that can be a batch: a norm over a single value fails with one alone.
     count = 2 if study.model.norm == "batch" else 1
+    seen = [n + 2 * study.model.margin for n in size]
+    network.train()(torch.empty(count, study.data.planes, *seen, device="meta"))
     images = torch.empty(count, study.data.planes, *size, device="meta")
-    network.train()(images)
     return list(network.eval()(images).shape[1:])
 
 
 def _wanted(study: Study, size: Sequence[int]) -> list[int]:
-    return [study.task.out_channels, *(size if study.task.dense else ())]
+    of_task, of_model = study.task.out_channels, study.model.out_channels
+    channels = of_model if of_model in study.task.outputs(of_task) else of_task
+    return [channels, *(size if study.task.dense else ())]
 
 
 def _that_fit(network: nn.Module, study: Study, size: Sequence[int]) -> str:

@@ -36,7 +36,7 @@ from common.tasks.tempered import (
     metric_of,
     told_at,
 )
-from common.tasks.threshold import best_bin, decided, decisions
+from common.tasks.threshold import best_bin, check_share, decided, decisions
 from common.tasks.unlabelled import guess_cross_entropy, with_unlabelled
 
 
@@ -110,14 +110,9 @@ class ClassificationConfig(TaskConfig):
             )
 
     def _check_threshold(self) -> None:
+        check_share(self.threshold_share)
         if self.threshold_share is None:
             return
-        in_range(0.0, 1.0, **{"task.threshold_share": self.threshold_share})
-        if self.threshold_share in (0.0, 1.0):
-            raise ValueError(
-                f"task.threshold_share={self.threshold_share:g} leaves nobody to "
-                f"{'train on' if self.threshold_share else 'choose'}; give a share between, as 0.2"
-            )
         if self.temperatures is not None:
             raise ValueError(
                 f"task.temperatures={list(self.temperatures)}: a site's own threshold and one "
@@ -126,7 +121,8 @@ class ClassificationConfig(TaskConfig):
         if len(self.classes) != 2:
             raise ValueError(
                 f"task.threshold_share={self.threshold_share:g} chooses one threshold between two "
-                f"classes, and there are {len(self.classes)}; set it to null"
+                f"classes, and there are {len(self.classes)}; set it to null, or choose "
+                "task=multilabel, which has one a label"
             )
 
 

@@ -126,6 +126,11 @@ class TaskConfig:
         """Further columns of a manifest that say what is true."""
         return ()
 
+    @classmethod
+    def outputs(cls, out_channels: int) -> tuple[int, ...]:
+        """How many outputs a network may have, for so many channels of the task."""
+        return (out_channels,)
+
     @property
     def choosing_share(self) -> float:
         """Share of a site's training patients who do not train, and choose how it answers."""

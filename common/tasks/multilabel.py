@@ -6,7 +6,8 @@ itself, so a label that few images have is not lost in one that many have.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -29,6 +30,13 @@ from common.tasks.ranking import (
     shares,
 )
 from common.tasks.task import Bounded, Metric, Sums, Task, check_finite
+from common.tasks.threshold import (
+    best_bin,
+    check_share,
+    decided_labels,
+    decisions,
+    label_decisions,
+)
 
 SEPARATOR = "|"
 """Between the labels of an image, as in the list of ChestX-ray14."""
@@ -43,15 +51,26 @@ class MultilabelConfig(TaskConfig):
     no_label: str = "none"
     """What stands in the label column of an image that has none of them."""
     headline: str = "auroc"
-    """auroc, balanced_accuracy, ece, or auroc_LABEL of one label."""
+    """auroc, balanced_accuracy, ece, or auroc_LABEL of one label; with threshold_share also
+    sensitivity and specificity, of all or with _LABEL of one."""
+    threshold_share: float | None = None
+    """Share of a site's training patients, above 0 and below 1, who do not train but choose the
+    score from which the site answers with a label, each label's own (the best Youden index). null:
+    a label that is more probable than not is the answer."""
 
     @property
     def even_answer(self) -> float:
         """The probability of each label that says nothing."""
         return 0.5
 
+    @property
+    def choosing_share(self) -> float:
+        """Share of a site's training patients who choose the thresholds."""
+        return self.threshold_share or 0.0
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_share(self.threshold_share)
         if not self.classes:
             raise ValueError("task.classes=[] leaves nothing to find; name one label or more")
         word = self.no_label
@@ -66,12 +85,13 @@ class MultilabelConfig(TaskConfig):
                 f"task.out_channels={self.out_channels} does not fit {len(self.classes)} labels; "
                 f"give {len(self.classes)}"
             )
-        one_of(multilabel_metrics(self.classes), **{"task.headline": self.headline})
+        known = multilabel_metrics(self.classes, self.threshold_share is not None)
+        one_of(known, **{"task.headline": self.headline})
         self.check_loss(OF_LABELS)
 
 
-def multilabel_metrics(labels: Sequence[str]) -> dict[str, Metric]:
-    """Return the metrics by name."""
+def multilabel_metrics(labels: Sequence[str], threshold: bool = False) -> dict[str, Metric]:
+    """Return the metrics by name; threshold: whether patients choose one a label."""
     ranked = "chance that an image with {} is ranked above one without (ROC area)."
     return {
         "auroc": Metric(True, "", f"{ranked.format('a label')[:-1]}, mean over the labels."),
@@ -80,6 +100,7 @@ def multilabel_metrics(labels: Sequence[str]) -> dict[str, Metric]:
         ),
         "ece": Metric(False, "", "expected calibration error: confidence against accuracy."),
         **{f"auroc_{label}": Metric(True, "", ranked.format(label)) for label in labels},
+        **(label_decisions(labels) if threshold else {}),
     }
 
 
@@ -92,13 +113,18 @@ def build_multilabel(config: MultilabelConfig) -> Task:
     """
     criterion = loss_of(OF_LABELS, config.loss, config.out_channels)
     areas = [f"auroc_{label}" for label in config.classes]
+    means = dict.fromkeys(("auroc", "balanced_accuracy"), areas)
+    chosen = config.threshold_share is not None
+    if chosen:
+        means |= {name: [f"{name}_{label}" for label in config.classes] for name in decisions()}
 
     def score(sums: Sums) -> dict[str, float]:
-        return _score(sums, config.classes)
+        values = _score(sums, config.classes)
+        return values | (decided_labels(sums["confusion"], config.classes) if chosen else {})
 
     return Task(
         config=config,
-        metrics=multilabel_metrics(config.classes),
+        metrics=multilabel_metrics(config.classes, chosen),
         loss=lambda logits, target: criterion(logits.float(), target),
         activate=lambda logits: logits.float().sigmoid(),
         measure=measure,
@@ -106,14 +132,30 @@ def build_multilabel(config: MultilabelConfig) -> Task:
         score=score,
         # A label has two tables of shares, of which two patients' differ by at most sqrt(2) each.
         bounded=Bounded(bounded_row, math.sqrt(2 * 2 * len(config.classes)), restored),
-        means=dict.fromkeys(("auroc", "balanced_accuracy"), areas),
+        means=means,
+        answers_by=by_thresholds if chosen else None,
     )
 
 
-def measure(probabilities: Tensor, target: Tensor, spacing_mm: Sequence[float]) -> Sums:
+def by_thresholds(task: Task, sums: Sums) -> Task:
+    """Return the task with each label's threshold that is best for the patients of the sums.
+
+    Of a label that all of these have, or none, it is the usual one.
+    """
+    least = [best_bin(without, having) for without, having in sums["scores"]]
+    return replace(task, measure=partial(measure, least=least))
+
+
+def measure(
+    probabilities: Tensor,
+    target: Tensor,
+    spacing_mm: Sequence[float],
+    least: Sequence[int | None] | None = None,
+) -> Sums:
     """Return the sums of one image.
 
-    probabilities, target: [K]. spacing_mm is part of every task's form.
+    probabilities, target: [K]. spacing_mm is part of every task's form. least: the bin of the score
+    from which each label is the answer; None: where it is more probable than not.
 
     Raises:
         ValueError: a probability is not finite, or the shapes do not fit.
@@ -128,10 +170,10 @@ def measure(probabilities: Tensor, target: Tensor, spacing_mm: Sequence[float]) 
     confusion = np.zeros((len(target), 2, 2))
     calibration = np.zeros((3, CALIBRATION_BINS))
     for label, (p, truth) in enumerate(zip(probabilities.tolist(), target.tolist(), strict=True)):
-        answer = int(p >= 0.5)
-        confidence = max(p, 1 - p)
-        scores[label, truth, score_bin(np.array([1 - p, p]), 1)] = 1
-        confusion[label, truth, answer] = 1
+        answer, confidence = int(p >= 0.5), max(p, 1 - p)
+        at, from_bin = score_bin(np.array([1 - p, p]), 1), None if least is None else least[label]
+        scores[label, truth, at] = 1
+        confusion[label, truth, answer if from_bin is None else int(at >= from_bin)] = 1
         calibration[:, confidence_bin(confidence)] += 1, truth == answer, confidence
     return {"scores": scores, "confusion": confusion, "calibration": calibration}
 

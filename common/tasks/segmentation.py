@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from common.checks import one_of, positive
 from common.tasks.config import TaskConfig
-from common.tasks.losses import OF_VOXELS, loss_of
+from common.tasks.losses import OF_VOXELS, Loss, loss_of
+from common.tasks.one_output import of_both
 from common.tasks.task import Bounded, Metric, Sums, Task, check_finite
 from common.tasks.unlabelled import guess_cross_entropy, with_unlabelled
 
@@ -44,6 +45,11 @@ class SegmentationConfig(TaskConfig):
     def guessable(self) -> bool:
         """A class a voxel."""
         return True
+
+    @classmethod
+    def outputs(cls, out_channels: int) -> tuple[int, ...]:
+        """Of one class two, or its own alone (common/tasks/one_output.py)."""
+        return (1, 2) if out_channels == 2 else (out_channels,)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,6 +94,8 @@ def segmentation_metrics(classes: Sequence[str]) -> dict[str, Metric]:
 def build_segmentation(config: SegmentationConfig) -> Task:
     """Return the task. Targets are class indices, int64: [B, 1, ...] of a batch, [1, ...] of one.
 
+    Logits are a channel a class, or of one class its own alone (common/tasks/one_output.py).
+
     Sums, each [C]: `dice`, the patients' Dice values; `patients`, how many they are;
     `hd95_mm`, the patients' surface distances; `hd95_patients`, how many have one. They are totals
     over patients, so those of two sets of patients add up; they describe single patients where the
@@ -97,17 +105,17 @@ def build_segmentation(config: SegmentationConfig) -> Task:
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
         # Float32 also under autocast: a sum over the voxels loses digits in bfloat16.
-        return supervised(criterion, logits.float(), target)
+        return supervised(_of_classes(criterion), logits.float(), target)
 
     def of_guesses(logits: Tensor, target: Tensor) -> Tensor:
-        return supervised(guess_cross_entropy, logits.float(), target)
+        return supervised(_of_classes(guess_cross_entropy), logits.float(), target)
 
     asked = config.unlabelled
     return Task(
         config=config,
         metrics=segmentation_metrics(config.classes),
         loss=loss if asked is None else with_unlabelled(loss, of_guesses, asked),
-        activate=lambda logits: logits.float().softmax(dim=1),
+        activate=lambda logits: of_both(logits.float()).softmax(dim=1),
         measure=measure,
         patient_sums=patient_sums,
         score=lambda sums: score(sums, config.classes),
@@ -215,6 +223,10 @@ def restored(sums: Sums, patients: int) -> Sums:
     """Return totals of Dice values with noise as those of so many patients."""
     dice = np.clip(sums["dice"], 0.0, patients)
     return {"dice": dice, "patients": np.full_like(dice, patients)}
+
+
+def _of_classes(criterion: Loss) -> Loss:
+    return lambda logits, target: criterion(of_both(logits), target)
 
 
 def _foreground(labels: Tensor, classes: int) -> Tensor:

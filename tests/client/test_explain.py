@@ -1,5 +1,6 @@
 """Laws of the maps, on networks whose answer is known."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,40 +23,111 @@ from client.explanations import verdict_of
 from common.models.registry import build_model
 from tests.common.models.tiny import tiny
 
-PLACE = (slice(10, 13), slice(3, 6))
+PLACE = (slice(10, 13), slice(3, 6), slice(7, 10))
 
 
 class Bright(nn.Module):
     """Says class 1 where there is brightness, by one convolution."""
 
-    def __init__(self, factor: float = 1.0) -> None:
+    def __init__(self, factor: float = 1.0, dims: int = 2) -> None:
         super().__init__()
-        self.look = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+        self.look = (nn.Conv2d if dims == 2 else nn.Conv3d)(1, 1, 3, padding=1, bias=False)
         self.factor = factor
         nn.init.constant_(self.look.weight, 1.0)
 
     def forward(self, images: Tensor) -> Tensor:
-        seen = torch.relu(self.look(images) - 4.0).mean((2, 3))
+        seen = torch.relu(self.look(images) - 4.0).flatten(2).mean(2)
         return torch.cat([-seen, seen], 1) * self.factor
 
 
-def bright_image() -> Tensor:
-    image = torch.zeros(1, 1, 16, 16)
-    image[0, 0][PLACE] = 1.0
+def bright_image(dims: int = 2) -> Tensor:
+    image = torch.zeros(1, 1, *[16] * dims)
+    image[0, 0][PLACE[:dims]] = 1.0
     return image
 
 
+@pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize(
     "method",
     ["grad_cam", "grad_cam_pp", "saliency", "integrated_gradients", "occlusion", "lime"],
 )
-def test_every_map_points_at_what_decides(method: str) -> None:
-    network = Bright().eval()
-    lesion = torch.zeros(16, 16, dtype=torch.bool)
-    lesion[9:14, 2:7] = True
-    found = explained(method, Asked(network, bright_image(), 1), Bright(0.5).eval(), lesion)
-    assert found.map_S.shape == (16, 16)
+def test_every_map_points_at_what_decides(method: str, dims: int) -> None:
+    lesion = torch.zeros([16] * dims, dtype=torch.bool)
+    lesion[tuple(slice(a.start - 1, a.stop + 1) for a in PLACE[:dims])] = True
+    asked = Asked(Bright(dims=dims).eval(), bright_image(dims), 1)
+    found = explained(method, asked, Bright(0.5, dims).eval(), lesion)
+    assert found.map_S.shape == (16,) * dims
     assert found.hit
+
+
+def attentive_vit(dims: int) -> nn.Module:
+    """Return a transformer whose class token looks at bright patches, and keeps what it has.
+
+    Of four features the first two are a patch's brightness and its opposite, the last two are the
+    class token's own.
+    """
+    config = replace(tiny("vit", dims), image_size=[32] * dims)
+    network = build_model(config, 0).eval()
+    for name, parameter in network.named_parameters():
+        if not (".norm" in name and name.endswith("weight")):
+            nn.init.zeros_(parameter)
+    vit: Any = network.get_submodule("vit")
+    with torch.no_grad():
+        vit.cls_token[..., 2:] = torch.tensor([1.0, -1.0])
+        embedding = vit.patch_embedding.patch_embeddings.weight
+        embedding[:2] = torch.tensor([1.0, -1.0]).view(2, *[1] * (embedding.ndim - 1))
+        for block in vit.blocks:
+            queries, keys, _ = block.attn.qkv.weight.chunk(3)
+            queries[::2, 2], keys[::2, 0] = 3.0, 3.0
+    return network
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("at", [(0, 3, 1), (2, 2, 3), (3, 0, 0)])
+def test_the_rollout_points_at_the_patch_that_the_class_token_looks_at(
+    at: tuple[int, ...], dims: int
+) -> None:
+    patch = tuple(slice(8 * n, 8 * n + 8) for n in at[:dims])
+    image = torch.zeros(1, 1, *[32] * dims)
+    image[0, 0][patch] = 1.0
+    lesion = image[0, 0] > 0
+    asked = Asked(attentive_vit(dims), image, 1)
+    untrained = build_model(replace(tiny("vit", dims), image_size=[32] * dims), 0).eval()
+    found = explained("attention_rollout", asked, untrained, lesion)
+    assert found.map_S.shape == (32,) * dims
+    assert found.hit
+    # An attention that sees nothing of the image would look at each patch as much.
+    share = found.map_S[patch].sum() / found.map_S.sum()
+    assert share > 3 * float(lesion.float().mean())
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("at", [(2, 3, 5), (11, 9, 4), (5, 12, 12)])
+def test_the_gates_point_at_what_they_let_through(at: tuple[int, ...], dims: int) -> None:
+    network = build_model(tiny("attention_unet", dims), 0).eval()
+    # Every layer adds up what is bright around a voxel, so the gates open there.
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 1.0 if parameter.ndim == 1 else 1 / parameter[0].numel())
+    lesion = torch.zeros([16] * dims, dtype=torch.bool)
+    lesion[tuple(slice(n - 2, n + 3) for n in at[:dims])] = True
+    image = torch.zeros(1, 1, *[16] * dims)
+    image[(0, 0, *at[:dims])] = 1.0
+    asked = Asked(network, image, 1)
+    found = explained(
+        "attention_gates", asked, build_model(tiny("attention_unet", dims), 0), lesion
+    )
+    assert found.map_S.shape == (16,) * dims
+    assert found.hit
+
+
+@pytest.mark.parametrize("name", ["unet", "deepmedic", "cnn"])
+def test_every_method_explains_a_volume(name: str) -> None:
+    network = build_model(tiny(name, 3), 0).eval()
+    asked = Asked(network, torch.randn(1, 1, 8, 8, 8), 1)
+    for method, explainer in explainers_of(network).items():
+        found = explainer(asked)
+        assert found.shape == (8, 8, 8), method
+        assert found.isfinite().all(), method
 
 
 def test_integrated_gradients_add_up_to_the_score() -> None:
@@ -97,6 +169,17 @@ def test_of_a_segmentation_the_score_is_the_mean_logit_where_the_class_is_found(
         where = logits.argmax(1) == k
         where = where if where.any() else torch.ones_like(where)
         assert float(scores[0, k]) == pytest.approx(float(logits[:, k][where].mean()), rel=1e-5)
+
+
+def test_of_one_output_the_class_has_the_score_of_its_sigmoid() -> None:
+    network = build_model(replace(tiny("unet128"), out_channels=1), 0).eval()
+    image = torch.randn(1, 1, 16, 16)
+    with torch.no_grad():
+        z = network(image)
+        scores = PerImage(network, image)(image)
+    assert scores.shape == (1, 2)
+    assert 0 < float((z > 0).float().mean()) < 1
+    assert float(scores[0, 1]) == pytest.approx(float(z[z > 0].mean()), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["unet", "attention_unet", "vit", "cnn", "scattering"])

@@ -54,6 +54,23 @@ def test_a_bad_setting_is_named(override: str, told: str) -> None:
         load_study(override.split())
 
 
+@pytest.mark.parametrize(
+    ("overrides", "outputs"),
+    [
+        (["model=unet128"], 1),
+        (["model=unet128", "model.out_channels=2"], 2),
+        (["model=unet"], 2),
+        (["experiment=hippocampus", "model=unet128"], 3),
+        (["experiment=virtual_restoration"], 1),
+        (["experiment=hippocampus_pretraining"], 1),
+    ],
+)
+def test_unet128_ends_in_one_sigmoid_where_one_class_is_segmented(
+    overrides: list[str], outputs: int
+) -> None:
+    assert load_study(overrides).model.out_channels == outputs
+
+
 def test_a_setting_that_is_null_is_not_in_the_digest() -> None:
     plain = load_study([])
     assert plain.strategy.averaged_rounds is None

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.segments import segments
+from common.segments import Around, segments
 
 
 def a_batch(seed: int, shape: tuple[int, ...], count: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,3 +50,36 @@ def test_an_image_without_a_class_has_a_segment_anywhere() -> None:
     images = torch.arange(10.0).view(1, 1, 10).repeat(200, 1, 1)
     parts, _ = segments(images, masks, [4], 1.0, torch.Generator().manual_seed(0))
     assert set(parts[:, 0, 0].tolist()) == {float(n) for n in range(7)}
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 999), st.integers(1, 4), st.integers(0, 5), st.sampled_from([0.0, 1.0]))
+def test_a_segment_is_seen_with_its_margin_and_nothing_beyond_the_image(
+    seed: int, grid: int, margin: int, share: float
+) -> None:
+    images, masks = a_batch(seed, (12, 9))
+    images += 1
+    draws = torch.Generator().manual_seed(seed)
+    size = [12 - grid, 9 - 2 * grid]
+    parts, of_masks = segments(images, masks, size, share, draws, Around(margin, grid))
+    assert of_masks.shape[2:] == tuple(size)
+    for place in range(3):
+        seen = parts[place, 0]
+        assert seen.shape == tuple(n + 2 * margin for n in size)
+        inside = seen[margin : margin + size[0], margin : margin + size[1]]
+        y, x = divmod(int(inside[0, 0]) - 1, 9)
+        assert y % grid == x % grid == 0
+        assert torch.equal(of_masks[place], masks[place, :, y : y + size[0], x : x + size[1]])
+        outside = torch.zeros(12 + 2 * margin, 9 + 2 * margin)
+        outside[margin : margin + 12, margin : margin + 9] = images[place, 0]
+        end_y, end_x = y + size[0] + 2 * margin, x + size[1] + 2 * margin
+        assert torch.equal(seen, outside[y:end_y, x:end_x])
+
+
+def test_on_a_grid_too_a_segment_around_a_class_holds_it() -> None:
+    for at in range(30):
+        mask = torch.zeros(1, 1, 30, dtype=torch.int64)
+        mask[..., at] = 1
+        draws = torch.Generator().manual_seed(at)
+        _, found = segments(mask.float(), mask, [6], 1.0, draws, Around(2, 3))
+        assert found.any()

@@ -143,10 +143,15 @@ def test_a_study_of_several_labels_tells_all_that_other_studies_tell(
 ) -> None:
     few = ("model=cnn", "model.channels=[8]", "training.local_steps=2", "data.held_out=0.2")
     asked = (*few, *SEVERAL, "evaluation=shift", "training.oversample={finding_13: 2}")
+    asked = (*asked, "task.threshold_share=0.2")
     result = run(tmp_path, radiographs, "multilabel", *asked)
     assert result["status"] == "completed", result["reason"]
     assert set(result["shift"]["benefit"]) == {"north", "south"}
     assert set(result["shift"]["distance"]["label_shift"]["north"]) == {"south"}
+    told = {
+        name for name, of in result["final"]["sites"]["north"].items() if of["value"] is not None
+    }
+    assert {"sensitivity", "sensitivity_finding_0", "specificity_finding_0"} <= told
 
 
 @pytest.mark.parametrize(

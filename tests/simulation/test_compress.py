@@ -83,3 +83,10 @@ def test_the_soft_loss_is_least_where_the_student_says_what_the_teacher_does() -
     loss = soft_loss(logits, logits.detach().softmax(1))
     (gradient,) = torch.autograd.grad(loss, logits)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-6)
+
+
+def test_a_student_of_one_output_learns_what_one_of_two_would() -> None:
+    z = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    answers = torch.rand(2, 2, 4, 4, generator=torch.Generator().manual_seed(1)).softmax(1)
+    both = torch.cat([torch.zeros_like(z), z], 1)
+    torch.testing.assert_close(soft_loss(z, answers), soft_loss(both, answers))

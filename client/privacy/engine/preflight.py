@@ -114,10 +114,10 @@ def memory_bytes(device: torch.device) -> int:
 
 
 def _without_chance(model: nn.Module) -> nn.Module:
-    """Return the network as it trains, less drop-out; where it has deep supervision, with that."""
+    """Return the network as it trains, less drop-out: with deep supervision, or by segments."""
     model.eval()
     for module in model.modules():
-        if getattr(module, "deep_supervision", False):
+        if getattr(module, "deep_supervision", False) or getattr(module, "by_segments", False):
             module.training = True
     return model
 

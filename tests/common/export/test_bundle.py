@@ -52,6 +52,7 @@ CASES = {
     # The first one run: no other has loaded what it needs.
     "pictures-turned": PICTURES,
     "slices": SLICES,
+    "slices-sigmoid": (*SLICES, "model.out_channels=1"),
     "volumes": VOLUMES,
     "pictures": PICTURES,
     "pictures-small": (*PICTURES, "data.size=[11,24]"),
@@ -110,7 +111,7 @@ def passes(finished: Finished) -> Passes:
     )
 
 
-@pytest.mark.parametrize("name", ["slices", "volumes"])
+@pytest.mark.parametrize("name", ["slices", "slices-sigmoid", "volumes"])
 def test_a_volume_gets_the_mask_that_wardround_gives(cases: dict[str, Case], name: str) -> None:
     case = cases[name]
     (answer,) = answers_to([read_image(case.image, 1)], passes(case.finished))

@@ -1,10 +1,18 @@
+from dataclasses import replace
+from itertools import product
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.models.deepmedic import DeepMedicConfig, segment_of
+from client.training import random_part
+from common.config import load_study
+from common.models.deepmedic import DeepMedicConfig
+from common.models.fit import check_fits
 from common.models.registry import build_model
+from common.segments import Around, part, seen_size, segments
+from common.tasks.registry import build_task
 from tests.common.models.tiny import tiny
 
 CONFIG = DeepMedicConfig(name="deepmedic", channels=[4] * 4, dense=[6], factors=[1, 3])
@@ -13,34 +21,67 @@ CONFIG_3D = DeepMedicConfig(
 )
 
 
+BY_SEGMENTS = replace(CONFIG, segment=[9, 9])
+BY_SEGMENTS_3D = replace(CONFIG_3D, segment=[4, 4, 4])
+
+
 @settings(max_examples=25)
 @given(st.data())
-def test_a_segment_alone_gets_the_logits_that_the_whole_image_gives_it(
+def test_what_training_finds_in_a_segment_is_what_the_whole_image_is_answered(
     data: st.DataObject,
 ) -> None:
     dims = data.draw(st.sampled_from([2, 3]))
-    config = CONFIG if dims == 2 else CONFIG_3D
-    network = build_model(config, seed=0).eval()
+    config = BY_SEGMENTS if dims == 2 else BY_SEGMENTS_3D
+    network = build_model(config, seed=0)
     whole = [data.draw(st.integers(8, 60 if dims == 2 else 20)) for _ in range(dims)]
     size = [data.draw(st.integers(1, n)) for n in whole]
-    start = [data.draw(st.integers(0, n - m)) for n, m in zip(whole, size, strict=True)]
-    image = torch.randn(1, 1, *whole, generator=torch.Generator().manual_seed(0))
-    part, places = segment_of(image, start, size, config)
-
-    def inside(logits: torch.Tensor, at: list[int]) -> torch.Tensor:
-        return logits[(..., *(slice(a, a + n) for a, n in zip(at, size, strict=True)))]
-
+    draws = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    image = torch.randn(1, 1, *whole, generator=draws)
+    # The mask tells where the segment was.
+    places = torch.arange(image.numel()).view(image.shape)
+    around = Around(config.margin, config.grid)
+    seen, found = segments(image, places, size, 0.0, draws, around)
     with torch.no_grad():
-        torch.testing.assert_close(
-            inside(network(part), places), inside(network(image), start), rtol=1e-4, atol=1e-5
-        )
+        inside = network.train()(seen)
+        dense = network.eval()(image)[0].flatten(1)[:, found.flatten()]
+    torch.testing.assert_close(inside[0].flatten(1), dense, rtol=1e-4, atol=1e-5)
 
 
-def test_a_segment_far_from_the_rest_is_smaller_than_the_image() -> None:
-    image = torch.zeros(1, 1, 200, 200)
-    part, _ = segment_of(image, [90, 90], [9, 9], CONFIG)
-    # Context on both sides, and less than a coarse voxel more at each.
-    assert all(9 + 2 * CONFIG.context <= n <= 9 + 2 * CONFIG.context + 6 for n in part.shape[2:])
+@pytest.mark.parametrize("config", [BY_SEGMENTS, BY_SEGMENTS_3D])
+def test_segments_put_together_are_the_dense_answer(config: DeepMedicConfig) -> None:
+    network = build_model(config, seed=0)
+    assert config.segment is not None
+    whole = [3 * n for n in config.segment]
+    image = torch.randn(1, 1, *whole, generator=torch.Generator().manual_seed(0))
+    stitched = torch.zeros(1, 2, *whole)
+    around = Around(config.margin, config.grid)
+    with torch.no_grad():
+        dense = network.eval()(image)
+        network.train()
+        for start in product(*(range(0, 3 * n, n) for n in config.segment)):
+            ends = [a + n for a, n in zip(start, config.segment, strict=True)]
+            inside = (slice(None), slice(None), *map(slice, start, ends))
+            seen = part(image[0], start, config.segment, around)
+            stitched[inside] = network(seen[None])
+    torch.testing.assert_close(stitched, dense, rtol=1e-4, atol=1e-5)
+
+
+def test_the_experiment_trains_by_such_segments() -> None:
+    study = load_study(["experiment=deepmedic"])
+    assert isinstance(study.model, DeepMedicConfig)
+    assert study.model.segment == study.data.segment == [34, 32, 34]
+    check_fits(study)
+    small = replace(study.model, channels=[2] * 8, dense=[2])
+    network = build_model(small, seed=0)
+    draws = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 1, *study.data.size, generator=draws)
+    places = torch.arange(image.numel()).view(image.shape)
+    seen, found = random_part(study, build_task(study.task), draws)(image, places)
+    assert list(seen.shape[2:]) == seen_size(study)
+    with torch.no_grad():
+        dense = network.eval()(image)[0].flatten(1)[:, found.flatten()]
+        inside = network.train()(seen)
+    torch.testing.assert_close(inside[0].flatten(1), dense, rtol=1e-4, atol=1e-5)
 
 
 def test_what_lies_beyond_the_context_changes_nothing_and_what_lies_within_does() -> None:

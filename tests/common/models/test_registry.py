@@ -14,9 +14,11 @@ from torch.nn.utils.parametrize import is_parametrized
 import configs
 from client.privacy.engine.attach import Engine, UnknownLayerError
 from client.privacy.engine.preflight import memory_of, prove
+from common.config import compose
 from common.models.classifiers import CNNConfig
 from common.models.layers import batch_norm_keys, head_keys
 from common.models.registry import MODELS, build_model, model_config_type
+from common.schema import typed
 from tests.client.privacy.engine.naive import assert_each_units_gradient
 from tests.common.models.tiny import size_for, tiny
 
@@ -193,22 +195,10 @@ def test_a_standardised_network_has_a_gradient_of_each_patient(name: str, dims: 
 @FAMILIES
 def test_yaml_validates(name: str) -> None:
     file = Path(str(configs.__file__)).parent / "model" / f"{name}.yaml"
-    tree = OmegaConf.create(
-        {
-            "data": {
-                "spatial_dims": 3,
-                "channels": 1,
-                "size": [32, 32, 32],
-                "covariates": None,
-            },
-            "task": {"out_channels": 5},
-            "model": OmegaConf.load(file),
-        }
-    )
+    size = ("data=volumes", "data.size=[32,32,32]")
+    tree = compose([f"model={name}", *size, "task.out_channels=5"])
     schema = OmegaConf.structured(model_config_type(name))
-    # Resolved before the merge, which leaves the other groups behind.
-    resolved = OmegaConf.to_container(tree.model, resolve=True)
-    config = OmegaConf.to_object(OmegaConf.merge(schema, resolved))
+    config = typed(tree.model, model_config_type(name), "model")
     sized = {"image_size": [32, 32, 32]} if name in ("vit", "unetr") else {}
     assert config == MODELS[name].config(name=name, spatial_dims=3, out_channels=5, **sized)
     assert set(OmegaConf.load(file)) == set(schema)
