@@ -9,6 +9,7 @@ from client.preflight.cost import largest_pass
 from client.privacy.engine.preflight import memory_of
 from common.models.registry import build_model
 from common.schema import SettingsError
+from common.segments import seen_size
 from common.study import Study
 
 CONTEXT_BYTES = 600 * 2**20
@@ -37,7 +38,7 @@ def step_bytes(study: Study, whole_bytes: int) -> int:
     keeps no memory of the GPU. whole_bytes: of the GPU.
     """
     model = build_model(study.model, study.seed)
-    shape = (study.data.planes, *(study.data.segment or study.data.size))
+    shape = (study.data.planes, *seen_size(study))
     memory = memory_of(model, shape, torch.device("cpu"))
     return largest_pass(study, model, memory, whole_bytes)[1]
 
