@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any
 
+from common.durable import sync
 from common.secret_files import sync_folder
 
 
@@ -22,7 +23,7 @@ def write_pieces(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     with temporary.open("wb") as file:
         file.writelines(pieces)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
     temporary.replace(path)
     sync_folder(path.parent)
 

@@ -10,6 +10,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from common.durable import sync
+
 PRIVATE, PUBLIC = 0o600, 0o644
 _PRIVATE_FOLDER = 0o700
 _OTHERS = 0o077
@@ -43,7 +45,7 @@ def write_new(path: Path, content: bytes, mode: int = PRIVATE) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
 
 
 def secret_key(path: Path, length: int) -> bytes:
@@ -77,7 +79,7 @@ def sync_folder(folder: Path) -> None:
     """Make new names in a folder outlive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 

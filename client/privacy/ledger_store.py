@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 from client.privacy.ledger_rows import NO_HASH, Chain, LedgerBusyError, LedgerError, Row
+from common.durable import is_durable
 from common.locks import HeldError, held
 from common.secret_files import replace_file, sync_folder
 
@@ -93,6 +94,7 @@ def create(path: Path, genesis: Row) -> None:
         temporary.unlink(missing_ok=True)
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with closing(_connected(temporary, "rw")) as database:
+            _set_durable(database)
             (mode,) = database.execute("PRAGMA journal_mode=WAL").fetchone()
             if mode != "wal":
                 raise LedgerError(
@@ -116,7 +118,7 @@ def append(path: Path, row: Row) -> None:
     """
     with _written(path):
         with closing(_connected(path, "rw")) as database:
-            database.execute("PRAGMA synchronous=FULL")
+            _set_durable(database)
             _insert(database, row)
         write_head(path, Head(row.seq, row.hash))
 
@@ -223,6 +225,10 @@ def _written(path: Path) -> Iterator[None]:
 def _connected(path: Path, mode: str) -> sqlite3.Connection:
     address = f"file:{quote(str(path.absolute()))}?mode={mode}"
     return sqlite3.connect(address, uri=True, isolation_level=None)
+
+
+def _set_durable(database: sqlite3.Connection) -> None:
+    database.execute(f"PRAGMA synchronous={'FULL' if is_durable() else 'OFF'}")
 
 
 def _insert(database: sqlite3.Connection, row: Row) -> None:

@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, Message, MessageType, RecordDict
 
-from client.app import LISTENER, SITES_FOLDER, app, site_config
+from client.app import LISTENER, SITE_CONFIG, SITES_FOLDER, app, site_config
 from client.log import LOG
 from client.service import serving
 from common.contract import Description, EvaluateReply, Refusal, TrainReply
@@ -246,3 +248,27 @@ def test_a_site_is_found_by_its_settings_or_by_its_place(sites: Path) -> None:
         (sites / name).mkdir(parents=True)
     assert site_config(context(**{"partition-id": 1})) == sites / "001-b" / "site.yaml"
     assert site_config(context(**{"site-config": "/etc/w/site.yaml"})) == Path("/etc/w/site.yaml")
+
+
+def test_a_hospital_waits_for_the_disk_and_a_virtual_one_does_not(
+    sites: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(descriptor)
+        real(descriptor)
+
+    site = pictures_site(sites / "000-st-a")
+    weights = initial_weights(*PICTURES)
+    records = pack_request(request_for(*PICTURES, *PRIVATE), weights)
+    monkeypatch.setattr(os, "fsync", fsync)
+    virtual = asked(MessageType.TRAIN, records)
+    assert isinstance(unpack_answer(virtual.content), TrainReply)
+    assert synced == []
+    shutil.rmtree(site.parent / "state" / "ledgers")
+    node = Context(1, 2, {SITE_CONFIG: str(site)}, RecordDict(), {})
+    real_one = app(Message(records, dst_node_id=2, message_type=MessageType.TRAIN), node)
+    assert isinstance(unpack_answer(real_one.content), TrainReply)
+    assert len(synced) > 5

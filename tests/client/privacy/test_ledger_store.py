@@ -1,5 +1,6 @@
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import random
@@ -14,8 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client.privacy import ledger_store
 from client.privacy.ledger_rows import Chain, LedgerError
 from client.privacy.ledger_store import Head, head_path, locked, read, read_head, write_head
+from common.durable import simulated
 from tests.client.privacy.ledgers import charged, tampered, values
 
 Whole = tuple[Path, Chain]
@@ -212,3 +215,27 @@ def test_a_ledger_in_a_read_only_folder_is_read(
     assert sorted(os.listdir(path.parent)) == before
     # The fifth row is a copy of the fourth: that it is refused shows that it was seen.
     assert ("row 5 is missing or in another place" in out) if with_log else out == "4\n"
+
+
+def test_a_row_is_on_the_disk_before_it_counts_except_of_a_virtual_hospital(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    connected = ledger_store._connected
+
+    def overheard(path: Path, mode: str) -> sqlite3.Connection:
+        database = connected(path, mode)
+        database.set_trace_callback(said.append)
+        return database
+
+    def before_rows() -> set[str]:
+        found = {a for a, b in itertools.pairwise(said) if b.startswith("INSERT INTO rows")}
+        said.clear()
+        return found
+
+    monkeypatch.setattr(ledger_store, "_connected", overheard)
+    charged(tmp_path / "real", 2)
+    assert before_rows() >= {"PRAGMA synchronous=FULL"}
+    with simulated():
+        charged(tmp_path / "virtual", 2)
+    assert before_rows() >= {"PRAGMA synchronous=OFF"}
