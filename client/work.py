@@ -226,12 +226,18 @@ def release_key(
         "patients": np.array(samples.patients, dtype=np.str_),
         "targets": samples.targets.numpy(),
     }
-    versions = (version("wardround"), torch.__version__, device.type)
+    versions = (_installed(), torch.__version__, device.type)
     parts = [work.digest, str(round_number), digest_of(weights), digest_of(data), *versions]
     if work.plan is not None:
         parts.append(str(physical_batch(work, device)[0]))
     parts.append(hashlib.sha256(key).hexdigest())
     return f"{work.digest}-{hashlib.sha256(chr(31).join(parts).encode()).hexdigest()}"
+
+
+@functools.cache
+def _installed() -> str:
+    # It parses a file each time.
+    return version("wardround")
 
 
 @functools.lru_cache(maxsize=CACHED)
