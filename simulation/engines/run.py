@@ -14,10 +14,12 @@ from client.app import app as hospital_app
 from common.config import load_study
 from common.study import Study
 from server.app import app as server_app
+from server.checkpoint import CHECKPOINT
 from server.events import Tell, event_log
 from server.studies import RUNS_FOLDER
 from simulation.config import SimulationConfig
-from simulation.engines.choice import Chosen
+from simulation.engines.choice import Chosen, saved_s
+from simulation.engines.estimate import training_s
 from simulation.engines.grid import Engine, SimulatedGrid
 from simulation.engines.inprocess import InProcess
 from simulation.environment import ENVIRONMENT
@@ -55,7 +57,7 @@ def run_engine(
         check_scenario(scenario, study, sites)
     here = InProcess(client_app, len(sites))
     actors = partial(_actors, client_app, len(sites), simulation, study, environment, tell)
-    engine = _chosen(here, actors, simulation, study.rounds, tell)
+    engine = _chosen(here, actors, simulation, study, folder, tell)
     if scenario is not None:
         engine = Scenario(engine, scenario, study, sites, tell)
     try:
@@ -68,7 +70,8 @@ def _chosen(
     here: InProcess,
     start_actors: Callable[[], Engine],
     simulation: SimulationConfig,
-    rounds: int,
+    study: Study,
+    folder: Path,
     tell: Tell,
 ) -> Engine:
     elsewhere = simulation.on_gpu or simulation.address is not None
@@ -76,7 +79,13 @@ def _chosen(
         return start_actors()
     if simulation.engine == "inprocess" or simulation.actors == 1:
         return here
-    return Chosen(here, start_actors, simulation.actors, rounds, tell)
+    if not (folder / CHECKPOINT).exists():
+        # A run that goes on has fewer rounds left than the study has.
+        left_s = training_s(study, sorted((folder / "sites").glob("*/site.yaml")))
+        if saved_s(left_s, min(simulation.actors, here.num_nodes), 0, 0.0, 0.0) > 0:
+            tell("engine", name="ray", actors=simulation.actors, left_s=round(left_s))
+            return start_actors()
+    return Chosen(here, start_actors, simulation.actors, study.rounds, tell)
 
 
 def _actors(
