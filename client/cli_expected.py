@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 DEFAULT_SITE = Path("site.yaml")
 TOLD = 3
 """Files that are told of those that cannot be used."""
+LIMIT = (
+    "this goes by your mean image in coarse blocks: images of another sequence that look alike in "
+    "them are not told apart, so try the model on some patients of yours that are labelled"
+)
 
 
 def mount(app: typer.Typer) -> None:
@@ -55,7 +59,7 @@ def lines_of(answer: "Answer") -> list[str]:
             "that is further away than any site of the study: the line is drawn on beyond what it "
             "was made of, so try the model on some patients before you believe the figure"
         )
-    lines.append(_trust(answer))
+    lines += [_trust(answer), LIMIT]
     if answer.bad_files:
         told = "; ".join(map(str, answer.bad_files[:TOLD]))
         lines.append(f"{len(answer.bad_files)} files cannot be used: {told}")

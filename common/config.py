@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -73,6 +74,7 @@ def _check_methods(overrides: Sequence[str]) -> None:
                     f"{other[0]} is made with {group}={other[1]} and method={method} with "
                     f"{group}={name}; they cannot be put together, leave one out"
                 )
+    _check_settings([name for name in named if name], overrides)
     for group, (method, name) in made_with.items():
         others = [o for o in overrides if o.startswith(f"{group}=") and o != f"{group}={name}"]
         if others:
@@ -80,6 +82,31 @@ def _check_methods(overrides: Sequence[str]) -> None:
                 f"{method} is made with {group}={name}, and {others[0]} would take that away; "
                 f"leave one of the two out, or set single values, as {group}.KEY=VALUE"
             )
+
+
+def _check_settings(methods: Sequence[str], overrides: Sequence[str]) -> None:
+    """Refuse methods that set one thing to two values, of which the last alone would count."""
+    given = {override.partition("=")[0] for override in overrides}
+    set_by: dict[str, tuple[str, object]] = {}
+    for method in methods:
+        own = OmegaConf.load(CONFIG_FOLDER / "method" / f"{method}.yaml")
+        for key, value in _settings_in(cast(DictConfig, own)):
+            first, earlier = set_by.setdefault(key, (method, value))
+            if earlier != value and key not in given:
+                raise SettingsError(
+                    f"method={first} sets {key}={earlier} and method={method} sets {key}={value}, "
+                    f"so one of the two would be lost; leave one out, or give {key} yourself"
+                )
+
+
+def _settings_in(own: DictConfig, group: str = "") -> Iterator[tuple[str, object]]:
+    """Yield each single setting of a method, by its whole name."""
+    for key, value in own.items():
+        name = f"{group}{key!s}"
+        if isinstance(value, DictConfig):
+            yield from _settings_in(value, f"{name}.")
+        elif name != "defaults":
+            yield name, value
 
 
 def _of_model(override: str) -> bool:

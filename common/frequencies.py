@@ -19,7 +19,7 @@ def check_amplitudes(amplitudes: Sequence[Sequence[float]], size: Sequence[int])
         raise ValueError(
             f"data.amplitudes has {len(amplitudes)} sites with {wrong} numbers, but "
             f"{count_of(dims)} are the low frequencies in {dims} dimensions; give a list a site, "
-            "as shift.amplitudes of a result.json"
+            "as shift.amplitudes of a result.json (evaluation.amplitudes=true)"
         )
     if min(size) < 2 * HIGHEST[dims] + 1:
         raise ValueError(

@@ -33,6 +33,9 @@ class ServerOptimizerConfig:
 ROBUST = ("median", "trimmed_mean", "krum")
 """Ways to combine updates that do not weight them."""
 
+BY_METRIC = ("fairness_q", "generalisation_step", "agnostic_step")
+"""Settings that weight the sites by metrics of their held-out patients, in every round."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StrategyConfig:
@@ -71,6 +74,9 @@ class StrategyConfig:
     generalisation_step: float | None = None
     """FedDG-GA: share of the weights that moves, in the first round, to the sites where averaging
     costs most; null: the weights are weight_by's."""
+    agnostic_step: float | None = None
+    """AFL: by how much the weights of a round climb to the sites where the model is bad, for the
+    whole range of the metric; null: they do not."""
     tested: list[str] | None = None
     """Sites that are asked to evaluate the model and never to train it; null: none."""
 
@@ -82,20 +88,27 @@ class StrategyConfig:
         positive(**{"strategy.fraction": self.fraction, "strategy.quorum": self.quorum})
         positive(**{"strategy.round_timeout_s": self.round_timeout_s})
         positive(**{"strategy.stall_timeout_s": self.stall_timeout_s})
-        if self.fairness_q is not None:
-            positive(**{"strategy.fairness_q": self.fairness_q})
-        if self.generalisation_step is not None:
-            in_range(0.0, 1.0, **{"strategy.generalisation_step": self.generalisation_step})
-            positive(**{"strategy.generalisation_step": self.generalisation_step})
-            if self.fairness_q is not None:
-                raise ValueError(
-                    f"strategy.generalisation_step={self.generalisation_step:g} and "
-                    f"strategy.fairness_q={self.fairness_q:g} both set the sites' weights; set one "
-                    "of them to null"
-                )
+        self._check_weights()
         self._check_combine()
         if self.averaged_rounds is not None:
             positive(**{"strategy.averaged_rounds": self.averaged_rounds})
+
+    def _check_weights(self) -> None:
+        """Refuse more than one way to weight the sites by how good the model is there."""
+        given = {n: value for n in BY_METRIC if (value := getattr(self, n)) is not None}
+        positive(**{f"strategy.{name}": value for name, value in given.items()})
+        if self.generalisation_step is not None:
+            in_range(0.0, 1.0, **{"strategy.generalisation_step": self.generalisation_step})
+        if len(given) > 1:
+            told = " and ".join(f"strategy.{name}={value:g}" for name, value in given.items())
+            raise ValueError(f"{told} each set the sites' weights; set all but one of them to null")
+        if given and self.control_variates:
+            (name,) = given
+            raise ValueError(
+                f"strategy.{name}={given[name]:g} weights the sites anew in each round, and the "
+                "variates of strategy.control_variates=true correct for one mean of them alone; "
+                "set one of the two to null"
+            )
 
     def _check_combine(self) -> None:
         name = f"strategy.combine={self.combine}"
@@ -115,8 +128,7 @@ class StrategyConfig:
             )
         weighted = {
             "weight_by": self.weight_by if self.weight_by != "uniform" else None,
-            "fairness_q": self.fairness_q,
-            "generalisation_step": self.generalisation_step,
+            **{name: getattr(self, name) for name in BY_METRIC},
             "control_variates": self.control_variates,
         }
         for setting, value in weighted.items():

@@ -11,7 +11,7 @@ from common.checks import fit_for_a_folder, not_negative, one_of, positive
 from common.compression_config import CodecConfig, CompressionConfig
 from common.data_config import COLUMNS, SEQUENCE, DataConfig
 from common.models.config import ModelConfig
-from common.strategy_config import StrategyConfig
+from common.strategy_config import BY_METRIC, StrategyConfig
 from common.subgroups import check_subgroups
 from common.tasks.config import TaskConfig
 from common.training_config import TrainingConfig
@@ -110,6 +110,12 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         not_negative(**{"evaluation.personal_rounds": self.personal_rounds})
         not_negative(**{"evaluation.personal_mu": self.personal_mu})
+        if self.personal_mu and not self.personal_rounds:
+            raise ValueError(
+                f"evaluation.personal_mu={self.personal_mu:g} holds a personal model to the "
+                "federated one, and evaluation.personal_rounds=0 trains none; set a number of "
+                "rounds, or personal_mu=0"
+            )
         check_subgroups(self.subgroups_asked)
         if self.profile_every is not None:
             positive(**{"evaluation.profile_every": self.profile_every})
@@ -174,7 +180,7 @@ class Study:
         self._check_proximal("strategy.proximal_mu", self.strategy.proximal_mu)
         if self.evaluation is not None:
             self._check_proximal("evaluation.personal_mu", self.evaluation.personal_mu)
-        for name in ("fairness_q", "generalisation_step"):
+        for name in BY_METRIC:
             if getattr(self.strategy, name) is not None and self.evaluate_every != 1:
                 raise ValueError(
                     f"evaluate_every={self.evaluate_every} leaves rounds without metrics, by which "

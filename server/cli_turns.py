@@ -40,6 +40,7 @@ def turns(
     """
     # These import torch, which the other verbs do without.
     from server.evaluation.left_out import table_of
+    from server.report.apart import left_out_sentence
     from server.showing import write_report
     from server.turns import Kind, turns_of, with_turns
 
@@ -74,6 +75,8 @@ def turns(
             better = whole["metrics"][whole["headline"]]["higher_is_better"]
             title = f"{whole['headline']} of a model without the site"
             console_of().print(table_of(whole["shift"]["left_out"]["rows"], better, title))
+            if sentence := left_out_sentence(whole):
+                say(sentence)
         say(f"report  {page}")
     raise typer.Exit(0 if len(ended) == len(planned) else 3)
 

@@ -14,6 +14,7 @@ from common.state import Arrays, State
 from common.strategy_config import StrategyConfig
 from common.tasks.task import Metric
 from server.aggregation import weight_of, weighted_mean
+from server.agnostic import ascended
 from server.generalisation import adjusted, step_of
 from server.optimizers import Moments, server_step
 from server.records import RoundRecord
@@ -47,19 +48,25 @@ class Strategy:
         of: int,
         headline: Headline,
     ) -> dict[str, float]:
-        """Return each site's share with generalisation_step, after these rounds of so many.
+        """Return each site's share with generalisation_step or agnostic_step, after these rounds.
 
-        patients: of training, by site. The shares are adjusted after each round by how much worse
-        the incoming model was than the update before it, with the metric in the place of the loss:
-        of held-out patients, so their figures are no test of the model any more. They serve from
-        the next round on: a round's updates are summed as they come, so its own gaps come too late
-        for it. Empty where the study does not ask.
+        patients: of training, by site. of: the study's rounds. The shares are moved after each
+        round by how bad the incoming model was (agnostic_step), or how much worse than the update
+        before it, with the metric in the place of the loss: of held-out patients, so their figures
+        are no test of the model any more. They serve from the next round on: a round's updates are
+        summed as they come, so its own metrics come too late for it. Empty where the study does not
+        ask.
         """
-        first = self.config.generalisation_step
-        if first is None:
+        first, climb = self.config.generalisation_step, self.config.agnostic_step
+        if first is None and climb is None:
             return {}
         bases = {s: weight_of(count, self.config.weight_by) for s, count in patients.items()}
         shares = adjusted(bases, {}, 0.0)
+        if climb is not None:
+            for record in rounds:
+                shares = ascended(shares, losses_of(record, headline), climb)
+            return shares
+        assert first is not None
         for earlier, later in pairwise(rounds):
             step = step_of(first, later.round, of)
             shares = adjusted(shares, gaps_of(earlier, later, headline), step)
@@ -118,6 +125,14 @@ class Strategy:
         count = min(self.config.averaged_rounds or 0, rounds)
         means = {n: (total / count).to(model[n].dtype) for n, total in sums.items()}
         return {**model, **means}
+
+
+def losses_of(record: RoundRecord, headline: Headline) -> dict[str, float]:
+    """Return by site how far the round's incoming model was from the best, where it was told."""
+    name, metric = headline
+    told = {site: part.before.get(name) for site, part in record.sites.items()}
+    known = {s: of for s, of in told.items() if of is not None and of.value is not None}
+    return {site: _distance(of, metric) for site, of in known.items()}
 
 
 def gaps_of(

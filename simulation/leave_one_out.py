@@ -13,6 +13,7 @@ from common.tasks.registry import build_task
 from common.tasks.task import Sums
 from server.evaluation.left_out import row_of, summary_of, table_of, with_left_out
 from server.progress import Progress
+from server.report.apart import left_out_sentence
 from server.run import RESULT, initial_network
 from server.showing import REPORT, write_report
 from simulation.baselines import CPU, cohorts_of, finished_network
@@ -49,7 +50,10 @@ def leave_one_out(run: Simulation, console: Console) -> str:
     write_json(run.folder / FILE, {**found, **summary_of(rows, better)})
     console.print(table_of(rows, better, f"{run.study.name}: {name} of a model without the site"))
     if whole["status"] != "failed":
-        _into_result(whole_run, whole, with_left_out(whole, rows, without))
+        told = with_left_out(whole, rows, without)
+        if sentence := left_out_sentence(told):
+            console.print(sentence, highlight=False, soft_wrap=True)
+        _into_result(whole_run, whole, told)
         console.print(f"report  {whole_run.folder / REPORT}", highlight=False)
     console.print(f"result  {run.folder / FILE}", highlight=False)
     statuses = [whole["status"], *(row["status"] for row in rows)]

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from common.config import canonical
 from common.files import write_pieces
 from common.schema import SettingsError
+from common.strategy_config import BY_METRIC
 from server.evaluation.shift import FEDERATED
 from simulation.benchmark.table import cpu_model
 from simulation.config import data_root, named_scanner
@@ -110,9 +111,7 @@ def outcome_of(result: Mapping[str, Any], place: str, key: str) -> Outcome:
         reason=result["reason"],
         metric=name,
         higher_is_better=result["metrics"][name]["higher_is_better"],
-        weighted_by_held_out=any(
-            strategy.get(setting) is not None for setting in ("generalisation_step", "fairness_q")
-        ),
+        weighted_by_held_out=any(strategy.get(setting) is not None for setting in BY_METRIC),
         values={model: of for model, of in values.items() if of and "/" not in model},
         rounds=len(result["rounds"]),
         megabytes=megabytes_of(result),

@@ -8,6 +8,7 @@ import pytest
 
 from client.privacy.gate import CODES
 from common.error_codes import code_of_class
+from configs import CONFIG_FOLDER
 from tests.documented import PAGES, ROOT
 
 
@@ -30,6 +31,28 @@ def test_every_link_leads_to_a_file_and_nothing_is_left_to_fill_in(page: Path) -
 def test_every_module_that_a_page_runs_is_there(page: Path) -> None:
     for module in re.findall(r"python -m ((?:simulation|server|client)[\w.]*\w)", page.read_text()):
         assert find_spec(module) is not None, module
+
+
+ELSEWHERE = {"method/contrastive.yaml", "method/fixmatch.yaml", "evaluation/none.yaml"}
+"""Choices that are no methods against domain shift."""
+
+
+def test_every_method_against_shift_has_its_file_and_the_test_of_its_law() -> None:
+    page = (ROOT / "docs" / "shift.md").read_text()
+    rows = re.findall(
+        r"^\| [^|]+ \| `configs/([\w/.]+)` \| `([\w/.]+)::(\w+)` \|$", page, re.MULTILINE
+    )
+    groups = ("strategy", "method", "evaluation")
+    files = [path for group in groups for path in (CONFIG_FOLDER / group).glob("*.yaml")]
+    named = {str(path.relative_to(CONFIG_FOLDER)) for path in files}
+    assert sorted(config for config, _, _ in rows) == sorted(named - ELSEWHERE)
+    for _, module, name in rows:
+        functions = [
+            n.name
+            for n in ast.parse((ROOT / module).read_text()).body
+            if isinstance(n, ast.FunctionDef)
+        ]
+        assert name in functions, f"{module}::{name}"
 
 
 def _codes_of_errors() -> set[str]:

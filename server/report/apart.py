@@ -118,8 +118,7 @@ def left_out_sentence(result: Result) -> str:
         return ""
     return (
         "Could it have been known before, from its images alone? Neither the model nor the line "
-        "through the other sites had seen the site here. Of its drop against the others: "
-        f"{_score(told)}"
+        f"through the other sites had seen the site. Of the drops against these {_score(told)}"
     )
 
 

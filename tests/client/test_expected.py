@@ -116,6 +116,7 @@ def test_the_command_says_it_in_words_and_that_it_is_extrapolated(
     )
     assert first in told.stdout
     assert "further away than any site" in told.stdout
+    assert "another sequence that look alike" in told.stdout
     assert "nobody has tried how well this holds" in told.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["site.yaml"]
 

@@ -655,6 +655,12 @@ NOT_PRIVATE = {
     "logit_adjustment": "which the noise of privacy does not cover",
     "contrastive": "compares the images of a batch",
 }
+NEEDS = {
+    "fedrep": ("training.local_epochs=6",),
+    "matched": ("data.reference=[-2.0,0.0,3.0]",),
+    "fourier": (f"data.amplitudes=[[{','.join(['0.1'] * 25)}]]",),
+    "spacing": ("data.spacing_mm=[2.0,2.0]",),
+}
 
 
 @pytest.mark.parametrize("privacy", [(), PRIVATE])
@@ -662,11 +668,10 @@ NOT_PRIVATE = {
 def test_every_method_trains_with_privacy_too_or_says_why_not(
     method: str, privacy: tuple[str, ...], tmp_path: Path
 ) -> None:
-    turns = ("training.local_epochs=6",) if method == "fedrep" else ()
     pictures = PICTURES
     if method == "contrastive":
         pictures = tuple(o.replace("task=classification", "task=pretraining") for o in PICTURES)
-    overrides = (*pictures, f"method={method}", *turns, *privacy)
+    overrides = (*pictures, f"method={method}", *NEEDS.get(method, ()), *privacy)
     if method in NOT_PRIVATE and privacy:
         with pytest.raises(SettingsError, match=NOT_PRIVATE[method]):
             study_from(*overrides)

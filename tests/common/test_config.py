@@ -121,6 +121,64 @@ def test_a_proximal_term_that_a_step_overshoots_is_refused(name: str) -> None:
     assert load_study([*overrides, "evaluation.personal_mu=0", f"{name}=0.06"]).training.lr == 30
 
 
+SGD, REFERENCE = "training.optimizer=sgd", "data.reference=[-1.0,0.0,2.0]"
+ROBUST = "strategy.combine=median strategy.faulty=1 strategy.quorum=3 strategy.weight_by=uniform"
+CLASSES = "model=cnn task=classification data=pictures"
+REFUSED = [
+    ("strategy=scaffold", "takes the site's gradient from its steps"),
+    ("method=scaffold training.momentum=0.9", "takes the site's gradient from its steps"),
+    ("method=scaffold strategy.fraction=0.5", "needs the variates of all"),
+    ("method=scaffold strategy.fairness_q=1", "correct for one mean of them alone"),
+    ("method=scaffold strategy.generalisation_step=0.2", "correct for one mean of them alone"),
+    ("method=scaffold strategy.agnostic_step=0.1", "correct for one mean of them alone"),
+    (f"method=scaffold {ROBUST}", "control_variates=True makes a mean"),
+    ("method=scaffold compression=top", "are told anew in each round"),
+    ("method=[scaffold,fedrep]", "takes turns"),
+    ("method=[scaffold,fedsgd]", "cannot be put together"),
+    ("method=fedsgd strategy=fedprox", "strategy=fedprox would take that away"),
+    ("strategy=qfedavg strategy.generalisation_step=0.2", "each set the sites' weights"),
+    ("strategy=feddg_ga strategy.agnostic_step=0.1", "each set the sites' weights"),
+    ("strategy=afl strategy.fairness_q=2", "each set the sites' weights"),
+    ("strategy=qfedavg evaluate_every=2", "strategy.fairness_q weights the sites"),
+    ("strategy=feddg_ga evaluate_every=2", "strategy.generalisation_step weights the sites"),
+    ("strategy=afl evaluate_every=2", "strategy.agnostic_step weights the sites"),
+    ("strategy=krum strategy.fairness_q=1", "strategy.fairness_q=1.0 makes a mean"),
+    ("strategy=fedmedian strategy.generalisation_step=0.2", "makes a mean"),
+    ("strategy=trimmed_mean strategy.agnostic_step=0.1", "makes a mean"),
+    (f"strategy=fedprox {SGD} training.lr=300", "throws the weights further"),
+    (f"evaluation=ditto {SGD} training.lr=30", "throws the weights further"),
+    ("evaluation=ditto evaluation.personal_rounds=0", "personal_rounds=0 trains none"),
+    ("method=fedrep model.local=null", "trains first what stays at the site"),
+    ("method=[fedper,local_norms]", "give model.local yourself"),
+    ("method=[fedbn,test_time_norm]", "give model.batch_norm_policy yourself"),
+    ("method=[matched,rank]", "give data.normalise yourself"),
+    ("method=fedbn privacy=patient_eps8", "model.norm=batch cannot train with"),
+    ("method=test_time_norm privacy=patient_eps8", "model.norm=batch cannot train with"),
+    ("method=test_time_norm model.norm=group model.batch_norm_policy=null", "has no effect with"),
+    (f"{CLASSES} method=logit_adjustment privacy=patient_eps8", "noise of privacy does not cover"),
+    ("method=logit_adjustment", "is for one class an image"),
+    ("method=matched", "as shift.reference of a result.json"),
+    ("method=rank data.reference=[0.0,1.0]", "does not go with data.normalise=rank"),
+    ("method=fourier", r"as shift.amplitudes of a result.json \(evaluation.amplitudes=true"),
+    ("method=spacing", "give one number per dimension"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "told"), REFUSED, ids=[pair for pair, _ in REFUSED])
+def test_methods_that_cannot_work_together_are_refused_with_the_reason(
+    overrides: str, told: str
+) -> None:
+    with pytest.raises(SettingsError, match=told):
+        load_study(overrides.split())
+
+
+def test_a_setting_that_two_methods_differ_in_may_be_given() -> None:
+    study = load_study(["method=[fedper,local_norms]", "model.local=[head,norms]"])
+    assert study.model.local == ["head", "norms"]
+    study = load_study(["method=[spacing,matched]", "data.spacing_mm=[1.0,1.0]", REFERENCE])
+    assert (study.data.spacing_mm, study.data.reference) == ([1.0, 1.0], [-1.0, 0.0, 2.0])
+
+
 @pytest.mark.parametrize(
     ("misspelt", "told"),
     [

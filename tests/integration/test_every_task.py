@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ SHIFT = ("evaluation=shift", "evaluation.own_model=false")
 PRIVATE = ("privacy.mechanism=dp_sgd", "privacy.noise_multiplier=1.0", "training.batch_size=3")
 
 
-def listed(folder: Path, columns: dict[str, Any], patients: int = 6) -> Path:
-    """Write pictures of two sites, and a manifest with these columns: (site, patient) -> cell."""
+def listed(
+    folder: Path, columns: dict[str, Any], patients: int = 6, sites: Sequence[str] = SITES
+) -> Path:
+    """Write pictures of the sites, and a manifest with these columns: (site, patient) -> cell."""
     draws = np.random.default_rng(0)
     lines = [",".join(["path", "site", *columns])]
-    for site in SITES:
+    for site in sites:
         for patient in range(patients):
             pixels = draws.integers(0, 90, (16, 16), dtype=np.uint8)
             pixels[4:12, 4:12] += 20 * patient

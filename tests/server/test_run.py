@@ -396,7 +396,7 @@ def test_a_site_that_averaging_costs_most_comes_to_count_for_more(tmp_path: Path
 
 
 def test_two_strategies_that_set_the_weights_are_refused() -> None:
-    with pytest.raises(SettingsError, match="both set the sites' weights"):
+    with pytest.raises(SettingsError, match="each set the sites' weights"):
         study_from(*PICTURES, "strategy=feddg_ga", "strategy.fairness_q=1.0")
     with pytest.raises(SettingsError, match=r"strategy.generalisation_step weights the sites"):
         study_from(*PICTURES, "strategy=feddg_ga", "evaluate_every=2")

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from common.contract import Estimate
 from common.strategy_config import ServerOptimizerConfig, StrategyConfig
 from common.tasks.task import Metric
+from server.records import RoundRecord
 from server.strategy import Strategy
+from tests.builders import site_round
 
 MODEL = {"w": torch.zeros(2, dtype=torch.float32)}
 
@@ -123,3 +125,26 @@ def test_the_final_model_is_the_mean_of_the_last_rounds(averaged: int | None, co
     assert torch.equal(final["w"], last.double().mean(0).float())
     # Counters and statistics are not parameters.
     assert final["n"] == rounds
+
+
+def test_with_an_agnostic_step_the_sites_where_the_model_was_bad_come_to_count_for_more() -> None:
+    ours, patients = strategy(agnostic_step=0.5), {"st-a": 30, "st-b": 10}
+    assert ours.shares(patients, [], 9, ("dice", DICE)) == {"st-a": 0.75, "st-b": 0.25}
+    rounds = [
+        RoundRecord(
+            round=number,
+            seconds=1.0,
+            participants=["st-a", "st-b"],
+            missing={},
+            sites={
+                "st-a": site_round(before={"dice": told(0.9)}),
+                "st-b": site_round(before={"dice": told(b)}),
+            },
+        )
+        for number, b in ((1, 0.5), (2, 0.7), (3, None))
+    ]
+    # Losses 0.1 and 0.5, then 0.1 and 0.3; of the third round one alone is known.
+    shares = ours.shares(patients, rounds, 9, ("dice", DICE))
+    assert shares == pytest.approx({"st-a": 0.6, "st-b": 0.4})
+    assert ours.weight(30, told(0.9), DICE, shares["st-a"]) == shares["st-a"]
+    assert strategy().shares(patients, rounds, 9, ("dice", DICE)) == {}
