@@ -208,8 +208,9 @@ class Study:
         if self.privacy.private and self.model.norm == "batch":
             raise ValueError(
                 "model.norm=batch cannot train with differential privacy: batch normalisation "
-                "mixes the patients of a batch, so one patient's gradient does not exist; "
-                "use model.norm=group or model.norm=instance, or privacy=none"
+                "mixes the patients of a batch, so one patient's gradient does not exist; use "
+                "model.norm=group or model.norm=instance, for answers an image model=anfr, which "
+                "has no norm, or privacy=none"
             )
 
     @property

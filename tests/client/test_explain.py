@@ -21,6 +21,7 @@ from client.explain import (
 )
 from client.explanations import verdict_of
 from common.models.registry import build_model
+from common.models.transformers import ViTConfig
 from tests.common.models.tiny import tiny
 
 PLACE = (slice(10, 13), slice(3, 6), slice(7, 10))
@@ -60,14 +61,19 @@ def test_every_map_points_at_what_decides(method: str, dims: int) -> None:
     assert found.hit
 
 
+def vit_of(dims: int) -> nn.Module:
+    config = tiny("vit", dims)
+    assert isinstance(config, ViTConfig)
+    return build_model(replace(config, image_size=[32] * dims), 0).eval()
+
+
 def attentive_vit(dims: int) -> nn.Module:
     """Return a transformer whose class token looks at bright patches, and keeps what it has.
 
     Of four features the first two are a patch's brightness and its opposite, the last two are the
     class token's own.
     """
-    config = replace(tiny("vit", dims), image_size=[32] * dims)
-    network = build_model(config, 0).eval()
+    network = vit_of(dims)
     for name, parameter in network.named_parameters():
         if not (".norm" in name and name.endswith("weight")):
             nn.init.zeros_(parameter)
@@ -92,8 +98,7 @@ def test_the_rollout_points_at_the_patch_that_the_class_token_looks_at(
     image[0, 0][patch] = 1.0
     lesion = image[0, 0] > 0
     asked = Asked(attentive_vit(dims), image, 1)
-    untrained = build_model(replace(tiny("vit", dims), image_size=[32] * dims), 0).eval()
-    found = explained("attention_rollout", asked, untrained, lesion)
+    found = explained("attention_rollout", asked, vit_of(dims), lesion)
     assert found.map_S.shape == (32,) * dims
     assert found.hit
     # An attention that sees nothing of the image would look at each patch as much.

@@ -40,6 +40,7 @@ def test_every_choice_of_every_group_is_a_study(group: str) -> None:
         ("rounds=0", "rounds=0"),
         ("privacy=patient_eps8 privacy.noise_multiplier=1", "give exactly one"),
         ("privacy=patient_eps8 model.norm=batch model.batch_norm_policy=average", "one patient's"),
+        ("privacy=patient_eps8 model.norm=batch model.batch_norm_policy=average", "model=anfr"),
         ("model.norm=batch", "model.batch_norm_policy"),
         ("privacy=patient_eps8 training.grad_clip_norm=1", "privacy.max_grad_norm"),
         ("training.momentum=0.9", "training.optimizer=sgd"),

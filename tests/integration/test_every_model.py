@@ -1,10 +1,11 @@
-"""One federated, private round of every network: what a study may name can be run."""
+"""One federated, private round of every network, in 2-D and 3-D: what may be named can be run."""
 
 import csv
 import hashlib
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -47,6 +48,26 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data set of volumes with a label and a mask each, from two sites."""
+    folder = tmp_path_factory.mktemp("volumes")
+    draws = np.random.default_rng(0)
+    mask = np.zeros((16, 16, 16), np.uint8)
+    mask[4:10, 4:10, 4:10] = 1
+    nib.Nifti1Image(mask, np.eye(4)).to_filename(folder / "mask.nii")
+    rows = [["path", "site", "label", "mask"]]
+    for site in ("north", "south"):
+        for patient in range(PATIENTS):
+            voxels = draws.normal(size=(16, 16, 16)).astype(np.float32) + mask
+            nib.Nifti1Image(voxels, np.eye(4)).to_filename(folder / f"{site}{patient}.nii")
+            label = ("normal", "pneumonia")[patient % 2]
+            rows.append([f"{site}{patient}.nii", site, label, "mask.nii"])
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return folder
+
+
 def run(folder: Path, pictures: Path, task: str, *overrides: str) -> dict[str, Any]:
     mask = "mask" if task == "segmentation" else "null"
     settings = [
@@ -77,6 +98,24 @@ def test_a_private_federated_round_of_every_network(
     size = f"data.size=[{size_for(name)},{size_for(name)}]"
     task = CARDS[name].tasks[0]
     result = run(tmp_path, pictures, task, f"model={name}", "model.norm_groups=2", size, *widths)
+    assert result["status"] == "completed", result["reason"]
+    assert set(result["privacy"]) == {"north", "south"}
+    before, after = (result[when]["mean"][result["headline"]] for when in ("initial", "final"))
+    assert before is not None
+    assert after is not None
+
+
+@pytest.mark.parametrize("name", [name for name, card in CARDS.items() if 3 in card.dims])
+def test_a_private_federated_round_of_every_network_on_volumes(
+    name: str, volumes: Path, tmp_path: Path
+) -> None:
+    widths = [f"model.{key}={value}" for key, value in SMALLEST.get(name, {}).items()]
+    size = size_for(name)
+    more = [f"data.size=[{size},{size},{size}]", "model.norm_groups=2", "training.local_steps=1"]
+    if name == "deepmedic":
+        more.append("data.segment=[13,13,13]")
+    task = CARDS[name].tasks[0]
+    result = run(tmp_path, volumes, task, f"model={name}", "data=volumes", *more, *widths)
     assert result["status"] == "completed", result["reason"]
     assert set(result["privacy"]) == {"north", "south"}
     before, after = (result[when]["mean"][result["headline"]] for when in ("initial", "final"))

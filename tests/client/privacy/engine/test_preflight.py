@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from client.privacy.engine.attach import Engine
 from client.privacy.engine.preflight import Memory, WrongGradientError, memory_of, prove
+from common.models.deepmedic import DeepMedicConfig
 from common.models.registry import build_model
 from tests.client.privacy.engine.naive import assert_each_units_gradient
 from tests.common.models.tiny import SMALLEST, size_for, tiny
@@ -91,3 +92,13 @@ def test_a_private_pass_leaves_nothing_in_memory(name: str) -> None:
     gc.collect()
     # What PyTorch's graph and a tape hold of each other no collector finds.
     assert gone() is None
+
+
+def test_a_network_by_segments_is_measured_as_it_trains() -> None:
+    whole = DeepMedicConfig(name="deepmedic", channels=[2] * 4, dense=[2], factors=[1, 3])
+    parts = replace(whole, segment=[3, 3])
+    shape = (1, *[3 + 2 * parts.margin] * 2)
+    bytes_of = [memory_of(build_model(of, 0), shape, CPU).plain_bytes for of in (parts, whole)]
+    # Of the image with its margin the fine pathway takes a part.
+    assert bytes_of[0] < bytes_of[1] / 3
+    prove(build_model(parts, 0), shape, CPU)
