@@ -115,7 +115,8 @@ def work_for(
     # Before any file is opened: what reading it would say is an answer too.
     check_study(policy, study, patients_train=0)
     cohort = _cohort(manifest, overrides)
-    trains = cohort.train.num_patients > 0 and site not in (study.strategy.tested or [])
+    tested = study.model.members is not None or site in (study.strategy.tested or [])
+    trains = cohort.train.num_patients > 0 and not tested
     if trains:
         _mixed_precision_fits(overrides, device)
     check_study(policy, study, cohort.train.num_patients if trains else 0)
