@@ -110,7 +110,8 @@ class Appraisal:
     def _write_page(self) -> None:
         """Write the site's own page; a page that cannot be drawn costs nobody the figures."""
         work = self.work
-        if not work.cohort.held_out.num_patients:
+        # The networks of an ensemble are other sites' own, which a site is not to keep.
+        if not work.cohort.held_out.num_patients or work.study.model.members is not None:
             return
         probabilities = self._probabilities()
         try:

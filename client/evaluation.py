@@ -25,7 +25,14 @@ def predict(
     device: torch.device,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Return probabilities [N, K, ...] of every sample, on the CPU; on_batch may raise."""
+    """Return probabilities [N, K, ...] of every sample, on the CPU; on_batch may raise.
+
+    model: a network, or a list of them, whose mean is returned (Lakshminarayanan et al., NeurIPS
+    2017, Section 2.4).
+    """
+    if isinstance(model, nn.ModuleList):
+        each = [predict(member, samples, task, device, on_batch) for member in model]
+        return torch.stack(each).mean(0)
     model.eval()
     batches = []
 

@@ -27,7 +27,7 @@ def study_words(proposal: Proposal, policy: Policy) -> dict[str, str]:
     return {
         "name": printable(study.name),
         "task": _task(study),
-        "model": study.model.name,
+        "model": _model(study),
         "rounds": f"{study.rounds}, each of {_work(study)}",
         "metrics": _metrics(study, policy),
         "privacy": _privacy(study, policy),
@@ -43,6 +43,15 @@ def _task(study: Study) -> str:
     if study.task.unlabelled is None:
         return study.task.name
     return f"{study.task.name}; patients without labels train too, and are charged as any other"
+
+
+def _model(study: Study) -> str:
+    if study.model.members is None:
+        return study.model.name
+    return (
+        f"{study.model.members} networks {study.model.name} that single sites have trained, "
+        "tested together; nothing is trained"
+    )
 
 
 def printable(text: str) -> str:

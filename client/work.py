@@ -124,7 +124,8 @@ def work_for(
     check_study(policy, study, patients_train=0)
     listed = _listed_at(manifest)
     cohort = _cohort(listed, overrides)
-    trains = cohort.train.num_patients > 0 and site not in (study.strategy.tested or [])
+    tested = study.model.members is not None or site in (study.strategy.tested or [])
+    trains = cohort.train.num_patients > 0 and not tested
     if trains:
         _mixed_precision_fits(overrides, device)
     check_study(policy, study, cohort.train.num_patients if trains else 0)

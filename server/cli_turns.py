@@ -1,8 +1,9 @@
 """The verb turns of wardround-server: studies of one site each, asked for in a row."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,8 @@ from server.federation.home import home_folder, open_home
 from server.studies import RESULT, StudyRun, ask, go_on, runs_in
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from server.turns import Turn
 
 JOIN_S = 86400.0
@@ -24,8 +27,9 @@ def turns(
     kind: Annotated[
         str,
         typer.Option(
-            help="own-models: each site trains alone and its model is tried at all; left-out: all "
-            "but one site train, and it is tested."
+            help="own-models: each site trains alone and its model is tried at all; ensemble: the "
+            "mean of these models is tried at all, after them; left-out: all but one site train, "
+            "and it is tested."
         ),
     ] = "left-out",
     join_timeout: Annotated[
@@ -53,12 +57,13 @@ def turns(
     if result is None:
         raise ValueError(f"{found.folder.name} has not ended; wait for it, or stop it")
     planned = turns_of(asked_kind, found.asked.overrides, result)
+    models = _own_models(found, result, home) if asked_kind is Kind.ENSEMBLE else {}
     for site, turn in planned.items():
         if not as_json:
             say(f"{kind} {site}: sites approve it with  wardround-site approve {turn.digest}")
     ended = {}
     for site, turn in planned.items():
-        run = _run_of_turn(found, turn, join_timeout, home)
+        run = _run_of_turn(found, turn, join_timeout, home, models)
         status, why = watch(run, as_json)
         told = run.result()
         if told is not None and status in ENDED:
@@ -86,13 +91,65 @@ def mount(app: typer.Typer) -> None:
     app.command("turns")(turns)
 
 
-def _run_of_turn(whole: StudyRun, turn: "Turn", join_timeout: float, home: Path | None) -> StudyRun:
-    """Return the study of a turn: the one that was asked for earlier, or a new one."""
-    place = open_home(home_folder(home)).path
-    sites = whole.asked.sites
-    for run in reversed(runs_in(place)):
-        if run.asked.digest == turn.digest and run.asked.sites == sites:
-            if run.status()[0] in ("failed", "stopped"):
-                go_on(run)
+def _own_models(
+    whole: StudyRun, result: Mapping[str, Any], home: Path | None
+) -> dict[str, dict[str, "Tensor"]]:
+    """Return the models that the turns of own-models left, by site.
+
+    Raises:
+        ValueError: a site's is not there.
+    """
+    from common.tensor_files import read_tensors
+    from server.run import MODEL
+    from server.turns import Kind, turns_of
+
+    turns = turns_of(Kind.OWN_MODELS, whole.asked.overrides, result)
+    runs = {site: _asked_earlier(whole, turn, home) for site, turn in turns.items()}
+    found = {
+        site: run.folder / MODEL
+        for site, run in runs.items()
+        if run is not None and run.status()[0] in ENDED
+    }
+    missing = sorted(set(turns) - set(found))
+    if missing:
+        raise ValueError(
+            f"an ensemble is of every site's own model, and there is none of: "
+            f"{', '.join(missing)}; ask for them first: wardround-server turns "
+            f"{whole.folder.name} --kind own-models"
+        )
+    return {site: read_tensors(path)[0] for site, path in found.items()}
+
+
+def _run_of_turn(
+    whole: StudyRun,
+    turn: "Turn",
+    join_timeout: float,
+    home: Path | None,
+    models: Mapping[str, dict[str, "Tensor"]],
+) -> StudyRun:
+    """Return the study of a turn: the one that was asked for earlier, or a new one.
+
+    models: what the turn of an ensemble begins with; empty for another.
+    """
+    from server.checkpoint import save_checkpoint
+    from server.turns import together
+
+    run = _asked_earlier(whole, turn, home)
+    if run is not None:
+        if run.status()[0] in ("failed", "stopped"):
+            go_on(run)
+        return run
+
+    def prepare(folder: Path) -> None:
+        if models:
+            save_checkpoint(folder, together(turn, models))
+
+    place, sites = open_home(home_folder(home)).path, whole.asked.sites
+    return ask(place, turn.name, turn.digest, turn.overrides, sites, join_timeout, prepare)
+
+
+def _asked_earlier(whole: StudyRun, turn: "Turn", home: Path | None) -> StudyRun | None:
+    for run in reversed(runs_in(open_home(home_folder(home)).path)):
+        if run.asked.digest == turn.digest and run.asked.sites == whole.asked.sites:
             return run
-    return ask(place, turn.name, turn.digest, turn.overrides, sites, join_timeout)
+    return None

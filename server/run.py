@@ -81,11 +81,17 @@ def run_study(
     digest = study_digest(study)
     trained, kept = _begun(study, digest)
     run = Run(study, federation, Strategy(study.strategy, study.seed, trained), folder, tell)
-    kept = load_checkpoint(folder, digest) or kept
+    begun = load_checkpoint(folder, digest)
+    if study.model.members is not None and begun is None:
+        raise ValueError(
+            f"model.members={study.model.members} is an ensemble of networks that sites have "
+            "trained, and none are here; ask for it by wardround-server turns RUN --kind ensemble"
+        )
+    kept = begun or kept
     tell("start", rounds=study.rounds, done=kept.rounds_done)
     try:
         kept = _enrolled(run, kept, agreed)
-        while kept.rounds_done < study.rounds:
+        while kept.rounds_done < study.rounds and study.model.members is None:
             kept, headline = _round(run, kept)
             save_checkpoint(folder, kept)
             tell("round done", **told_of_round(kept.progress), **headline)
@@ -158,7 +164,8 @@ def _enrolled(run: Run, kept: Checkpoint, agreed: Sequence[str]) -> Checkpoint:
     found, absent = run.federation.enrol(agreed, run.study.strategy)
     roster = {**kept.progress.roster, **found}
     run.tell("enrolled", sites=sorted(found), absent=absent)
-    if not set(training_sites(run.study, roster)) & set(found):
+    needed = found if run.study.model.members else training_sites(run.study, roster)
+    if not set(needed) & set(found):
         reasons = "; ".join(f"{site}: {why}" for site, why in sorted(absent.items()))
         text = f"no site with training patients took part ({reasons or 'none agreed'})"
         raise QuorumError(text, kept.progress.spent)

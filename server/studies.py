@@ -11,7 +11,7 @@ it again, whatever ended it.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -161,8 +161,12 @@ def ask(
     overrides: Sequence[str],
     sites: Sequence[str],
     join_timeout_s: float,
+    prepare: Callable[[Path], None] = lambda _: None,
 ) -> StudyRun:
-    """Write down that a study is to be run; the daemon begins it when it sees it."""
+    """Write down that a study is to be run; the daemon begins it when it sees it.
+
+    prepare: called with its folder before that.
+    """
     stem = time.strftime("%Y-%m-%d_%H-%M-%S", time.gmtime()) + f"_{study}"
     for number in range(1, 1000):
         folder = home / RUNS / (stem if number == 1 else f"{stem}_{number}")
@@ -180,6 +184,7 @@ def ask(
         join_timeout_s=join_timeout_s,
         asked_at=time.time(),
     )
+    prepare(folder)
     write_json(folder / RUN, asdict(asked))
     return StudyRun(folder)
 

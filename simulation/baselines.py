@@ -30,13 +30,13 @@ from common.state import state_of
 from common.study import Study
 from common.tasks.registry import build_task
 from common.tensor_files import read_tensors
+from server.evaluation.shift import ENSEMBLE, POOLED
 from server.records import Estimates
 from server.run import MODEL, initial_network
 from server.showing import BASELINES
 from simulation.environment import worker_processes
 from simulation.run import Simulation
 
-POOLED, ENSEMBLE = "pooled", "ensemble"
 CPU = torch.device("cpu")
 
 
@@ -194,7 +194,7 @@ def _estimates(study: Study, cohort: Cohort, models: Sequence[nn.Module]) -> dic
     task, at = build_task(study.task), seed(study.seed, "baselines", "bootstrap")
 
     def together(samples: Samples) -> Tensor:
-        return torch.stack([predict(model, samples, task, CPU) for model in models]).mean(0)
+        return predict(nn.ModuleList(models), samples, task, CPU)
 
     decided = chosen_by(lambda: together(cohort.choosing), cohort.choosing, task)
     return evaluate(together(cohort.held_out), cohort.held_out, decided, at)

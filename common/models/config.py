@@ -78,6 +78,9 @@ class ModelConfig:
     residual: bool | None = None
     """With a task whose answers are grey values: whether the network learns what is to be added to
     its image (Zhang et al., DnCNN, TIP 2017), and not the whole answer. null: the whole."""
+    members: int | None = None
+    """An ensemble of so many such networks: the answer is the mean of theirs, in probabilities, and
+    nothing is trained (`wardround-server turns RUN --kind ensemble`). null: one network."""
     start: StartConfig | None = None
     """Weights to start from; null: random ones."""
     trained: list[str] | None = None
@@ -103,6 +106,8 @@ class ModelConfig:
         positive(**{"model.in_channels": self.in_channels, "model.out_channels": self.out_channels})
         positive(**{"model.norm_groups": self.norm_groups})
         in_range(0.0, 0.95, **{"model.dropout": self.dropout})
+        if self.members is not None:
+            positive(**{"model.members": self.members})
         if self.lora_rank is not None:
             positive(**{"model.lora_rank": self.lora_rank})
         if self.test_time_prior is not None:

@@ -1,6 +1,7 @@
 """The networks by name: what may be asked for, and how it is built."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import torch
@@ -98,12 +99,16 @@ def sketch(config: ModelConfig) -> nn.Module:
 def build_model(config: ModelConfig, seed: int) -> nn.Module:
     """Return a new network on the CPU; equal settings and seeds give equal bytes.
 
-    seed: in [0, 2^63). The default generator is left as it was found.
+    Of an ensemble (config.members) a list of networks; whoever asks them puts their answers
+    together. seed: in [0, 2^63). The default generator is left as it was found.
 
     Raises:
         ValueError: no network has this name, or the settings are those of another network.
         StartError: the weights that it is to start from are not here, or do not fit.
     """
+    if config.members is not None:
+        alone = replace(config, members=None)
+        return nn.ModuleList(build_model(alone, seed) for _ in range(config.members))
     # torch.manual_seed would also seed the GPUs' generators, and nothing here would restore them.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)

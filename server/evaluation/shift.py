@@ -17,7 +17,7 @@ from common.contract import LOCAL, OTHERS, Estimate
 from common.tasks.task import Metric
 from server.records import Estimates, Outcome, Progress, RoundRecord
 
-FEDERATED, POOLED = "federated", "pooled"
+FEDERATED, POOLED, ENSEMBLE = "federated", "pooled", "ensemble"
 HELPED, HARMED, UNDECIDED, UNKNOWN = "helped", "harmed", "undecided", "unknown"
 OK, SUPPRESSED, FAILED, REFUSED = "ok", "suppressed", "failed", "refused"
 Cell = dict[str, Any]

@@ -11,7 +11,7 @@ from common import pictures
 from common.newcomer import MEASURE
 from common.pages import FOLDER as LOOK
 from common.pictures import Example
-from server.report import apart, joining, plots, tables, words
+from server.report import apart, curves, joining, plots, tables, words
 from server.report.reading import estimate, estimates, is_private, site_names
 
 __all__ = ["Example", "render_report"]
@@ -56,10 +56,10 @@ def render_report(result: Mapping[str, Any], examples: Sequence[Example]) -> str
         missing=tables.missing_rows(result),
         sites=tables.site_rows(result),
         metrics=_all_metrics(result),
-        curves=plots.headline_curves(result),
+        curves=curves.headline_curves(result),
         intervals=plots.site_intervals(result),
         baselines=tables.baseline_rows(result),
-        epsilon=plots.epsilon_curves(result),
+        epsilon=curves.epsilon_curves(result),
         private=is_private(result),
         privacy=tables.privacy_rows(result),
         rounds=tables.round_rows(result),
@@ -81,8 +81,8 @@ def _shift_parts(result: Mapping[str, Any]) -> dict[str, Any]:
         "left_out": (result.get("shift") or {}).get("left_out"),
         "predicted_outside": apart.left_out_sentence(result),
         "subgroups": joining.subgroup_rows(result),
-        "benefit": plots.benefit_curves(result),
-        "calibration": plots.calibration_curves(result),
+        "benefit": curves.benefit_curves(result),
+        "calibration": curves.calibration_curves(result),
         "reliability": plots.reliability_curves(result),
         "site_map": plots.site_map(apart.places(result)),
         "places": apart.places(result),
@@ -111,7 +111,7 @@ def _environment() -> Environment:
         "data_size": words.data_size,
         "duration": words.duration,
         "chance": words.chance,
-        # Charts are the only markup that is not escaped; plots.py escapes the texts in them.
+        # Charts are the only markup that is not escaped; drawing.py escapes the texts in them.
         "chart": lambda chart: Markup(chart.svg),
         "rows": lambda chart: tables.rows_of(chart.lines),
     }

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from server.report.plots import Points
+from server.report.drawing import Points
 from server.report.reading import (
     Result,
     before,

@@ -213,3 +213,12 @@ def test_a_change_to_or_from_one_patient_has_no_interval() -> None:
     for later, earlier in ((one, many), (many, one)):
         change = bootstrap_change(later, earlier, SEGMENTATION, 0)["dice"]
         assert (change.value, change.low, change.high) == (0.0, None, None)
+
+
+def test_an_ensemble_answers_the_mean_of_its_networks_probabilities() -> None:
+    study, samples = study_from(*PICTURES), samples_of([1, 2], size=16)
+    models = [build_model(study.model, seed) for seed in (1, 2, 3)]
+    each = [predict(model, samples, CLASSIFICATION, CPU) for model in models]
+    together = predict(nn.ModuleList(models), samples, CLASSIFICATION, CPU)
+    torch.testing.assert_close(together, sum(each) / 3)
+    assert not torch.allclose(together, each[0])

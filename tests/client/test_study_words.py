@@ -56,5 +56,13 @@ def test_a_study_that_takes_patients_without_labels_says_so() -> None:
     assert words(Policy(), *PICTURES)["task"] == "classification"
 
 
+def test_an_ensemble_says_whose_networks_it_tests_and_that_nothing_is_trained() -> None:
+    told = words(Policy(), *PICTURES, "model.members=3")["model"]
+    assert told == (
+        "3 networks cnn that single sites have trained, tested together; nothing is trained"
+    )
+    assert words(Policy(), *PICTURES)["model"] == "cnn"
+
+
 def test_a_study_without_subgroups_says_so() -> None:
     assert words(Policy(), *PICTURES)["subgroups"] == "none is asked for"

@@ -642,6 +642,16 @@ def test_a_site_that_the_study_only_tests_does_not_train_whoever_asks(tmp_path: 
     assert charges_at(tmp_path / "a") == []
 
 
+def test_nobody_trains_an_ensemble_whoever_asks_and_no_site_keeps_it(tmp_path: Path) -> None:
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=8, test=4))
+    overrides = (*PICTURES, "model.members=2")
+    with pytest.raises(RefusalError, match="never trains"):
+        trainer.train(request_for(*overrides), initial_weights(*overrides))
+    asked = request_for(*overrides, round_number=2, evaluate=True)
+    assert trainer.evaluate(asked, initial_weights(*overrides)).body.estimates
+    assert not (trainer.site.state_path / "pages").exists()
+
+
 def test_variates_that_the_study_does_not_have_are_refused(tmp_path: Path) -> None:
     trainer = trainer_at(pictures_site(tmp_path / "a", train=8))
     with pytest.raises(RefusalError, match="not those of the model"):

@@ -11,6 +11,7 @@ from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 
 from common.compression import CODED, coded, differences_of, moved_by
+from common.config import study_digest
 from common.contract import NO_BASE, Description, Estimate, Profile, Refusal, Request
 from common.files import read_json
 from common.messages import reply, unpack_weights
@@ -19,6 +20,7 @@ from common.schema import SettingsError
 from common.study import Study
 from common.tensor_files import read_tensors
 from server.calls import Watch
+from server.checkpoint import Checkpoint, save_checkpoint
 from server.events import EVENTS, event_log
 from server.network import Federation
 from server.records import Outcome
@@ -488,3 +490,24 @@ def test_a_site_that_lost_the_model_gets_the_whole_in_the_same_round(tmp_path: P
     assert parts["st-b"]["bytes_received"] > parts["st-a"]["bytes_received"]
     final = read_tensors(tmp_path / MODEL)[0]
     assert all(np.isfinite(tensor.numpy()).all() for tensor in final.values())
+
+
+def test_an_ensemble_whose_networks_are_not_here_is_refused_with_the_way_to_it(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ValueError, match="turns RUN --kind ensemble"):
+        run(tmp_path, numbers_app(PATIENTS), "model.members=3")
+
+
+def test_an_ensemble_is_tested_at_every_site_and_trained_at_none(tmp_path: Path) -> None:
+    study = study_from(*PICTURES, "model.members=2")
+    save_checkpoint(tmp_path, Checkpoint(digest=study_digest(study), model=initial(study)))
+
+    def train(site: str, message: Message, asked: Request) -> Message | None:
+        raise AssertionError(f"{site} was asked to train")
+
+    outcome = run(tmp_path, numbers_app(PATIENTS, train=train), "model.members=2")
+    assert outcome.status == "completed"
+    assert set(outcome.final) == set(PATIENTS)
+    kept, _ = read_tensors(tmp_path / MODEL)
+    assert set(kept) == set(initial(study))

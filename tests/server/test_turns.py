@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from common.config import load_study
-from server.turns import Kind, turns_of, with_turns
+from server.run import initial_network
+from server.turns import Kind, together, turns_of, with_turns
 
 SMOKE = ["experiment=smoke", "evaluation=shift", "name=chest"]
 
@@ -72,6 +73,35 @@ def test_what_cannot_take_turns_is_told_with_the_way_out(
     whole = {k: v for k, v in {**WHOLE, **changes}.items() if v is not None}
     with pytest.raises(ValueError, match=text):
         turns_of(Kind.OWN_MODELS, [*SMOKE, *overrides], whole)
+
+
+def test_the_ensemble_has_one_turn_in_which_all_are_tested_and_nobody_trains() -> None:
+    turns = turns_of(Kind.ENSEMBLE, [*SMOKE, "strategy.tested=[west]"], WHOLE)
+    assert set(turns) == {"ensemble"}
+    study = load_study(turns["ensemble"].overrides)
+    assert study.strategy.tested == ["north", "south", "west"]
+    # A site that trained nothing has no model in it.
+    assert (study.name, study.model.members, study.evaluation) == ("chest_ensemble", 2, None)
+
+
+def test_the_ensemble_is_made_of_each_sites_own_model_in_the_order_of_their_names() -> None:
+    turn = turns_of(Kind.ENSEMBLE, [*SMOKE, "strategy.tested=[west]"], WHOLE)["ensemble"]
+    start = initial_network(load_study(SMOKE)).state_dict()
+    models = {s: {n: t + k for n, t in start.items()} for s, k in (("south", 2), ("north", 1))}
+    begun = together(turn, models)
+    assert begun.digest == turn.digest
+    network = initial_network(load_study(turn.overrides))
+    network.load_state_dict(begun.model)
+    for place, site in enumerate(("north", "south")):
+        assert all(bool((begun.model[f"{place}.{n}"] == models[site][n]).all()) for n in start)
+
+
+def test_the_ensemble_becomes_a_row_with_a_value_or_a_reason_at_every_site() -> None:
+    turn = result(north=0.1, south=0.9)
+    turn["final"]["missing"] = {"west": "policy: no model of another site"}
+    row = with_turns(Kind.ENSEMBLE, WHOLE, {"ensemble": turn})["shift"]["matrix"]["ensemble"]
+    assert [row[site]["value"] for site in ("north", "south", "west")] == [0.1, 0.9, None]
+    assert row["west"]["status"] == "refused"
 
 
 def test_own_models_become_rows_of_the_matrix_at_every_site() -> None:

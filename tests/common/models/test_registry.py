@@ -239,3 +239,14 @@ def test_a_residual_network_begins_with_its_image_and_has_each_units_gradient(na
 def test_a_network_whose_last_unit_adds_its_input_cannot_begin_with_its_image() -> None:
     with pytest.raises(ValueError, match=r"model.num_res_units=2 .* choose unet128"):
         replace(tiny("unet"), out_channels=1, residual=True)
+
+
+def test_an_ensemble_is_so_many_of_the_networks_under_their_places() -> None:
+    one = tiny("cnn")
+    alone, all_three = build_model(one, 4), build_model(replace(one, members=3), 4)
+    assert isinstance(all_three, nn.ModuleList)
+    assert set(all_three.state_dict()) == {
+        f"{place}.{name}" for place in range(3) for name in alone.state_dict()
+    }
+    with pytest.raises(ValueError, match=r"model\.members=0"):
+        replace(one, members=0)

@@ -128,14 +128,22 @@ def test_models_of_single_sites_travel_by_turns_that_every_site_agrees_to(
     alone = ["evaluation.personal_rounds=0", "evaluation.profile=false", "rounds=1"]
     study = ward.run([*TINY, "name=turned", "evaluation=shift", *alone])
     assert study.wait() == "completed", study.reason
-    command = [sys.executable, "-m", "server.cli", "turns", study.run.folder.name]
-    command += ["--kind", "own-models", "--home", str(ward.home.path), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+
+    def turns(kind: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "server.cli", "turns", study.run.folder.name]
+        command += ["--kind", kind, "--home", str(ward.home.path), "--json"]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    early = turns("ensemble")
+    assert early.returncode != 0
+    assert "--kind own-models" in early.stderr
+    for kind in ("own-models", "ensemble"):
+        done = turns(kind)
+        assert done.returncode == 0, done.stderr
     result = study.run.result()
     assert result is not None
-    for name in ward.sites:
-        cells = result["shift"]["matrix"][f"local/{name}"]
+    for model in (*(f"local/{name}" for name in ward.sites), "ensemble"):
+        cells = result["shift"]["matrix"][model]
         assert {site: cell["status"] for site, cell in cells.items()} == dict.fromkeys(
             ward.sites, "ok"
         )
