@@ -126,6 +126,11 @@ def load_finished(path: Path) -> Finished:
             f"{weights} is of study {told}, and {RESULT} beside it of {digest}; put the files of "
             "one run together again"
         )
+    if study.model.members is not None:
+        raise SettingsError(
+            f"{weights} is an ensemble of {study.model.members} networks of single sites, "
+            "made to be measured and not to be used; give the run of the federated model"
+        )
     return Finished(
         weights=weights,
         study=study,

@@ -135,3 +135,9 @@ def test_the_answers_are_as_sure_as_the_runs_temperature_says(tmp_path: Path) ->
     # The temperature was found with the last model.
     assert torch.equal(best.task.activate(logits), logits.softmax(1))
     assert last.digest == best.digest
+
+
+def test_an_ensemble_is_measured_and_not_used(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path / "run", *PICTURES, "model.members=2")
+    with pytest.raises(SettingsError, match="an ensemble of 2 networks of single sites"):
+        load_finished(folder)
