@@ -84,7 +84,7 @@ def test_a_table_that_cannot_be_is_refused(wrong: dict[str, Any], told: str) -> 
         TableConfig(**{**TABLE, **wrong}).data_sets()
 
 
-@pytest.mark.parametrize("experiment", ["shift_study", "zoo", "codecs"])
+@pytest.mark.parametrize("experiment", ["shift_study", "zoo", "private_models", "codecs"])
 def test_the_command_line_may_name_a_file_of_known_outcomes(
     experiment: str, tmp_path: Path
 ) -> None:
