@@ -27,7 +27,6 @@ from tests.builders import numbers_app
 from tests.served import served
 from tests.server.page.conftest import app_of, begun
 from tests.server.report.conftest import make_result
-from tests.server.report.test_in_browser import with_shift
 from tests.server.test_run import PATIENTS, run
 
 FAILED = {"status": "failed", "reason": "quorum"}
@@ -66,6 +65,20 @@ def test_curves_are_thinned_where_they_are_asked_for_so(client: TestClient) -> N
     assert [round_ for round_, _ in whole["mean"]] == [0, 1, 2, 3]
     assert set(whole["values"]) == set(PATIENTS)
     assert client.get("/api/runs/done/curves?points=1").json()["mean"] == whole["mean"]
+
+
+def with_shift(result: dict[str, Any]) -> dict[str, Any]:
+    sites = list(result["sites"])
+    cell = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 6, "status": "ok"}
+    gain = {"gap": 0.1, "low": 0.05, "high": 0.2, "verdict": "helped"}
+    summary = {"mean": 0.8, "worst": 0.8, "worst_site": sites[0], "spread": 0.0, "sites": 3}
+    shift = {
+        "metric": "dice",
+        "matrix": {model: dict.fromkeys(sites, cell) for model in ("federated", "local")},
+        "benefit": dict.fromkeys(sites, gain),
+        "summary": {"federated": summary, "local": summary},
+    }
+    return {**result, "shift": shift}
 
 
 def test_the_matrix_and_the_distances_of_domain_shift_are_those_of_the_report(
