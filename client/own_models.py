@@ -2,7 +2,8 @@
 
 `local`: its own data alone, from the study's start, for the study's rounds. `personal`: the
 federated model, trained further on its own data (Wang et al., 2019, Federated evaluation of
-on-device personalization). Neither is private, and neither leaves: what leaves are metrics.
+on-device personalization). Neither is private, and neither leaves: what leaves are metrics. Both
+are kept at the site, which may use them.
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from common.state import state_of
 from common.study import EvaluationConfig, Study
 from common.tensor_files import read_tensors, write_tensors
 
-OWN_MODEL = "own_model.safetensors"
+OWN_MODEL, PERSONAL_MODEL = "own_model.safetensors", "personal_model.safetensors"
 
 
 def own_models(
@@ -30,8 +31,8 @@ def own_models(
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Yield the models that the study's `evaluation` asks for, by name.
 
-    federated: the whole state of the incoming model here. folder: where the local model is kept,
-    which is trained once a study. on_progress: called with (0, 0) after each step; it may raise.
+    federated: the whole state of the incoming model here. folder: where they are kept; the local
+    one is trained once a study. on_progress: called with (0, 0) after each step; it may raise.
     """
     asked = work.study.evaluation
     if asked is None:
@@ -39,7 +40,9 @@ def own_models(
     if asked.own_model:
         yield LOCAL, _local(work, place, folder, on_progress)
     if asked.personal_rounds:
-        yield PERSONAL, _personal(work, place, federated, asked, on_progress)
+        personal = _personal(work, place, federated, asked, on_progress)
+        write_tensors(folder / PERSONAL_MODEL, personal, work.digest)
+        yield PERSONAL, personal
 
 
 def _personal(

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from client.alone import train_alone
 from client.cohort import Cohort, Samples
 from client.evaluation import chosen_by, evaluate, predict
-from client.own_models import OWN_MODEL
+from client.own_models import OWN_MODEL, PERSONAL_MODEL
 from client.site import load_site
 from client.trainer import trainer_at
 from client.work import cohort_of
 from common.config import travelling
-from common.contract import LOCAL, Estimate
+from common.contract import LOCAL, PERSONAL, Estimate
 from common.models.layers import local_names
 from common.schema import SettingsError
 from common.seeding import seed
@@ -41,24 +41,27 @@ CPU = torch.device("cpu")
 
 
 def baselines_of(run: Simulation, sites: Sequence[str], console: Console) -> dict[str, Estimates]:
-    """Return the estimates by model and site: pooled, ensemble, local, and local/NAME of each.
+    """Return the estimates by model and site: pooled, ensemble, local, local/NAME, personal/NAME.
 
     sites: those that took part in the federation; the others' data could not be used there either.
-    `local` is each site's own model at home, local/NAME the one of NAME everywhere.
+    `local` is each site's own model at home, local/NAME the one of NAME everywhere, and
+    personal/NAME the federated one as NAME made it its own, where the study asked for that.
     """
     study = run.study
     cohorts = cohorts_of(run, sites)
     models = _models(run, cohorts, console)
     pooled = models.pop(POOLED)
+    everywhere = {f"{LOCAL}/{name}": model for name, model in models.items()}
+    everywhere |= {f"{PERSONAL}/{name}": model for name, model in personal_models_of(run).items()}
     found: dict[str, Estimates] = {kind: {} for kind in BASELINES}
-    found |= {f"{LOCAL}/{name}": {} for name in models}
+    found |= {name: {} for name in everywhere}
     for site, cohort in cohorts.items():
         if not cohort.held_out.num_patients:
             continue
         found[POOLED][site] = _estimates(study, cohort, [pooled])
         found[ENSEMBLE][site] = _estimates(study, cohort, list(models.values()))
-        for name, model in models.items():
-            found[f"{LOCAL}/{name}"][site] = _estimates(study, cohort, [model])
+        for name, model in everywhere.items():
+            found[name][site] = _estimates(study, cohort, [model])
         if site in models:
             found[LOCAL][site] = found[f"{LOCAL}/{site}"][site]
     return found
@@ -105,7 +108,9 @@ def own_models_of(
     beside: what else is trained with them, by name; it comes first.
     """
     trained, more = trained_at(run, cohorts), dict(beside or {})
-    kept = {site: state for site in trained if (state := _kept_model(run, site)) is not None}
+    asked = run.study.evaluation
+    known = _kept_models(run, OWN_MODEL) if asked is not None and asked.own_model else {}
+    kept = {site: known[site] for site in trained if site in known}
     jobs = more | {site: samples for site, samples in trained.items() if site not in kept}
     names = [*more, *(f"{site}'s own" for site in jobs if site not in more)]
     states = dict(kept)
@@ -125,14 +130,22 @@ def trained_at(run: Simulation, cohorts: Mapping[str, Cohort]) -> dict[str, Samp
     return {s: c.train for s, c in cohorts.items() if c.train.num_patients and s not in tested}
 
 
-def _kept_model(run: Simulation, name: str) -> dict[str, Tensor] | None:
-    if run.study.evaluation is None or not run.study.evaluation.own_model:
-        return None
-    for folder in site_folders(run):
-        site = load_site(folder / "site.yaml")
-        if site.name == name and (site.state_path / OWN_MODEL).exists():
-            return read_tensors(site.state_path / OWN_MODEL)[0]
-    return None
+def personal_models_of(run: Simulation) -> dict[str, nn.Module]:
+    """Return the federated model as each site made it its own, of those that did, by site."""
+    asked = run.study.evaluation
+    if asked is None or not asked.personal_rounds:
+        return {}
+    models = {}
+    for name, state in sorted(_kept_models(run, PERSONAL_MODEL).items()):
+        models[name] = initial_network(run.study)
+        models[name].load_state_dict(state)
+    return models
+
+
+def _kept_models(run: Simulation, file: str) -> dict[str, dict[str, Tensor]]:
+    sites = [load_site(folder / "site.yaml") for folder in site_folders(run)]
+    paths = {site.name: site.state_path / file for site in sites}
+    return {name: read_tensors(path)[0] for name, path in paths.items() if path.exists()}
 
 
 def joined(samples: list[Samples]) -> Samples:
