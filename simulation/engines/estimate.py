@@ -7,6 +7,7 @@ from statistics import mean
 
 import torch
 
+from client.manifest import Row
 from client.site import load_site
 from client.training import steps_of
 from client.work import rows_at
@@ -28,16 +29,23 @@ def training_s(study: Study, sites: Sequence[Path]) -> float:
 
     sites: the site.yaml of each; none of a study without data. 0 where that is next to nothing. Of
     a volume each slice is an image and its list has one row, so it may be less than the truth; with
-    privacy it is.
+    privacy it is. A site whose list cannot be read will say so itself, and trains nothing.
     """
-    if not sites:
+    lists = [rows for path in sites[:SITES] if (rows := _listed(path))]
+    if not lists:
         return 0.0
     asked = max(1, round(study.strategy.fraction * len(sites)))
-    lists = [rows_at(load_site(path).manifest_path) for path in sites[:SITES]]
     images = mean(sum(row.split != "test" for row in rows) for rows in lists)
     steps = study.rounds * asked * steps_of(study.training, max(1, round(images)))
     images_in_all = steps * study.training.batch_size
     return 0.0 if images_in_all < FEW_IMAGES else images_in_all * _image_s(study)
+
+
+def _listed(site: Path) -> list[Row]:
+    try:
+        return rows_at(load_site(site).manifest_path)
+    except (OSError, ValueError):
+        return []
 
 
 def _image_s(study: Study) -> float:

@@ -35,6 +35,17 @@ def test_next_to_nothing_is_not_estimated(tmp_path: Path) -> None:
     assert training_s(short, []) == 0.0
 
 
+@pytest.mark.usefixtures("second_an_image")
+def test_a_site_whose_list_is_broken_stops_no_run_here(tmp_path: Path) -> None:
+    good, bad = (pictures_site(tmp_path / name, train=8, test=4) for name in "ab")
+    study = load_study([*PICTURES, "training.batch_size=4", "rounds=300"])
+    before = training_s(study, [good, good])
+    for manifest in bad.parent.glob("*.csv"):
+        manifest.write_text("image,patient\n,\n")
+    assert training_s(study, [good, bad]) == before > 0
+    assert training_s(study, [bad]) == 0.0
+
+
 def test_an_image_of_a_larger_network_takes_longer() -> None:
     few, many = (
         load_study([*PICTURES, f"model.channels={channels}", "model.norm_groups=2"])
