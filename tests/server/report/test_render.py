@@ -254,3 +254,12 @@ def test_what_the_server_records_can_be_rendered() -> None:
     rows = [" ".join(row.split()) for row in page.rows]
     assert any(row.startswith("1 north south 0.500 not told") for row in rows)
     assert any(row.startswith("north 1.50 1.00 1.00 0.001 patient") for row in rows)
+
+
+def test_no_table_stands_twice(make: Make) -> None:
+    page = render_report(make(), [])
+    told = re.findall(r"<summary>(.*?)</summary>", page) + re.findall(
+        r"<caption>(.*?)</caption>", page
+    )
+    assert "As a table: epsilon spent over the rounds" in told
+    assert len(told) == len(set(told))
