@@ -14,7 +14,6 @@ from client.oversampling import factors_of
 from client.training import (
     PlainGradient,
     build_optimizer,
-    learning_rate,
     random_part,
     set_learning_rate,
     train_round,
@@ -22,7 +21,7 @@ from client.training import (
 from common.seeding import generator, seed
 from common.study import PrivacyConfig, Study
 from common.tasks.registry import build_task
-from common.training_config import TrainingConfig
+from common.training_config import TrainingConfig, learning_rate
 
 
 def train_alone(

@@ -15,7 +15,6 @@ from client.training import (
     LocalResult,
     PlainGradient,
     build_optimizer,
-    learning_rate,
     random_part,
     train_round,
 )
@@ -23,6 +22,7 @@ from client.work import Work, physical_batch
 from common.control import correction_of, next_own
 from common.seeding import generator, secret_generator, seed
 from common.state import state_of
+from common.training_config import learning_rate
 
 
 @dataclass(frozen=True)

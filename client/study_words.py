@@ -46,11 +46,17 @@ def _task(study: Study) -> str:
 
 
 def _model(study: Study) -> str:
+    name, begins = study.model.name, (study.begins_with or "")[:12]
     if study.model.members is None:
-        return study.model.name
+        return (
+            f"{name}, which begins with the weights {begins} of an earlier study"
+            if begins
+            else name
+        )
+    which = f", weights {begins}," if begins else ","
     return (
-        f"{study.model.members} networks {study.model.name} that single sites have trained, "
-        "tested together; nothing is trained"
+        f"{study.model.members} networks {name} that single sites have trained{which} tested "
+        "together; nothing is trained"
     )
 
 

@@ -22,7 +22,6 @@ from common.tasks.task import Task
 from common.training_config import TrainingConfig
 from common.transforms import Augment, augment
 
-COSINE_END = 0.01
 AUGMENT, FORWARD, GRADIENT, STEP = "wd augment", "wd forward", "wd gradient", "wd step"
 """Parts of a step, as a profiler knows them; the gradient has augment and forward in it."""
 
@@ -107,18 +106,6 @@ def steps_of(training: TrainingConfig, num_samples: int) -> int:
     """Return the steps of a round of plain batches."""
     per_epoch = math.ceil(num_samples / training.batch_size)
     return training.local_steps or training.local_epochs * per_epoch
-
-
-def learning_rate(training: TrainingConfig, round_number: int, rounds: int) -> float:
-    """Return the learning rate of a round, counted from 1.
-
-    cosine: from lr in the first round to 1 % of lr in the last (Loshchilov and Hutter, ICLR 2017,
-    Eq. 5, without restarts, one value a round).
-    """
-    if training.schedule == "constant" or rounds == 1:
-        return training.lr
-    done = (round_number - 1) / (rounds - 1)
-    return training.lr * (COSINE_END + (1 - COSINE_END) * (1 + math.cos(math.pi * done)) / 2)
 
 
 def build_optimizer(training: TrainingConfig, model: nn.Module, lr: float) -> torch.optim.Optimizer:

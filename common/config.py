@@ -27,7 +27,7 @@ LOCAL_GROUPS = ("run", "simulation", "hydra")
 """Groups that never travel: they speak of one machine."""
 LOCAL_KEYS = ("data.root",)
 """Single keys that never travel."""
-PLAIN_KEYS = ("name", "seed", "rounds", "evaluate_every")
+PLAIN_KEYS = ("name", "seed", "rounds", "evaluate_every", "begins_with")
 """Settings of a study that are in no group."""
 _KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 _CHOICE = re.compile(r"[\w-]+|\[[\w-]+(,[\w-]+)*\]", re.ASCII)
@@ -221,6 +221,7 @@ def study_of(tree: DictConfig) -> Study:
             seed=_whole(tree, "seed"),
             rounds=_whole(tree, "rounds"),
             evaluate_every=_whole(tree, "evaluate_every"),
+            begins_with=None if tree.begins_with is None else str(tree.begins_with),
             model=typed(tree.model, model_config_type(tree.model.name), "model"),
             task=typed(tree.task, task_config_type(tree.task.name), "task"),
             data=typed(data, DataConfig, "data"),

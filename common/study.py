@@ -4,6 +4,7 @@ A Study is frozen and checked when it is made. It travels as Hydra overrides (co
 its digest is what a hospital approves. No field names a path, a device or a host.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from common.subgroups import check_subgroups
 from common.tasks.config import TaskConfig
 from common.training_config import TrainingConfig
 
+_SHA256 = re.compile("[0-9a-f]{64}")
 PROXIMAL_LIMIT = 2.0
 """Of lr x mu, from which gradient descent on mu/2 ||w - w_t||^2 diverges."""
 
@@ -144,6 +146,9 @@ class Study:
     evaluate_every: int = 1
     """The global model is evaluated at the sites before the first round, after every k-th, and
     after the last."""
+    begins_with: str | None = None
+    """SHA-256 (common/state.py) of the tensors that travel in the first round, which the centre
+    has from another study; null: those of an untrained network."""
     model: ModelConfig
     task: TaskConfig
     data: DataConfig
@@ -157,6 +162,11 @@ class Study:
         fit_for_a_folder(name=self.name)
         not_negative(seed=self.seed)
         positive(rounds=self.rounds, evaluate_every=self.evaluate_every)
+        if self.begins_with is not None and not _SHA256.fullmatch(self.begins_with):
+            raise ValueError(
+                f"begins_with={self.begins_with} is no SHA-256, which has 64 digits 0-9, a-f; "
+                "leave it null: wardround-server turns sets it"
+            )
         if self.strategy.control_variates:
             self._check_control_variates()
         strange = set(self.training.oversample or {}) - set(self.task.classes)

@@ -1,8 +1,12 @@
 """The settings of the local loop."""
 
+import math
 from dataclasses import dataclass
 
 from common.checks import in_range, not_negative, one_of, positive
+
+COSINE_END = 0.01
+"""Share of the first learning rate that the last round of a cosine has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,3 +75,15 @@ class TrainingConfig:
                 f"training.momentum={self.momentum} has no effect with training.optimizer=adamw; "
                 "leave it at 0 or choose training.optimizer=sgd"
             )
+
+
+def learning_rate(training: TrainingConfig, round_number: int, rounds: int) -> float:
+    """Return the learning rate of a round, counted from 1.
+
+    cosine: from lr in the first round to 1 % of lr in the last (Loshchilov and Hutter, ICLR 2017,
+    Eq. 5, without restarts, one value a round).
+    """
+    if training.schedule == "constant" or rounds == 1:
+        return training.lr
+    done = (round_number - 1) / (rounds - 1)
+    return training.lr * (COSINE_END + (1 - COSINE_END) * (1 + math.cos(math.pi * done)) / 2)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from common.state import arrays_of, digest_of
+from common.study import Study
 from common.tensor_files import named_under, read_tensors, write_tensors
 from server.records import Progress, ProgressAdapter
 from server.stepping import Step
@@ -74,3 +76,27 @@ def load_checkpoint(folder: Path, digest: str) -> Checkpoint | None:
         step=step,
         progress=ProgressAdapter.validate_python(about["progress"]),
     )
+
+
+def check_beginning(study: Study, begun: Checkpoint | None) -> None:
+    """Refuse a study whose first weights come from another, and are not here or are others.
+
+    begun: what the study's folder has; None where it has nothing.
+
+    Raises:
+        ValueError: they are to be asked for in another way.
+    """
+    if begun is None and study.model.members is not None:
+        raise ValueError(
+            f"model.members={study.model.members} is an ensemble of networks that sites have "
+            "trained, and none are here; ask for it by wardround-server turns RUN --kind ensemble"
+        )
+    if study.begins_with is None or (begun is not None and begun.rounds_done):
+        return
+    found = None if begun is None else digest_of(arrays_of(begun.model))
+    if found != study.begins_with:
+        here = "none are here" if found is None else f"those here are {found[:12]}"
+        raise ValueError(
+            f"begins_with={study.begins_with[:12]} names the weights of another study, and {here}; "
+            "leave it null, or ask for the study by wardround-server turns"
+        )

@@ -28,8 +28,9 @@ def turns(
         str,
         typer.Option(
             help="own-models: each site trains alone and its model is tried at all; ensemble: the "
-            "mean of these models is tried at all, after them; left-out: all but one site train, "
-            "and it is tested."
+            "mean of these models is tried at all, after them; personal: each site trains the "
+            "final model further, and that is tried at all; left-out: all but one site train, and "
+            "it is tested."
         ),
     ] = "left-out",
     join_timeout: Annotated[
@@ -43,8 +44,11 @@ def turns(
     The same command goes on where it was stopped. Exit code: 0 done, 3 a turn has no model.
     """
     # These import torch, which the other verbs do without.
+    from common.tensor_files import read_tensors
     from server.evaluation.left_out import table_of
+    from server.evaluation.shift import FEDERATED
     from server.report.apart import left_out_sentence
+    from server.run import MODEL
     from server.showing import write_report
     from server.turns import Kind, turns_of, with_turns
 
@@ -56,14 +60,18 @@ def turns(
     result = found.result()
     if result is None:
         raise ValueError(f"{found.folder.name} has not ended; wait for it, or stop it")
-    planned = turns_of(asked_kind, found.asked.overrides, result)
-    models = _own_models(found, result, home) if asked_kind is Kind.ENSEMBLE else {}
+    models = {}
+    if asked_kind is Kind.ENSEMBLE:
+        models = _own_models(found, result, home)
+    elif asked_kind is Kind.PERSONAL and (found.folder / MODEL).is_file():
+        models = {FEDERATED: read_tensors(found.folder / MODEL)[0]}
+    planned = turns_of(asked_kind, found.asked.overrides, result, models)
     for site, turn in planned.items():
         if not as_json:
             say(f"{kind} {site}: sites approve it with  wardround-site approve {turn.digest}")
     ended = {}
     for site, turn in planned.items():
-        run = _run_of_turn(found, turn, join_timeout, home, models)
+        run = _run_of_turn(found, turn, join_timeout, home)
         status, why = watch(run, as_json)
         told = run.result()
         if told is not None and status in ENDED:
@@ -120,19 +128,9 @@ def _own_models(
     return {site: read_tensors(path)[0] for site, path in found.items()}
 
 
-def _run_of_turn(
-    whole: StudyRun,
-    turn: "Turn",
-    join_timeout: float,
-    home: Path | None,
-    models: Mapping[str, dict[str, "Tensor"]],
-) -> StudyRun:
-    """Return the study of a turn: the one that was asked for earlier, or a new one.
-
-    models: what the turn of an ensemble begins with; empty for another.
-    """
+def _run_of_turn(whole: StudyRun, turn: "Turn", join_timeout: float, home: Path | None) -> StudyRun:
+    """Return the study of a turn: the one that was asked for earlier, or a new one."""
     from server.checkpoint import save_checkpoint
-    from server.turns import together
 
     run = _asked_earlier(whole, turn, home)
     if run is not None:
@@ -141,8 +139,8 @@ def _run_of_turn(
         return run
 
     def prepare(folder: Path) -> None:
-        if models:
-            save_checkpoint(folder, together(turn, models))
+        if (begun := turn.checkpoint()) is not None:
+            save_checkpoint(folder, begun)
 
     place, sites = open_home(home_folder(home)).path, whole.asked.sites
     return ask(place, turn.name, turn.digest, turn.overrides, sites, join_timeout, prepare)

@@ -37,7 +37,7 @@ from server.asking import (
     tell_measured,
 )
 from server.calls import StopError
-from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from server.checkpoint import Checkpoint, check_beginning, load_checkpoint, save_checkpoint
 from server.evaluation.comparison import comparison_of
 from server.events import Tell
 from server.network import Federation
@@ -82,11 +82,7 @@ def run_study(
     trained, kept = _begun(study, digest)
     run = Run(study, federation, Strategy(study.strategy, study.seed, trained), folder, tell)
     begun = load_checkpoint(folder, digest)
-    if study.model.members is not None and begun is None:
-        raise ValueError(
-            f"model.members={study.model.members} is an ensemble of networks that sites have "
-            "trained, and none are here; ask for it by wardround-server turns RUN --kind ensemble"
-        )
+    check_beginning(study, begun)
     kept = begun or kept
     tell("start", rounds=study.rounds, done=kept.rounds_done)
     try:

@@ -1,37 +1,70 @@
-"""What only a study of its own can tell: each site's model everywhere, all of them, or all but it.
+"""What only a study of its own can tell: a site's models everywhere, all sites', or all but its.
 
 Over a real network every turn is a study with a digest of its own. Every site's data officer
 approves it and every ledger is charged for it, so a site's own model travels only where the site
 that made it and the sites that test it have both agreed; with differential privacy it is private.
-The ensemble of these models is tested where they all went, in a study that trains nothing.
+The ensemble of these models is tested where they all went, in a study that trains nothing. A
+site's personal model is made anew, under the study's privacy: it trains the final one further.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
 
 from common.config import load_study, study_digest
-from common.contract import LOCAL
+from common.contract import LOCAL, PERSONAL
 from common.models.registry import local_names
-from common.state import State
+from common.state import State, arrays_of, digest_of
+from common.strategy_config import BY_METRIC
 from common.study import Study
 from common.tasks.task import Metric
+from common.training_config import learning_rate
 from server.checkpoint import Checkpoint
 from server.evaluation.left_out import row_of, with_left_out
-from server.evaluation.shift import ENSEMBLE, cells_of_result, with_models
+from server.evaluation.shift import ENSEMBLE, FEDERATED, cells_of_result, with_models
 from server.run import initial_network, shared_state
 
 
-class Turn(NamedTuple):
+@dataclass(frozen=True)
+class Turn:
     """A study of which one site is the subject, or of the ensemble all."""
 
     name: str
     overrides: list[str]
-    digest: str
+    begins_with: dict[str, Tensor] | None = None
+    """The tensors of its first round; None: those of an untrained network."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the study, as sites approve it."""
+        return study_digest(load_study(self.overrides))
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Return what its folder is to have before it starts; None where nothing."""
+        if self.begins_with is None:
+            return None
+        return Checkpoint(digest=self.digest, model=self.begins_with)
 
 
 Results = Mapping[str, Mapping[str, Any]]
 """By site: result.json of its turn."""
+_PLAIN = {
+    "combine": "mean",
+    "faulty": "null",
+    "fraction": "1.0",
+    "weight_by": "uniform",
+    "averaged_rounds": "null",
+    "control_variates": "null",
+    **dict.fromkeys(BY_METRIC, "null"),
+    "server_optimizer.name": "sgd",
+    "server_optimizer.lr": "1.0",
+    "server_optimizer.momentum": "0.0",
+}
+"""Of the strategy: the next model is the update of the only site that trains."""
 
 
 class Kind(StrEnum):
@@ -39,19 +72,33 @@ class Kind(StrEnum):
 
     OWN_MODELS = "own-models"
     """A site trains alone, all are tested."""
+    PERSONAL = "personal"
+    """A site trains the final model further, as its personal one, and all are tested."""
     LEFT_OUT = "left-out"
     """All but one train, all are tested."""
     ENSEMBLE = "ensemble"
     """One turn for all: the own models together are tested, and nobody trains."""
 
+    def row(self, site: str) -> str:
+        """Return the name of a turn's row of the matrix; an ensemble's has no site."""
+        rows = {Kind.OWN_MODELS: f"{LOCAL}/{site}", Kind.PERSONAL: f"{PERSONAL}/{site}"}
+        return rows.get(self, ENSEMBLE)
 
-def turns_of(kind: Kind, overrides: list[str], result: Mapping[str, Any]) -> dict[str, Turn]:
+
+def turns_of(
+    kind: Kind,
+    overrides: list[str],
+    result: Mapping[str, Any],
+    models: Mapping[str, State] | None = None,
+) -> dict[str, Turn]:
     """Return each turn, by the site that it is about; the ensemble's by that word.
 
-    overrides, result: of the study with all sites, which has ended.
+    overrides, result: of the study with all sites, which has ended. models: what turns begin with,
+    for an ensemble each site's own model, for personal ones the final one of FEDERATED.
 
     Raises:
-        ValueError: the study has no model, or none that is whole; too few sites took part.
+        ValueError: the study has no model, or none that is whole; too few sites took part; it asked
+            for no personal models.
     """
     if result["status"] not in ("completed", "partial"):
         raise ValueError(
@@ -69,14 +116,16 @@ def turns_of(kind: Kind, overrides: list[str], result: Mapping[str, Any]) -> dic
         raise ValueError(f"{len(training)} site trained; to take turns there must be two")
     if kind is Kind.ENSEMBLE:
         whole = _turn(f"{study.name}_{ENSEMBLE}", overrides, result["sites"], 1)
-        return {ENSEMBLE: _with(whole, f"model.members={len(training)}")}
+        return {ENSEMBLE: _together(_with(whole, f"model.members={len(training)}"), models or {})}
+    called = {Kind.OWN_MODELS: "only", Kind.PERSONAL: PERSONAL, Kind.LEFT_OUT: "without"}[kind]
     turns = {}
     for site in training:
-        alone = kind is Kind.OWN_MODELS
+        alone = kind is not Kind.LEFT_OUT
         others = {s for s in result["sites"] if s != site} if alone else tested | {site}
-        name = f"{study.name}_{'only' if alone else 'without'}_{site}"
         quorum = 1 if alone else min(study.strategy.quorum, len(training) - 1)
-        turns[site] = _turn(name, overrides, others, quorum)
+        turn = _turn(f"{study.name}_{called}_{site}", overrides, others, quorum)
+        personal = kind is Kind.PERSONAL
+        turns[site] = _personal(turn, study, (models or {})[FEDERATED]) if personal else turn
     return turns
 
 
@@ -90,24 +139,56 @@ def _turn(name: str, overrides: Sequence[str], tested: Iterable[str], quorum: in
         f"strategy.tested=[{names}]",
         f"strategy.quorum={quorum}",
     )
-    return _with(Turn(name, kept, ""), *more)
+    return _with(Turn(name, kept), *more)
 
 
 def _with(turn: Turn, *more: str) -> Turn:
-    asked = [*turn.overrides, *more]
-    return Turn(turn.name, asked, study_digest(load_study(asked)))
+    return Turn(turn.name, [*turn.overrides, *more])
 
 
-def together(turn: Turn, models: Mapping[str, State]) -> Checkpoint:
-    """Return what the ensemble's turn begins with. models: each site's own, as its turn left it."""
+def _beginning(turn: Turn, model: State) -> Turn:
     study = load_study(turn.overrides)
+    begins = {name: model[name] for name in shared_state(study, initial_network(study))}
+    told = _with(turn, f"begins_with='{digest_of(arrays_of(begins))}'")
+    return Turn(told.name, told.overrides, begins)
+
+
+def _together(turn: Turn, models: Mapping[str, State]) -> Turn:
+    """Return the ensemble's turn with each site's own model, as its turn left it."""
     whole = {
         f"{place}.{name}": tensor
         for place, site in enumerate(sorted(models))
         for name, tensor in models[site].items()
     }
-    travels = shared_state(study, initial_network(study))
-    return Checkpoint(digest=turn.digest, model={name: whole[name] for name in travels})
+    return _beginning(turn, whole)
+
+
+def _personal(turn: Turn, study: Study, federated: State) -> Turn:
+    """Return the turn of a site's personal model, which is trained as client/own_models.py says.
+
+    One round, at the pace of the study's last, of as many steps as the personal rounds have, held
+    to the final model; it travels whole, and is the model then. The study's privacy stays.
+    """
+    if study.evaluation is None or not study.evaluation.personal_rounds:
+        raise ValueError(
+            "the study made no personal models (evaluation.personal_rounds=0), so there is nothing "
+            "to try elsewhere; run it with evaluation=shift"
+        )
+    asked, training = study.evaluation, study.training
+    kept = [o for o in turn.overrides if _key(o) not in ("compression", "rounds", "evaluate_every")]
+    more = [
+        "compression=none",
+        "rounds=1",
+        "evaluate_every=1",
+        f"training.lr={learning_rate(training, study.rounds, study.rounds)!r}",
+        "training.schedule=constant",
+        f"training.local_epochs={asked.personal_rounds * training.local_epochs}",
+        f"strategy.proximal_mu={asked.personal_mu!r}",
+        *(f"strategy.{name}={value}" for name, value in _PLAIN.items()),
+    ]
+    if training.local_steps is not None:
+        more.append(f"training.local_steps={asked.personal_rounds * training.local_steps}")
+    return _beginning(_with(Turn(turn.name, kept), *more), federated)
 
 
 def _check_comparable(kind: Kind, study: Study, result: Mapping[str, Any]) -> None:
@@ -117,11 +198,9 @@ def _check_comparable(kind: Kind, study: Study, result: Mapping[str, Any]) -> No
             "evaluation=shift"
         )
     if local_names(initial_network(study), study.model):
-        why = {
-            Kind.OWN_MODELS: "no other site could run the rest",
-            Kind.ENSEMBLE: "no other site could run the rest",
-            Kind.LEFT_OUT: "a site that does not train has only an untrained one",
-        }[kind]
+        why = "no other site could run the rest"
+        if kind is Kind.LEFT_OUT:
+            why = "a site that does not train has only an untrained one"
         raise ValueError(
             f"model.local={study.model.local}, or a local batch norm, keeps a part of the model at "
             f"its site, and {why}; sites take turns with a model that travels whole"
@@ -141,9 +220,7 @@ def with_turns(kind: Kind, result: Mapping[str, Any], turns: Results) -> dict[st
     shift = result["shift"]
     metric = Metric(**result["metrics"][shift["metric"]])
     found = {
-        (ENSEMBLE if kind is Kind.ENSEMBLE else f"{LOCAL}/{site}"): cells_of_result(
-            turn, shift["benefit"], shift["metric"]
-        )
+        kind.row(site): cells_of_result(turn, shift["benefit"], shift["metric"])
         for site, turn in turns.items()
     }
     return {**result, "shift": with_models(shift, found, metric)}

@@ -17,7 +17,7 @@ from scipy.stats import chi2
 
 from client.cohort import Samples
 from client.privacy.dp_sgd import PrivateGradient, PrivatePlan, private_plan
-from client.training import build_optimizer, learning_rate, random_part, train_round
+from client.training import build_optimizer, random_part, train_round
 from common.accounting import epsilon_of
 from common.checks import in_range, positive
 from common.contract import RefusalError
@@ -25,6 +25,7 @@ from common.schema import SettingsError, typed
 from common.seeding import generator, seed
 from common.study import Study
 from common.tasks.registry import build_task
+from common.training_config import learning_rate
 from server.run import initial_network
 from simulation.audit_attack import Auditor, canaries_like, with_canaries
 from simulation.audit_bound import (

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from client.cohort import Cohort, Samples
 from client.evaluation import chosen_by, patient_rows, predict
-from client.training import PlainGradient, build_optimizer, learning_rate, random_part, train_round
+from client.training import PlainGradient, build_optimizer, random_part, train_round
 from common.config import load_study, travelling
 from common.covariates import width_of
 from common.files import read_json, write_json
@@ -32,6 +32,7 @@ from common.tasks.one_output import of_both
 from common.tasks.registry import build_task
 from common.tasks.task import Task
 from common.tensor_files import write_tensors
+from common.training_config import learning_rate
 from common.transforms import prepare
 from server.run import RESULT, initial_network
 from simulation.baselines import cohorts_of, finished_network, trained_at

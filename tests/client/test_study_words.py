@@ -64,5 +64,12 @@ def test_an_ensemble_says_whose_networks_it_tests_and_that_nothing_is_trained() 
     assert words(Policy(), *PICTURES)["model"] == "cnn"
 
 
+def test_a_study_that_begins_with_trained_weights_says_with_which() -> None:
+    told = words(Policy(), *PICTURES, f"begins_with='{'ab' * 32}'")["model"]
+    assert told == "cnn, which begins with the weights abababababab of an earlier study"
+    both = words(Policy(), *PICTURES, f"begins_with='{'ab' * 32}'", "model.members=3")["model"]
+    assert both.startswith("3 networks cnn that single sites have trained, weights abababababab,")
+
+
 def test_a_study_without_subgroups_says_so() -> None:
     assert words(Policy(), *PICTURES)["subgroups"] == "none is asked for"

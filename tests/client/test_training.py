@@ -12,7 +12,6 @@ from client.training import (
     LocalResult,
     PlainGradient,
     build_optimizer,
-    learning_rate,
     train_round,
 )
 from common.models.layers import local_names
@@ -161,17 +160,6 @@ def test_an_epoch_meets_every_sample_once() -> None:
 def test_a_round_of_local_steps_has_that_many(steps: int) -> None:
     study = study_from(*SGD, f"training.local_steps={steps}")
     assert len(list(plain(study, network(study)).batches())) == steps
-
-
-def test_cosine_goes_from_lr_to_one_percent_of_it_and_never_up() -> None:
-    training = TrainingConfig(lr=2.0, schedule="cosine")
-    rates = [learning_rate(training, number, 11) for number in range(1, 12)]
-    assert rates[0] == 2.0
-    assert rates[-1] == pytest.approx(0.02)
-    assert rates[5] == pytest.approx(2.0 * (0.01 + 0.99 / 2))
-    assert rates == sorted(rates, reverse=True)
-    assert learning_rate(training, 1, 1) == 2.0
-    assert learning_rate(TrainingConfig(lr=2.0), 7, 11) == 2.0
 
 
 def test_the_local_optimiser_is_as_the_study_says() -> None:

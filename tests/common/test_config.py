@@ -183,6 +183,7 @@ def test_a_setting_that_two_methods_differ_in_may_be_given() -> None:
 @pytest.mark.parametrize(
     ("misspelt", "told"),
     [
+        ("begins_with=mine", "begins_with=mine is no SHA-256"),
         ("training.learning_rate=1", r"no setting is called training\.learning_rate; "),
         ("round=3", r"no setting is called round; did you mean rounds\?"),
         ("data.normalize=rank", r"did you mean data.normalise\?"),

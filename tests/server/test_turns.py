@@ -1,10 +1,14 @@
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from common.config import load_study
+from common.state import arrays_of, digest_of
+from common.study import Study
+from common.training_config import learning_rate
 from server.run import initial_network
-from server.turns import Kind, together, turns_of, with_turns
+from server.turns import Kind, turns_of, with_turns
 
 SMOKE = ["experiment=smoke", "evaluation=shift", "name=chest"]
 
@@ -75,8 +79,17 @@ def test_what_cannot_take_turns_is_told_with_the_way_out(
         turns_of(Kind.OWN_MODELS, [*SMOKE, *overrides], whole)
 
 
+def start() -> dict[str, Tensor]:
+    return initial_network(load_study(SMOKE)).state_dict()
+
+
+def owned(*sites: str) -> dict[str, dict[str, Tensor]]:
+    return {site: {n: t + k for n, t in start().items()} for k, site in enumerate(sites)}
+
+
 def test_the_ensemble_has_one_turn_in_which_all_are_tested_and_nobody_trains() -> None:
-    turns = turns_of(Kind.ENSEMBLE, [*SMOKE, "strategy.tested=[west]"], WHOLE)
+    asked = [*SMOKE, "strategy.tested=[west]"]
+    turns = turns_of(Kind.ENSEMBLE, asked, WHOLE, owned("north", "south"))
     assert set(turns) == {"ensemble"}
     study = load_study(turns["ensemble"].overrides)
     assert study.strategy.tested == ["north", "south", "west"]
@@ -85,15 +98,92 @@ def test_the_ensemble_has_one_turn_in_which_all_are_tested_and_nobody_trains() -
 
 
 def test_the_ensemble_is_made_of_each_sites_own_model_in_the_order_of_their_names() -> None:
-    turn = turns_of(Kind.ENSEMBLE, [*SMOKE, "strategy.tested=[west]"], WHOLE)["ensemble"]
-    start = initial_network(load_study(SMOKE)).state_dict()
-    models = {s: {n: t + k for n, t in start.items()} for s, k in (("south", 2), ("north", 1))}
-    begun = together(turn, models)
+    models = owned("south", "north")
+    asked = [*SMOKE, "strategy.tested=[west]"]
+    turn = turns_of(Kind.ENSEMBLE, asked, WHOLE, models)["ensemble"]
+    begun = turn.checkpoint()
+    assert begun is not None
     assert begun.digest == turn.digest
     network = initial_network(load_study(turn.overrides))
     network.load_state_dict(begun.model)
     for place, site in enumerate(("north", "south")):
-        assert all(bool((begun.model[f"{place}.{n}"] == models[site][n]).all()) for n in start)
+        assert all(bool((begun.model[f"{place}.{n}"] == models[site][n]).all()) for n in start())
+
+
+def personal(*overrides: str) -> Study:
+    turns = turns_of(Kind.PERSONAL, [*SMOKE, *overrides], WHOLE, {"federated": start()})
+    assert set(turns) == {"north", "south", "west"}
+    return load_study(turns["south"].overrides)
+
+
+def test_in_a_turn_of_its_personal_model_a_site_trains_the_final_one_alone_at_the_last_pace() -> (
+    None
+):
+    study = personal(
+        "evaluation=ditto",
+        "evaluation.personal_rounds=3",
+        "training.lr=0.02",
+        "training.schedule=cosine",
+        "training.local_epochs=2",
+        "rounds=7",
+    )
+    assert (study.name, study.evaluation, study.rounds) == ("chest_personal_south", None, 1)
+    assert study.strategy.tested == ["north", "west"]
+    assert study.training.local_epochs == 6
+    assert learning_rate(study.training, 1, 1) == pytest.approx(0.0002)
+    assert study.strategy.proximal_mu == 0.1
+
+
+def test_a_personal_round_of_steps_has_as_many_as_all_personal_rounds() -> None:
+    study = personal("evaluation.personal_rounds=3", "training.local_steps=5")
+    assert study.training.local_steps == 15
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["strategy=fedadam"],
+        ["strategy=qfedavg"],
+        ["strategy=afl"],
+        ["strategy=feddg_ga"],
+        ["strategy=fedavgm"],
+        ["strategy=trimmed_mean", "strategy.quorum=3"],
+        ["strategy=krum"],
+        ["method=scaffold"],
+        ["method=fedsgd"],
+        ["compression=int8"],
+        ["strategy.fraction=0.5"],
+    ],
+)
+def test_however_the_study_combined_updates_a_personal_model_is_the_sites_own_update(
+    overrides: list[str],
+) -> None:
+    study = personal(*overrides)
+    plain = load_study(SMOKE).strategy
+    kept = ("name", "proximal_mu", "tested", "round_timeout_s", "stall_timeout_s", "weight_by")
+    ours = {k: v for k, v in vars(study.strategy).items() if k not in kept}
+    optimizer = ours.pop("server_optimizer")
+    assert ours == {k: vars(plain)[k] for k in ours}
+    assert (optimizer.name, optimizer.lr, optimizer.momentum) == ("sgd", 1.0, 0.0)
+    assert study.compression is None
+
+
+def test_the_digest_of_a_turn_names_the_weights_that_it_begins_with() -> None:
+    asked = [*SMOKE, "evaluation=shift"]
+    more = {name: tensor + 1 for name, tensor in start().items()}
+    first, other = (
+        turns_of(Kind.PERSONAL, asked, WHOLE, {"federated": model})["south"]
+        for model in (start(), more)
+    )
+    assert first.digest != other.digest
+    begun = first.checkpoint()
+    assert begun is not None
+    assert load_study(first.overrides).begins_with == digest_of(arrays_of(begun.model))
+
+
+def test_a_study_that_made_no_personal_models_has_none_to_try_elsewhere() -> None:
+    with pytest.raises(ValueError, match="evaluation=shift"):
+        personal("evaluation.personal_rounds=0")
 
 
 def test_the_ensemble_becomes_a_row_with_a_value_or_a_reason_at_every_site() -> None:
@@ -104,13 +194,16 @@ def test_the_ensemble_becomes_a_row_with_a_value_or_a_reason_at_every_site() -> 
     assert row["west"]["status"] == "refused"
 
 
-def test_own_models_become_rows_of_the_matrix_at_every_site() -> None:
-    found = with_turns(Kind.OWN_MODELS, WHOLE, {"south": result(north=0.1, south=0.9)})
-    row = found["shift"]["matrix"]["local/south"]
-    assert [row[site]["value"] for site in ("north", "south", "west")] == [0.1, 0.9, None]
-    assert row["west"]["status"] == "failed"
-    assert found["shift"]["summary"]["local/south"]["worst_site"] == "north"
-    assert "local/south" not in WHOLE["shift"]["matrix"]
+@pytest.mark.parametrize(
+    ("kind", "row"), [(Kind.OWN_MODELS, "local/south"), (Kind.PERSONAL, "personal/south")]
+)
+def test_a_sites_models_become_rows_of_the_matrix_at_every_site(kind: Kind, row: str) -> None:
+    found = with_turns(kind, WHOLE, {"south": result(north=0.1, south=0.9)})
+    cells = found["shift"]["matrix"][row]
+    assert [cells[site]["value"] for site in ("north", "south", "west")] == [0.1, 0.9, None]
+    assert cells["west"]["status"] == "failed"
+    assert found["shift"]["summary"][row]["worst_site"] == "north"
+    assert row not in WHOLE["shift"]["matrix"]
 
 
 def test_left_out_sites_become_a_table_with_the_gap() -> None:

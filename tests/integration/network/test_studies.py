@@ -125,7 +125,7 @@ def test_models_of_single_sites_travel_by_turns_that_every_site_agrees_to(
 ) -> None:
     for site in ward.sites.values():
         site.set_policy("studies", approved=None)
-    alone = ["evaluation.personal_rounds=0", "evaluation.profile=false", "rounds=1"]
+    alone = ["evaluation.personal_rounds=1", "evaluation.profile=false", "rounds=1"]
     study = ward.run([*TINY, "name=turned", "evaluation=shift", *alone])
     assert study.wait() == "completed", study.reason
 
@@ -137,12 +137,13 @@ def test_models_of_single_sites_travel_by_turns_that_every_site_agrees_to(
     early = turns("ensemble")
     assert early.returncode != 0
     assert "--kind own-models" in early.stderr
-    for kind in ("own-models", "ensemble"):
+    for kind in ("own-models", "ensemble", "personal"):
         done = turns(kind)
         assert done.returncode == 0, done.stderr
     result = study.run.result()
     assert result is not None
-    for model in (*(f"local/{name}" for name in ward.sites), "ensemble"):
+    single = [f"{kind}/{name}" for kind in ("local", "personal") for name in ward.sites]
+    for model in (*single, "ensemble"):
         cells = result["shift"]["matrix"][model]
         assert {site: cell["status"] for site, cell in cells.items()} == dict.fromkeys(
             ward.sites, "ok"
