@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -51,6 +52,9 @@ class Outcome:
     """Versions and processor that made it."""
     reason: str | None = None
     """Why it is not completed."""
+    curve: list[tuple[int, float, float]] | None = None
+    """After how many rounds, how many MB the sites had sent, and the sites' mean of the metric:
+    wherever it was evaluated; null in files of before there was one."""
 
 
 _OUTCOME = TypeAdapter(Outcome)
@@ -117,11 +121,26 @@ def outcome_of(result: Mapping[str, Any], place: str, key: str) -> Outcome:
         megabytes=megabytes_of(result),
         seconds=result["seconds"],
         made_with=f"{software}, {cpu_model(Path('/proc/cpuinfo'))}",
+        curve=_curve_of(result, name),
     )
 
 
 def _values(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return {s: cell["value"] for s, cell in cells.items() if cell.get("value") is not None}
+
+
+def _curve_of(result: Mapping[str, Any], name: str) -> list[tuple[int, float, float]]:
+    points, sent = [], 0
+    for record in result["rounds"]:
+        parts = record["sites"]
+        before = _values({site: of["before"].get(name, {}) for site, of in parts.items()})
+        if before:
+            points.append((record["round"] - 1, sent / 1e6, mean(before.values())))
+        sent += sum(part["bytes_sent"] for part in parts.values())
+    after = _values({site: of.get(name, {}) for site, of in result["final"]["sites"].items()})
+    if after:
+        points.append((len(result["rounds"]), sent / 1e6, mean(after.values())))
+    return points
 
 
 def megabytes_of(result: Mapping[str, Any]) -> float:

@@ -25,7 +25,7 @@ from simulation.outcomes import (
     write_outcomes,
 )
 from simulation.run import Simulation, composed
-from simulation.shift_table import COMPLETED, rows_of, summaries_of, tables_of
+from simulation.shift_table import COMPLETED, curves_of, rows_of, summaries_of, tables_of
 from simulation.show import carried_out
 from simulation.table_config import TableConfig
 
@@ -82,7 +82,7 @@ def run_shift_study(folder: Path, run: Simulation, console: Console) -> str:
     summaries = summaries_of(rows)
     file = folder / f"{run.study.name}.json"
     write_json(file, {"seeds": table.seeds, "rows": rows, "summaries": summaries})
-    for each in tables_of(rows, summaries):
+    for each in (*tables_of(rows, summaries), *(curves_of(rows) if table.curve else ())):
         console.print(each)
     console.print(f"result  {file}", highlight=False)
     statuses = {outcome.status for outcome in found.values()}

@@ -75,6 +75,7 @@ def _row(
         "rounds": some.rounds if some and travels else None,
         "megabytes": _mean([of.megabytes for of in costly]) if travels else None,
         "seconds": _mean([of.seconds for of in costly]) if travels else None,
+        "curve": _curve(costly) if travels else [],
         "made_with": sorted({of.made_with for of in mine}),
     }
 
@@ -143,6 +144,38 @@ def tables_of(rows: Sequence[Row], summaries: Sequence[Mapping[str, Any]]) -> It
         yield table
     if summaries:
         yield _best(summaries)
+
+
+def curves_of(rows: Sequence[Row]) -> Iterator[Table]:
+    """Yield a table for each data set: what the sites sent in all, and the metric on the way.
+
+    `of first` is what was sent over what the first row's sites sent. Where there are several seeds,
+    means over them.
+    """
+    for experiment in dict.fromkeys(row["experiment"] for row in rows):
+        here = [row for row in rows if row["experiment"] == experiment and row["curve"]]
+        if not here:
+            continue
+        table = _table(f"{experiment}: {here[0]['metric']} after so many rounds", "method")
+        stops = sorted({rounds for row in here for rounds, _, _ in row["curve"]})
+        for column in ("MB sent", "of first", *map(str, stops)):
+            table.add_column(column, justify="right", no_wrap=True)
+        first = here[0]["curve"][-1][1]
+        for row in here:
+            sent, value = row["curve"][-1][1], {of: at for of, _, at in row["curve"]}
+            share = f"{100 * sent / first:.1f} %" if first else "-"
+            values = [_number(value.get(stop), 3) for stop in stops]
+            table.add_row(row["row"], _number(sent, 1), share, *values)
+        yield table
+
+
+def _curve(outcomes: Sequence[Outcome]) -> list[tuple[int, float, float]]:
+    """Return the mean of the curves: where all of them have a point."""
+    told = [{rounds: (mb, value) for rounds, mb, value in of.curve or ()} for of in outcomes]
+    if not told:
+        return []
+    common = sorted(set.intersection(*(set(of) for of in told)))
+    return [(at, mean(of[at][0] for of in told), mean(of[at][1] for of in told)) for at in common]
 
 
 def _not_run(row: Row, experiment: str) -> bool:

@@ -67,6 +67,8 @@ class TableConfig:
     known: str | None = None
     """A file of outcomes (*.runs.jsonl) that a table has written, here or elsewhere: what stands in
     it is not run again. null: none."""
+    curve: bool | None = None
+    """Whether a table of the metric over what the sites have sent is printed too; null: none is."""
 
     def __post_init__(self) -> None:
         not_negative(**{f"simulation.table.seeds[{n}]": s for n, s in enumerate(self.seeds)})

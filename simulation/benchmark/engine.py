@@ -36,6 +36,10 @@ PEERS_QUICK = ("flower", "pfl", "fluke")
 ROUNDS = 6
 FEWER_ROUNDS = {"nvflare": 3}
 """Where a round takes minutes."""
+LATE = "not done"
+"""How a row begins to say that its process took too long."""
+LARGE_MB, LARGE_ROUNDS = 10_000, 4
+"""Where so many MB are sent in a round, fewer do."""
 LIMIT_S = 300.0
 """Of a row's process."""
 COPIES = {"flower": 3, "fluke": 2}
@@ -55,15 +59,28 @@ def rows_of(quick: bool) -> list[Row]:
     """Return one row an engine, number of clients and size of the model."""
     sizes, clients = (SIZES_QUICK, CLIENTS_QUICK) if quick else (tuple(WIDTHS), CLIENTS)
     rows: list[Row] = []
+    late: dict[str, tuple[int, str]] = {}  # by engine: of how many clients and MB it was
     for mb in sizes:
         for count in clients:
             own_ms: float | None = None
             for engine in (*OURS, *(PEERS_QUICK if quick else PEERS)):
-                found = result_of(engine, count, mb)
+                found = known_late(late.get(engine), count) or result_of(engine, count, mb)
+                if isinstance(found, str) and found.startswith(LATE):
+                    late[engine] = count, mb
                 rows.append(row_of(f"{engine}@{count}x{mb}MB", found, own_ms))
                 if engine == "ours" and not isinstance(found, str):
                     own_ms = float(rows[-1]["ms"])
     return rows
+
+
+def known_late(earlier: tuple[int, str] | None, clients: int) -> str:
+    """Return why a row is not tried: a smaller one was late; empty if none of as few clients was.
+
+    earlier: clients and megabytes of the smallest row that was late; megabytes only grow.
+    """
+    if earlier is None or clients < earlier[0]:
+        return ""
+    return f"not tried: {earlier[0]}x{earlier[1]}MB took too long"
 
 
 def row_of(name: str, found: Mapping[str, Any] | str, own_ms: float | None) -> Row:
@@ -87,7 +104,8 @@ def row_of(name: str, found: Mapping[str, Any] | str, own_ms: float | None) -> R
 
 def result_of(engine: str, clients: int, mb: str) -> dict[str, Any] | str:
     """Return what a run of one engine tells, or why there is none."""
-    rounds = FEWER_ROUNDS.get(engine, ROUNDS)
+    usual = LARGE_ROUNDS if clients * float(mb) >= LARGE_MB else ROUNDS
+    rounds = FEWER_ROUNDS.get(engine, usual)
     if engine in OURS:
         asked = ["--engine", OURS[engine], "--mb", mb]
         command = [sys.executable, "-m", "simulation.benchmark.echo", *asked]
@@ -143,7 +161,7 @@ def ran(command: Sequence[str], clients: int, rounds: int, limit_s: float) -> di
         try:
             told, _ = run.communicate(timeout=limit_s)
         except subprocess.TimeoutExpired:
-            return f"not done with {rounds} rounds after {limit_s:g} s"
+            return f"{LATE} with {rounds} rounds after {limit_s:g} s"
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(run.pid, signal.SIGKILL)

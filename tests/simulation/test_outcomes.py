@@ -20,7 +20,8 @@ from simulation.outcomes import (
 from simulation.run import composed
 
 TABLES = Path(__file__).parents[2] / "docs" / "tables"
-PART = {"bytes_sent": 1_000_000, "bytes_received": 2_000_000}
+PART = {"bytes_sent": 1_000_000, "bytes_received": 2_000_000, "before": {}}
+AT_HALF = {**PART, "before": {"dice": {"value": 0.25}}}
 RESULT: dict[str, Any] = {
     "headline": "dice",
     "status": "completed",
@@ -30,7 +31,11 @@ RESULT: dict[str, Any] = {
     "baselines": {"pooled": {"sites": {"a": {"dice": {"value": 0.7}}, "b": {}}}},
     "shift": {"matrix": {"personal": {"b": {"value": 0.6}}, "local/a": {"b": {"value": 0.1}}}},
     "study": {"strategy": {"fairness_q": None}},
-    "rounds": [{"sites": {"a": PART, "b": PART}}] * 3,
+    "rounds": [
+        {"round": 1, "sites": {"a": PART, "b": PART}},
+        {"round": 2, "sites": {"a": {**PART, "before": {"dice": {"value": 0.75}}}, "b": AT_HALF}},
+        {"round": 3, "sites": {"a": PART, "b": PART}},
+    ],
     "seconds": 7.0,
     "software": {"wardround": "1", "torch": "2"},
 }
@@ -44,6 +49,10 @@ def test_an_outcome_has_the_models_of_a_row_where_they_have_a_value() -> None:
     assert made().values == {"federated": {"b": 0.5}, "pooled": {"a": 0.7}, "personal": {"b": 0.6}}
     assert megabytes_of(RESULT) == made().megabytes == 18.0
     assert made().made_with.startswith("wardround 1, torch 2, ")
+
+
+def test_the_curve_has_what_was_sent_until_each_evaluation_and_the_mean_of_the_sites() -> None:
+    assert made().curve == [(1, 2.0, 0.5), (3, 6.0, 0.5)]
 
 
 @pytest.mark.parametrize("setting", ["fairness_q", "generalisation_step"])

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from simulation.outcomes import Outcome
-from simulation.shift_table import Place, rows_of, summaries_of, tables_of
+from simulation.shift_table import Place, curves_of, rows_of, summaries_of, tables_of
 from simulation.table_config import TableConfig
 
 TABLE = TableConfig(
@@ -181,3 +181,38 @@ def test_where_every_run_leaves_a_site_out_the_best_row_is_the_best_there() -> N
     assert found["least_over_local"] is None
     shown = list(tables_of(rows_of(table, results), [found]))[-1]
     assert list(shown.columns[0].cells) == ["retina, left out"]
+
+
+def test_curves_are_means_over_the_seeds_beside_what_the_first_row_sent() -> None:
+    def told(*points: tuple[int, float, float]) -> Outcome:
+        return replace(outcome({"st-a": 0.8}), curve=list(points))
+
+    results: dict[Place, Outcome] = {
+        ("retina", "fedavg", 0, None): told((0, 0.0, 0.1), (1, 20.0, 0.3), (2, 40.0, 0.8)),
+        ("retina", "fedavg", 1, None): told((0, 0.0, 0.3), (2, 40.0, 0.6)),
+        ("retina", "fedprox", 0, None): told((0, 0.0, 0.2), (2, 10.0, 0.5)),
+    }
+    rows = rows_of(TABLE, results)
+    assert next(r["curve"] for r in rows if r["row"] == "fedavg") == [
+        (0, 0.0, pytest.approx(0.2)),
+        (2, 40.0, pytest.approx(0.7)),
+    ]
+    (table,) = curves_of(rows)
+    assert [column.header for column in table.columns] == [
+        "method",
+        "MB sent",
+        "of first",
+        "0",
+        "2",
+    ]
+    assert [list(column.cells) for column in table.columns] == [
+        ["fedavg", "fedprox"],
+        ["40.0", "10.0"],
+        ["100.0 %", "25.0 %"],
+        ["0.200", "0.200"],
+        ["0.700", "0.500"],
+    ]
+
+
+def test_runs_of_before_there_were_curves_have_no_table_of_them() -> None:
+    assert list(curves_of(rows_of(TABLE, RESULTS))) == []

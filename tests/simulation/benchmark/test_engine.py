@@ -3,7 +3,7 @@ import time
 from pathlib import Path
 
 from simulation.benchmark import engine
-from simulation.benchmark.engine import PEERS, row_of, why_not
+from simulation.benchmark.engine import PEERS, known_late, row_of, why_not
 
 FOUND = {
     "clients": 10,
@@ -31,6 +31,12 @@ def test_what_does_not_fit_is_not_tried() -> None:
     assert "100 clients at most" in why_not("nvflare", 1000, 0.4)
     assert "would need 3000000 GB" in why_not("flower", 10**9, 1.0)
     assert why_not("pfl", 1000, 30.0) == ""
+
+
+def test_what_is_larger_than_a_row_that_took_too_long_is_not_tried() -> None:
+    assert known_late(None, 100) == known_late((100, "0.4"), 10) == ""
+    assert known_late((100, "0.4"), 100) == "not tried: 100x0.4MB took too long"
+    assert known_late((100, "0.4"), 1000) == "not tried: 100x0.4MB took too long"
 
 
 def test_each_peer_has_a_script_and_a_list_that_tells_how_it_is_installed() -> None:
