@@ -21,6 +21,10 @@ from simulation.environment import ENVIRONMENT
 PIPED_WIDTH = 100
 """Columns of a table that is written to a file or a pipe."""
 
+LISTEN_S, BUSY_CORES = 1.0, 0.2
+"""For how long others' work is measured before the rows, and from when on it is warned of."""
+STAT = Path("/proc/stat")
+
 Row = Mapping[str, str | int | float]
 """One row by column; every row of a benchmark has the same columns, the first is `name`."""
 
@@ -49,15 +53,24 @@ def run_benchmark(
     parser.add_argument("--quick", action="store_true", help="fewer and smaller rows")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    others = others_cores()
+    if others is not None and others > BUSY_CORES:
+        sys.stderr.write(
+            f"other work takes {others:.1f} cores just now, so what is told in seconds will be too "
+            "long; end it and begin again\n"
+        )
     with redirect_stdout(sys.stderr):
         rows = measure(options.quick)
+    about_machine = {**machine(), "others_cores": "-" if others is None else round(others, 2)}
     if options.json:
-        found = {"benchmark": name, "machine": machine(), "rows": [dict(row) for row in rows]}
+        found = {"benchmark": name, "machine": about_machine, "rows": [dict(row) for row in rows]}
         sys.stdout.write(json.dumps(found, allow_nan=False) + "\n")
         return
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     console.print(table_of(about, rows))
-    console.print(", ".join(f"{key} {value}" for key, value in machine().items()), highlight=False)
+    console.print(
+        ", ".join(f"{key} {value}" for key, value in about_machine.items()), highlight=False
+    )
 
 
 def by_turns(
@@ -120,6 +133,26 @@ def machine() -> dict[str, str | int]:
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "flwr")},
     }
+
+
+def others_cores(stat: Path = STAT, listen_s: float = LISTEN_S) -> float | None:
+    """Return how many cores are at work while this process waits; None where no kernel tells.
+
+    stat: /proc/stat, or a file of that form.
+    """
+    if not stat.is_file():
+        return None
+    began, before = time.monotonic(), _busy_s(stat)
+    time.sleep(listen_s)
+    return (_busy_s(stat) - before) / (time.monotonic() - began)
+
+
+def _busy_s(stat: Path) -> float:
+    """Return the seconds that all cores have worked, since the machine's start."""
+    user, nice, system, _idle, _waiting, *rest = map(
+        int, stat.read_text().split("\n")[0].split()[1:]
+    )
+    return (user + nice + system + sum(rest[:3])) / os.sysconf("SC_CLK_TCK")
 
 
 def cpu_model(cpuinfo: Path) -> str:

@@ -2,12 +2,21 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from simulation.benchmark.table import Row, cpu_model, machine, run_benchmark, table_of
+from simulation.benchmark.table import (
+    BUSY_CORES,
+    Row,
+    cpu_model,
+    machine,
+    others_cores,
+    run_benchmark,
+    table_of,
+)
 from simulation.environment import ENVIRONMENT
 
 ROWS: list[Row] = [{"name": "one", "sites": 4, "ms": 1.5}, {"name": "two", "sites": 16, "ms": 2.0}]
@@ -21,7 +30,10 @@ def measure(quick: bool) -> list[Row]:
 def test_json_is_one_object_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     run_benchmark("hello", "about", measure, ["--json"])
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == {"benchmark": "hello", "machine": machine(), "rows": ROWS}
+    told = json.loads(captured.out)
+    others = told["machine"].pop("others_cores")
+    assert told == {"benchmark": "hello", "machine": machine(), "rows": ROWS}
+    assert 0.0 <= others <= (os.cpu_count() or 1)
     assert "hello" in captured.err
 
 
@@ -58,6 +70,36 @@ def test_machine_tells_the_versions_that_are_installed() -> None:
     assert (about["gpu"] == "none") == (not torch.cuda.is_available())
     assert about["torch"] == torch.__version__
     assert about["cores"] == len(os.sched_getaffinity(0))
+
+
+SPIN = "import time\nends = time.process_time() + 60\nwhile time.process_time() < ends: pass"
+
+
+def test_work_of_others_is_seen_before_a_row_is_measured() -> None:
+    with subprocess.Popen([sys.executable, "-c", SPIN]) as other:
+        try:
+            busy = others_cores(listen_s=1.0)
+        finally:
+            other.kill()
+    assert busy is not None
+    assert busy > BUSY_CORES
+
+
+def test_a_machine_that_does_not_tell_is_not_called_quiet(tmp_path: Path) -> None:
+    assert others_cores(tmp_path / "absent") is None
+
+
+def test_cores_that_are_idle_or_wait_for_a_disk_are_not_at_work(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    stat.write_text("cpu 100 0 100 9000 500 0 0 0 0 0\ncpu0 1 2 3\n")
+
+    def later() -> None:
+        stat.write_text("cpu 100 0 100 9999 999 0 0 0 0 0\ncpu0 1 2 3\n")
+
+    timer = threading.Timer(0.05, later)
+    timer.start()
+    assert others_cores(stat, listen_s=0.2) == 0.0
+    timer.join()
 
 
 @pytest.mark.parametrize(
