@@ -1,5 +1,6 @@
 """What a hospital sets for itself. None of it ever leaves, none of it ever arrives."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,12 +74,21 @@ def load_site(path: Path) -> Site:
         SettingsError: the file is absent, or a key is unknown, missing or of another type.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        site = _site_of(path.read_text(), str(path.resolve().parent))
     except (OSError, yaml.YAMLError) as error:
         raise SettingsError(
             f"{path} cannot be read as a site's settings: {reason_of(error)}; name "
             "another with --site"
         ) from error
-    if not isinstance(values, dict):
+    if site is None:
         raise SettingsError(f"{path} holds no settings; a site's has name and manifest at least")
-    return typed({**values, "folder": str(path.resolve().parent)}, Site, "site")
+    return site
+
+
+@functools.lru_cache(maxsize=4096)
+def _site_of(text: str, folder: str) -> Site | None:
+    """Return the settings in a text, read once a process; None where it holds none."""
+    values = yaml.safe_load(text)
+    if not isinstance(values, dict):
+        return None
+    return typed({**values, "folder": folder}, Site, "site")

@@ -4,6 +4,7 @@ It is read from policy.yaml and from nowhere else: no override, no field of a me
 configuration reaches it. Without a file the defaults below hold, and they are strict.
 """
 
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -216,15 +217,24 @@ def load_policy(path: Path) -> Policy:
         SettingsError: the file cannot be read, or a key is unknown, of another type or impossible.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        policy = _policy_of(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(
             f"{path} cannot be read as a site's policy: {reason_of(error)}; mend it, or name no "
             "policy file for the strict defaults"
         ) from error
-    if not isinstance(values, Mapping):
+    if policy is None:
         parts = ", ".join(Policy.__dataclass_fields__)
         raise SettingsError(f"{path} holds no policy; a policy has these parts: {parts}")
+    return policy
+
+
+@functools.lru_cache(maxsize=64)
+def _policy_of(text: str) -> Policy | None:
+    """Return the policy in a text, read once a process; None where it holds none."""
+    values = yaml.safe_load(text)
+    if not isinstance(values, Mapping):
+        return None
     policy = typed(values, Policy, "policy")
     named = values.get("may_leave", {}).get("metrics")
     if named is None:
