@@ -11,6 +11,7 @@ from common.contract import NO_BASE, RefusalError, Request
 from common.framed_files import Layout, layout_of
 from common.secret_files import private_folder
 from common.state import Arrays, arrays_of, digest_of, tensors_of
+from common.study import Study
 from common.tensor_files import read_tensors, write_tensors
 
 FOLDER, SUFFIX = "models_of_rounds", ".safetensors"
@@ -90,3 +91,20 @@ def check_layout(model: Arrays, layout: Mapping[str, Layout]) -> None:
     """
     if layout_of(model) != dict(layout):
         raise RefusalError("study", "the weights do not fit the study's model")
+
+
+def check_beginning(study: Study, request: Request, weights: Arrays) -> None:
+    """Refuse to train, or to test in an ensemble, other weights than the study's `begins_with`.
+
+    weights: of the request's round, whole. Those of a later round are what the sites made of them.
+
+    Raises:
+        RefusalError: the centre sent others than this site's data officer has approved.
+    """
+    if study.begins_with is None or (request.round != 1 and study.model.members is None):
+        return
+    if digest_of(weights) != study.begins_with:
+        raise RefusalError(
+            "weights",
+            "the study begins with the weights whose SHA-256 is in its settings, and others came",
+        )

@@ -158,4 +158,6 @@ def _profile(study: Study, policy: Policy) -> str:
 
 def _sites(study: Study) -> str:
     tested = ", ".join(printable(site) for site in study.strategy.tested or [])
-    return f"all train but {tested}, tested alone" if tested else "all train"
+    if not tested:
+        return "all train"
+    return f"all train but {tested}, tested alone; what is trained is tested at all of them"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from client.appraisal import Appraisal, limits_of_profile
 from client.approval import Approvals
-from client.arriving import Arrivals, check_layout
+from client.arriving import Arrivals, check_beginning, check_layout
 from client.cohort import Samples
 from client.device import usable_device
 from client.local_round import Controls, Place, local_round
@@ -127,6 +127,7 @@ class Trainer:
         if not work.trains:
             raise RefusalError("study", "the study says that this site is tested and never trains")
         weights = self._arrived(work, request, weights)
+        check_beginning(work.study, request, weights)
         asked = self._release(work, request, weights, work.cohort.train)
         kept = self._outbox.last()
         again = kept is not None and kept.asked == asked
@@ -153,6 +154,8 @@ class Trainer:
         began = time.monotonic()
         on_progress = self._while_agreed(request, on_progress)
         work = self._work(request)
+        if work.study.model.members is not None:
+            check_beginning(work.study, request, weights)
         self._load(work, weights)
         with self._account(work) as account:
             found = self._appraisal(work, account, request, on_progress).reply(weights)

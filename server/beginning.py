@@ -41,12 +41,14 @@ def begin_study(home: Home, settings: Sequence[str], join_timeout_s: float) -> B
     # Composed here, so that what does not fit together is told before any site is asked.
     from common.config import load_study, sent, study_digest
     from common.models.registry import told_start
+    from server.checkpoint import check_beginning
     from server.run import check_sites, initial_network, shared_state
 
     with _COMPOSING:
         travels = sent(overrides)
         study = load_study(travels)
         check_sites(study, sites)
+        check_beginning(study, None)
         shared_state(study, initial_network(study))
         weights = told_start(study.model)
         digest = study_digest(study)

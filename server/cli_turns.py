@@ -65,7 +65,7 @@ def turns(
         models = _own_models(found, result, home)
     elif asked_kind is Kind.PERSONAL and (found.folder / MODEL).is_file():
         models = {FEDERATED: read_tensors(found.folder / MODEL)[0]}
-    planned = turns_of(asked_kind, found.asked.overrides, result, models)
+    planned = turns_of(asked_kind, found.asked.overrides, found.asked.sites, result, models)
     for site, turn in planned.items():
         if not as_json:
             say(f"{kind} {site}: sites approve it with  wardround-site approve {turn.digest}")
@@ -111,7 +111,7 @@ def _own_models(
     from server.run import MODEL
     from server.turns import Kind, turns_of
 
-    turns = turns_of(Kind.OWN_MODELS, whole.asked.overrides, result)
+    turns = turns_of(Kind.OWN_MODELS, whole.asked.overrides, whole.asked.sites, result)
     runs = {site: _asked_earlier(whole, turn, home) for site, turn in turns.items()}
     found = {
         site: run.folder / MODEL

@@ -173,6 +173,9 @@ def _round(run: Run, kept: Checkpoint) -> tuple[Checkpoint, dict[str, float | No
     began = time.monotonic()
     number = kept.rounds_done + 1
     evaluate = (number - 1) % run.study.evaluate_every == 0
+    if number == 1 and run.study.begins_with is not None:
+        # The study that these weights are of has told of them, and each site was charged for it.
+        evaluate = False
     cohort = run.strategy.cohort(training_sites(run.study, kept.progress.roster), number)
     run.tell("round", round=number, of=run.study.rounds, sites=cohort)
     parts: dict[str, SiteRound] = {}

@@ -52,19 +52,22 @@ class Turn:
 
 Results = Mapping[str, Mapping[str, Any]]
 """By site: result.json of its turn."""
-_PLAIN = {
-    "combine": "mean",
-    "faulty": "null",
-    "fraction": "1.0",
-    "weight_by": "uniform",
-    "averaged_rounds": "null",
-    "control_variates": "null",
-    **dict.fromkeys(BY_METRIC, "null"),
-    "server_optimizer.name": "sgd",
-    "server_optimizer.lr": "1.0",
-    "server_optimizer.momentum": "0.0",
-}
-"""Of the strategy: the next model is the update of the only site that trains."""
+_ALONE = (
+    "compression=none",
+    "training.logit_adjustment=null",
+    "strategy.combine=mean",
+    "strategy.faulty=null",
+    "strategy.fraction=1.0",
+    "strategy.weight_by=uniform",
+    "strategy.proximal_mu=0.0",
+    "strategy.averaged_rounds=null",
+    "strategy.control_variates=null",
+    *(f"strategy.{name}=null" for name in BY_METRIC),
+    "strategy.server_optimizer.name=sgd",
+    "strategy.server_optimizer.lr=1.0",
+    "strategy.server_optimizer.momentum=0.0",
+)
+"""Where one site trains: the next model is its update, trained as a site trains its own at home."""
 
 
 class Kind(StrEnum):
@@ -88,13 +91,15 @@ class Kind(StrEnum):
 def turns_of(
     kind: Kind,
     overrides: list[str],
+    agreed: Iterable[str],
     result: Mapping[str, Any],
     models: Mapping[str, State] | None = None,
 ) -> dict[str, Turn]:
     """Return each turn, by the site that it is about; the ensemble's by that word.
 
-    overrides, result: of the study with all sites, which has ended. models: what turns begin with,
-    for an ensemble each site's own model, for personal ones the final one of FEDERATED.
+    overrides, result: of the study with all sites, which has ended. agreed: all that are asked to a
+    turn; who did not take part in the study trains in none. models: what turns begin with, for an
+    ensemble each site's own model, for personal ones the final one of FEDERATED.
 
     Raises:
         ValueError: the study has no model, or none that is whole; too few sites took part; it asked
@@ -114,23 +119,27 @@ def turns_of(
     ]
     if len(training) < 2:
         raise ValueError(f"{len(training)} site trained; to take turns there must be two")
+    everybody = set(agreed)
     if kind is Kind.ENSEMBLE:
-        whole = _turn(f"{study.name}_{ENSEMBLE}", overrides, result["sites"], 1)
+        whole = _turn(f"{study.name}_{ENSEMBLE}", overrides, everybody, 1)
         return {ENSEMBLE: _together(_with(whole, f"model.members={len(training)}"), models or {})}
-    called = {Kind.OWN_MODELS: "only", Kind.PERSONAL: PERSONAL, Kind.LEFT_OUT: "without"}[kind]
-    turns = {}
+    away, turns = everybody - set(result["sites"]), {}
     for site in training:
-        alone = kind is not Kind.LEFT_OUT
-        others = {s for s in result["sites"] if s != site} if alone else tested | {site}
-        quorum = 1 if alone else min(study.strategy.quorum, len(training) - 1)
-        turn = _turn(f"{study.name}_{called}_{site}", overrides, others, quorum)
+        if kind is Kind.LEFT_OUT:
+            quorum = min(study.strategy.quorum, len(training) - 1)
+            others = tested | {site} | away
+            turns[site] = _turn(f"{study.name}_without_{site}", overrides, others, quorum)
+            continue
+        called = PERSONAL if kind is Kind.PERSONAL else "only"
+        turn = _turn(f"{study.name}_{called}_{site}", overrides, everybody - {site}, 1)
+        # Each evaluation is charged at every site, and one at the end is what the turn is for.
+        turn = _with(_without(turn, "compression"), *_ALONE, f"evaluate_every={study.rounds}")
         personal = kind is Kind.PERSONAL
-        turns[site] = _personal(turn, study, (models or {})[FEDERATED]) if personal else turn
+        turns[site] = _personal(turn, study, models or {}) if personal else turn
     return turns
 
 
 def _turn(name: str, overrides: Sequence[str], tested: Iterable[str], quorum: int) -> Turn:
-    kept = [o for o in overrides if _key(o) not in ("evaluation", "name")]
     # In quotes: a site may be called 2024, which is a number else.
     names = ",".join(repr(site) for site in sorted(tested))
     more = (
@@ -139,7 +148,11 @@ def _turn(name: str, overrides: Sequence[str], tested: Iterable[str], quorum: in
         f"strategy.tested=[{names}]",
         f"strategy.quorum={quorum}",
     )
-    return _with(Turn(name, kept), *more)
+    return _with(_without(Turn(name, list(overrides)), "evaluation", "name"), *more)
+
+
+def _without(turn: Turn, *groups: str) -> Turn:
+    return Turn(turn.name, [o for o in turn.overrides if _key(o) not in groups])
 
 
 def _with(turn: Turn, *more: str) -> Turn:
@@ -163,7 +176,7 @@ def _together(turn: Turn, models: Mapping[str, State]) -> Turn:
     return _beginning(turn, whole)
 
 
-def _personal(turn: Turn, study: Study, federated: State) -> Turn:
+def _personal(turn: Turn, study: Study, models: Mapping[str, State]) -> Turn:
     """Return the turn of a site's personal model, which is trained as client/own_models.py says.
 
     One round, at the pace of the study's last, of as many steps as the personal rounds have, held
@@ -174,21 +187,22 @@ def _personal(turn: Turn, study: Study, federated: State) -> Turn:
             "the study made no personal models (evaluation.personal_rounds=0), so there is nothing "
             "to try elsewhere; run it with evaluation=shift"
         )
+    if FEDERATED not in models:
+        raise ValueError(
+            "the study's final model is no longer in its folder, and each personal one begins with "
+            "it; put model.safetensors back"
+        )
     asked, training = study.evaluation, study.training
-    kept = [o for o in turn.overrides if _key(o) not in ("compression", "rounds", "evaluate_every")]
     more = [
-        "compression=none",
         "rounds=1",
-        "evaluate_every=1",
         f"training.lr={learning_rate(training, study.rounds, study.rounds)!r}",
         "training.schedule=constant",
         f"training.local_epochs={asked.personal_rounds * training.local_epochs}",
         f"strategy.proximal_mu={asked.personal_mu!r}",
-        *(f"strategy.{name}={value}" for name, value in _PLAIN.items()),
     ]
     if training.local_steps is not None:
         more.append(f"training.local_steps={asked.personal_rounds * training.local_steps}")
-    return _beginning(_with(Turn(turn.name, kept), *more), federated)
+    return _beginning(_with(turn, *more), models[FEDERATED])
 
 
 def _check_comparable(kind: Kind, study: Study, result: Mapping[str, Any]) -> None:

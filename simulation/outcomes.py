@@ -54,7 +54,7 @@ class Outcome:
     """Why it is not completed."""
     curve: list[tuple[int, float, float]] | None = None
     """After how many rounds, how many MB the sites had sent, and the sites' mean of the metric:
-    wherever it was evaluated; null in files of before there was one."""
+    wherever all were evaluated; null in files of before there was one."""
 
 
 _OUTCOME = TypeAdapter(Outcome)
@@ -130,14 +130,15 @@ def _values(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _curve_of(result: Mapping[str, Any], name: str) -> list[tuple[int, float, float]]:
+    """Return the points of which all have the sites of the last: a mean over others would jump."""
+    after = _values({site: of.get(name, {}) for site, of in result["final"]["sites"].items()})
     points, sent = [], 0
     for record in result["rounds"]:
         parts = record["sites"]
         before = _values({site: of["before"].get(name, {}) for site, of in parts.items()})
-        if before:
+        if before and before.keys() == after.keys():
             points.append((record["round"] - 1, sent / 1e6, mean(before.values())))
         sent += sum(part["bytes_sent"] for part in parts.values())
-    after = _values({site: of.get(name, {}) for site, of in result["final"]["sites"].items()})
     if after:
         points.append((len(result["rounds"]), sent / 1e6, mean(after.values())))
     return points

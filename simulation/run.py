@@ -17,6 +17,7 @@ from common.models.fit import check_fits
 from common.models.registry import told_start
 from common.schema import SettingsError
 from common.study import Study
+from server.checkpoint import check_beginning
 from server.events import Tell, event_log
 from server.progress import Progress
 from server.run import RESULT
@@ -60,6 +61,7 @@ def composed(folder: Path, overrides: Sequence[str]) -> Simulation:
     study = study_of(tree)
     sent(overrides)
     check_fits(study)
+    check_beginning(study, None)
     # Before any hospital is made: the weights are here, and they fit.
     weights = told_start(study.model)
     return Simulation(folder.resolve(), overrides, tree, study, settings, weights)

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from common.contract import LOCAL
-from server.evaluation.shift import POOLED
+from server.evaluation.shift import FEDERATED, POOLED
 from simulation.outcomes import Outcome
 from simulation.table_config import ENSEMBLE, RowOfStudy, TableConfig
 
@@ -75,7 +75,7 @@ def _row(
         "rounds": some.rounds if some and travels else None,
         "megabytes": _mean([of.megabytes for of in costly]) if travels else None,
         "seconds": _mean([of.seconds for of in costly]) if travels else None,
-        "curve": _curve(costly) if travels else [],
+        "curve": _curve(costly) if about.model == FEDERATED else [],
         "made_with": sorted({of.made_with for of in mine}),
     }
 
@@ -150,7 +150,7 @@ def curves_of(rows: Sequence[Row]) -> Iterator[Table]:
     """Yield a table for each data set: what the sites sent in all, and the metric on the way.
 
     `of first` is what was sent over what the first row's sites sent. Where there are several seeds,
-    means over them.
+    means over them; a row of which a run is not there has no curve.
     """
     for experiment in dict.fromkeys(row["experiment"] for row in rows):
         here = [row for row in rows if row["experiment"] == experiment and row["curve"]]
@@ -160,7 +160,9 @@ def curves_of(rows: Sequence[Row]) -> Iterator[Table]:
         stops = sorted({rounds for row in here for rounds, _, _ in row["curve"]})
         for column in ("MB sent", "of first", *map(str, stops)):
             table.add_column(column, justify="right", no_wrap=True)
-        first = here[0]["curve"][-1][1]
+        federated = (row for row in rows if row["model"] == FEDERATED)
+        whole = next(row["curve"] for row in federated if row["experiment"] == experiment)
+        first = whole[-1][1] if whole else 0.0
         for row in here:
             sent, value = row["curve"][-1][1], {of: at for of, _, at in row["curve"]}
             share = f"{100 * sent / first:.1f} %" if first else "-"
@@ -170,9 +172,9 @@ def curves_of(rows: Sequence[Row]) -> Iterator[Table]:
 
 
 def _curve(outcomes: Sequence[Outcome]) -> list[tuple[int, float, float]]:
-    """Return the mean of the curves: where all of them have a point."""
+    """Return the mean of the curves, where all of them have a point; none unless all have one."""
     told = [{rounds: (mb, value) for rounds, mb, value in of.curve or ()} for of in outcomes]
-    if not told:
+    if not told or len({max(of, default=None) for of in told}) > 1:
         return []
     common = sorted(set.intersection(*(set(of) for of in told)))
     return [(at, mean(of[at][0] for of in told), mean(of[at][1] for of in told)) for at in common]

@@ -67,9 +67,9 @@ def rows_of(quick: bool) -> list[Row]:
                 found = known_late(late.get(engine), count) or result_of(engine, count, mb)
                 if isinstance(found, str) and found.startswith(LATE):
                     late[engine] = count, mb
-                rows.append(row_of(f"{engine}@{count}x{mb}MB", found, own_ms))
                 if engine == "ours" and not isinstance(found, str):
-                    own_ms = float(rows[-1]["ms"])
+                    own_ms = median(times_ms(found))
+                rows.append(row_of(f"{engine}@{count}x{mb}MB", found, own_ms))
     return rows
 
 
@@ -83,18 +83,26 @@ def known_late(earlier: tuple[int, str] | None, clients: int) -> str:
     return f"not tried: {earlier[0]}x{earlier[1]}MB took too long"
 
 
+def times_ms(found: Mapping[str, Any]) -> list[float]:
+    """Return the milliseconds a client of each round after the first."""
+    return [float(ms) / found["clients"] for ms in found["round_ms"][1:]]
+
+
 def row_of(name: str, found: Mapping[str, Any] | str, own_ms: float | None) -> Row:
-    """Return a row: of a result, or of the reason why there is none. own_ms: of our row."""
+    """Return a row: of a result, or of the reason why there is none.
+
+    own_ms: of our row; None where it has none.
+    """
     if isinstance(found, str):
         empty = dict.fromkeys(("ms", "lowest", "highest", "to_ours", "start_s", "rss_mb"), "-")
         return {"name": name, **empty, "child_mb": "-", "why_not": found}
-    times_ms = [ms / found["clients"] for ms in found["round_ms"][1:]]
+    told_ms = times_ms(found)
     return {
         "name": name,
-        "ms": median(times_ms),
-        "lowest": min(times_ms),
-        "highest": max(times_ms),
-        "to_ours": 1.0 if own_ms is None else median(times_ms) / own_ms,
+        "ms": median(told_ms),
+        "lowest": min(told_ms),
+        "highest": max(told_ms),
+        "to_ours": "-" if own_ms is None else median(told_ms) / own_ms,
         "start_s": found["start_s"],
         "rss_mb": found["peak_rss_mb"],
         "child_mb": found["children_rss_mb"],

@@ -652,6 +652,28 @@ def test_nobody_trains_an_ensemble_whoever_asks_and_no_site_keeps_it(tmp_path: P
     assert not (trainer.site.state_path / "pages").exists()
 
 
+def test_a_site_does_not_train_or_test_other_weights_than_were_approved(tmp_path: Path) -> None:
+    """Whatever the centre sends: what the data officer approved is these weights."""
+    trainer = trainer_at(pictures_site(tmp_path / "a", train=8, test=4))
+    weights = initial_weights(*SGD)
+    approved = (*SGD, *PRIVATE, f"begins_with='{digest_of(weights)}'")
+    others = {name: array + 1 for name, array in weights.items()}
+    with pytest.raises(RefusalError, match="others came"):
+        trainer.train(request_for(*approved), others)
+    assert charges_at(tmp_path / "a") == []
+    assert trainer.train(request_for(*approved), weights).body.steps
+    # The later rounds' are what the sites made of them.
+    assert trainer.train(request_for(*approved, round_number=2), others).body.steps
+    both = (*PICTURES, "model.members=2")
+    weights = initial_weights(*both)
+    approved = (*both, f"begins_with='{digest_of(weights)}'")
+    others = {name: array + 1 for name, array in weights.items()}
+    asked = request_for(*approved, round_number=2, evaluate=True)
+    with pytest.raises(RefusalError, match="others came"):
+        trainer.evaluate(asked, others)
+    assert trainer.evaluate(asked, weights).body.estimates
+
+
 def test_variates_that_the_study_does_not_have_are_refused(tmp_path: Path) -> None:
     trainer = trainer_at(pictures_site(tmp_path / "a", train=8))
     with pytest.raises(RefusalError, match="not those of the model"):

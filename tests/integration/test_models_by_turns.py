@@ -36,6 +36,7 @@ STUDY = (
     "evaluation.personal_rounds=4",
     "simulation.engine=inprocess",
 )
+SITES = ("north", "south")
 # All images in a batch: the order in which they are drawn changes a rounding alone.
 ONE_ORDER = ("training.batch_size=1000", "evaluation.personal_rounds=1")
 
@@ -60,10 +61,10 @@ def test_an_ensemble_that_travelled_is_that_of_the_simulation(
     simulated = carried_out(whole, True, QUIET)
     asked = travelling(whole.overrides)
     models = {}
-    for site, turn in turns_of(Kind.OWN_MODELS, asked, simulated).items():
+    for site, turn in turns_of(Kind.OWN_MODELS, asked, SITES, simulated).items():
         assert took(whole, turn, tmp_path / site)["status"] == "completed"
         models[site] = read_tensors(tmp_path / site / MODEL)[0]
-    ((name, turn),) = turns_of(Kind.ENSEMBLE, asked, simulated, models).items()
+    ((name, turn),) = turns_of(Kind.ENSEMBLE, asked, SITES, simulated, models).items()
     ended = took(whole, turn, tmp_path / name)
     assert (ended["status"], ended["rounds"]) == ("completed", [])
     shift = with_turns(Kind.ENSEMBLE, simulated, {name: ended})["shift"]
@@ -87,7 +88,7 @@ def test_personal_models_that_travelled_are_those_of_the_simulation(
     simulated = carried_out(whole, True, QUIET)
     federated = read_tensors(whole.folder / MODEL)[0]
     asked = travelling(whole.overrides)
-    turns = turns_of(Kind.PERSONAL, asked, simulated, {FEDERATED: federated})
+    turns = turns_of(Kind.PERSONAL, asked, SITES, simulated, {FEDERATED: federated})
     ended = {site: took(whole, turn, tmp_path / site) for site, turn in turns.items()}
     assert {told["status"] for told in ended.values()} == {"completed"}
     ours = with_turns(Kind.PERSONAL, simulated, ended)["shift"]["matrix"]
@@ -115,7 +116,9 @@ def test_a_turn_does_not_begin_with_other_weights_than_the_sites_approved(
     simulated = carried_out(whole, True, QUIET)
     federated = read_tensors(whole.folder / MODEL)[0]
     asked = travelling(whole.overrides)
-    turn = next(iter(turns_of(Kind.PERSONAL, asked, simulated, {FEDERATED: federated}).values()))
+    turn = next(
+        iter(turns_of(Kind.PERSONAL, asked, SITES, simulated, {FEDERATED: federated}).values())
+    )
     others = replace(turn, begins_with={name: t + 1 for name, t in federated.items()})
     with pytest.raises(ValueError, match="names the weights of another study, and those here are"):
         took(whole, others, tmp_path / "others")

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from common.certificates import new_key, signing_request
-from server.beginning import parted
+from server.beginning import begin_study, parted
 from server.federation.enrolment import admit, revoke
 from server.federation.home import Home
+from server.studies import runs_in
 from tests.server.federation.homes import a_home
 
 
@@ -44,3 +45,12 @@ def test_the_sites_are_told_from_the_settings(home: Home, told: str, sites: list
 def test_a_site_that_may_not_take_part_is_named(home: Home, settings: list[str], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parted(home, settings)
+
+
+@pytest.mark.parametrize("given", ["model.members=2", f"begins_with='{'ab' * 32}'"])
+def test_what_only_a_turn_can_begin_is_refused_before_a_site_is_asked(
+    home: Home, given: str
+) -> None:
+    with pytest.raises(ValueError, match="wardround-server turns"):
+        begin_study(home, ["experiment=smoke", given, "sites=all"], 60.0)
+    assert runs_in(home.path) == []

@@ -9,6 +9,7 @@ from common.study import Study
 from common.training_config import learning_rate
 from server.run import initial_network
 from server.turns import Kind, turns_of, with_turns
+from tests.builders import PICTURES
 
 SMOKE = ["experiment=smoke", "evaluation=shift", "name=chest"]
 
@@ -38,10 +39,11 @@ def result(**values: float) -> dict[str, Any]:
 
 
 WHOLE = result(north=0.8, south=0.6, west=0.7)
+ALL = ["north", "south", "west"]
 
 
 def test_in_a_turn_of_its_own_model_a_site_trains_alone_and_all_are_tested() -> None:
-    turns = turns_of(Kind.OWN_MODELS, [*SMOKE, "strategy.quorum=3"], WHOLE)
+    turns = turns_of(Kind.OWN_MODELS, [*SMOKE, "strategy.quorum=3"], ALL, WHOLE)
     assert set(turns) == {"north", "south", "west"}
     study = load_study(turns["south"].overrides)
     assert study.strategy.tested == ["north", "west"]
@@ -50,7 +52,7 @@ def test_in_a_turn_of_its_own_model_a_site_trains_alone_and_all_are_tested() -> 
 
 
 def test_a_site_that_is_left_out_is_tested_beside_those_that_the_study_only_tests() -> None:
-    turns = turns_of(Kind.LEFT_OUT, [*SMOKE, "strategy.tested=[west]"], WHOLE)
+    turns = turns_of(Kind.LEFT_OUT, [*SMOKE, "strategy.tested=[west]"], ALL, WHOLE)
     assert set(turns) == {"north", "south"}
     study = load_study(turns["south"].overrides)
     assert study.strategy.tested == ["south", "west"]
@@ -58,7 +60,9 @@ def test_a_site_that_is_left_out_is_tested_beside_those_that_the_study_only_test
 
 
 def test_a_site_whose_name_is_a_number_takes_its_turn() -> None:
-    turns = turns_of(Kind.OWN_MODELS, SMOKE, result(**{"2024": 0.5, "north": 0.6}))
+    turns = turns_of(
+        Kind.OWN_MODELS, SMOKE, ["2024", "north"], result(**{"2024": 0.5, "north": 0.6})
+    )
     assert load_study(turns["north"].overrides).strategy.tested == ["2024"]
 
 
@@ -76,7 +80,7 @@ def test_what_cannot_take_turns_is_told_with_the_way_out(
 ) -> None:
     whole = {k: v for k, v in {**WHOLE, **changes}.items() if v is not None}
     with pytest.raises(ValueError, match=text):
-        turns_of(Kind.OWN_MODELS, [*SMOKE, *overrides], whole)
+        turns_of(Kind.OWN_MODELS, [*SMOKE, *overrides], ALL, whole)
 
 
 def start() -> dict[str, Tensor]:
@@ -89,7 +93,7 @@ def owned(*sites: str) -> dict[str, dict[str, Tensor]]:
 
 def test_the_ensemble_has_one_turn_in_which_all_are_tested_and_nobody_trains() -> None:
     asked = [*SMOKE, "strategy.tested=[west]"]
-    turns = turns_of(Kind.ENSEMBLE, asked, WHOLE, owned("north", "south"))
+    turns = turns_of(Kind.ENSEMBLE, asked, ALL, WHOLE, owned("north", "south"))
     assert set(turns) == {"ensemble"}
     study = load_study(turns["ensemble"].overrides)
     assert study.strategy.tested == ["north", "south", "west"]
@@ -100,7 +104,7 @@ def test_the_ensemble_has_one_turn_in_which_all_are_tested_and_nobody_trains() -
 def test_the_ensemble_is_made_of_each_sites_own_model_in_the_order_of_their_names() -> None:
     models = owned("south", "north")
     asked = [*SMOKE, "strategy.tested=[west]"]
-    turn = turns_of(Kind.ENSEMBLE, asked, WHOLE, models)["ensemble"]
+    turn = turns_of(Kind.ENSEMBLE, asked, ALL, WHOLE, models)["ensemble"]
     begun = turn.checkpoint()
     assert begun is not None
     assert begun.digest == turn.digest
@@ -111,7 +115,7 @@ def test_the_ensemble_is_made_of_each_sites_own_model_in_the_order_of_their_name
 
 
 def personal(*overrides: str) -> Study:
-    turns = turns_of(Kind.PERSONAL, [*SMOKE, *overrides], WHOLE, {"federated": start()})
+    turns = turns_of(Kind.PERSONAL, [*SMOKE, *overrides], ALL, WHOLE, {"federated": start()})
     assert set(turns) == {"north", "south", "west"}
     return load_study(turns["south"].overrides)
 
@@ -147,32 +151,53 @@ def test_a_personal_round_of_steps_has_as_many_as_all_personal_rounds() -> None:
         ["strategy=afl"],
         ["strategy=feddg_ga"],
         ["strategy=fedavgm"],
+        ["strategy=fedprox"],
         ["strategy=trimmed_mean", "strategy.quorum=3"],
         ["strategy=krum"],
         ["method=scaffold"],
         ["method=fedsgd"],
         ["compression=int8"],
+        ["compression=int8", "compression.up.numbers=int4"],
         ["strategy.fraction=0.5"],
     ],
 )
-def test_however_the_study_combined_updates_a_personal_model_is_the_sites_own_update(
-    overrides: list[str],
+@pytest.mark.parametrize("kind", [Kind.OWN_MODELS, Kind.PERSONAL])
+def test_however_the_study_combined_updates_a_model_of_one_site_is_its_own_update(
+    kind: Kind, overrides: list[str]
 ) -> None:
-    study = personal(*overrides)
-    plain = load_study(SMOKE).strategy
-    kept = ("name", "proximal_mu", "tested", "round_timeout_s", "stall_timeout_s", "weight_by")
+    asked = [*SMOKE, *overrides]
+    models = {"federated": initial_network(load_study(asked)).state_dict()}
+    study = load_study(turns_of(kind, asked, ALL, WHOLE, models)["south"].overrides)
+    kept = ("name", "tested", "round_timeout_s", "stall_timeout_s", "weight_by")
     ours = {k: v for k, v in vars(study.strategy).items() if k not in kept}
-    optimizer = ours.pop("server_optimizer")
+    optimizer, plain = ours.pop("server_optimizer"), load_study(SMOKE).strategy
     assert ours == {k: vars(plain)[k] for k in ours}
     assert (optimizer.name, optimizer.lr, optimizer.momentum) == ("sgd", 1.0, 0.0)
     assert study.compression is None
+
+
+@pytest.mark.parametrize("kind", [Kind.OWN_MODELS, Kind.PERSONAL])
+def test_a_model_of_one_site_is_trained_without_what_makes_up_for_the_others(kind: Kind) -> None:
+    asked = [*PICTURES, "evaluation=shift", "method=logit_adjustment"]
+    models = {"federated": initial_network(load_study(asked)).state_dict()}
+    study = load_study(turns_of(kind, asked, ALL, WHOLE, models)["south"].overrides)
+    assert study.training.logit_adjustment is None
+
+
+@pytest.mark.parametrize("kind", [Kind.OWN_MODELS, Kind.PERSONAL, Kind.LEFT_OUT])
+def test_a_site_that_comes_back_for_a_turn_trains_in_none(kind: Kind) -> None:
+    """It was agreed and away; what it trained would be taken for another site's."""
+    models = {"federated": start()}
+    turns = turns_of(kind, SMOKE, [*ALL, "away"], WHOLE, models)
+    for turn in turns.values():
+        assert "away" in (load_study(turn.overrides).strategy.tested or [])
 
 
 def test_the_digest_of_a_turn_names_the_weights_that_it_begins_with() -> None:
     asked = [*SMOKE, "evaluation=shift"]
     more = {name: tensor + 1 for name, tensor in start().items()}
     first, other = (
-        turns_of(Kind.PERSONAL, asked, WHOLE, {"federated": model})["south"]
+        turns_of(Kind.PERSONAL, asked, ALL, WHOLE, {"federated": model})["south"]
         for model in (start(), more)
     )
     assert first.digest != other.digest
@@ -215,4 +240,9 @@ def test_left_out_sites_become_a_table_with_the_gap() -> None:
 
 def test_a_site_is_not_left_out_of_a_model_of_which_it_would_have_an_untrained_part() -> None:
     with pytest.raises(ValueError, match="only an untrained one"):
-        turns_of(Kind.LEFT_OUT, [*SMOKE, "method=local_norms"], WHOLE)
+        turns_of(Kind.LEFT_OUT, [*SMOKE, "method=local_norms"], ALL, WHOLE)
+
+
+def test_a_final_model_that_is_gone_is_asked_for() -> None:
+    with pytest.raises(ValueError, match=r"put model\.safetensors back"):
+        turns_of(Kind.PERSONAL, SMOKE, ALL, WHOLE)

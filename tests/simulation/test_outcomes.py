@@ -52,7 +52,15 @@ def test_an_outcome_has_the_models_of_a_row_where_they_have_a_value() -> None:
 
 
 def test_the_curve_has_what_was_sent_until_each_evaluation_and_the_mean_of_the_sites() -> None:
-    assert made().curve == [(1, 2.0, 0.5), (3, 6.0, 0.5)]
+    final = {"sites": {"a": {"dice": {"value": 0.5}}, "b": {"dice": {"value": 0.7}}}}
+    assert outcome_of({**RESULT, "final": final}, "", "").curve == [
+        (1, 2.0, 0.5),
+        (3, 6.0, pytest.approx(0.6)),
+    ]
+
+
+def test_a_curve_has_no_point_of_other_sites_than_its_last() -> None:
+    assert made().curve == [(3, 6.0, 0.5)]
 
 
 @pytest.mark.parametrize("setting", ["fairness_q", "generalisation_step"])

@@ -31,3 +31,11 @@ def test_a_run_whose_files_of_settings_have_changed_is_not_gone_on_with(tmp_path
     config.write_text(config.read_text().replace("patients: 26", "patients: 27"))
     with pytest.raises(SettingsError, match="files of settings"), _begun(run):
         pass
+
+
+@pytest.mark.parametrize("given", ["model.members=2", f"begins_with='{'ab' * 32}'"])
+def test_what_only_a_turn_can_begin_is_refused_before_a_hospital_is_made(
+    tmp_path: Path, given: str
+) -> None:
+    with pytest.raises(ValueError, match="wardround-server turns"):
+        composed(tmp_path / "run", ("experiment=smoke", given))

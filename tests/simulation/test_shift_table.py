@@ -214,5 +214,24 @@ def test_curves_are_means_over_the_seeds_beside_what_the_first_row_sent() -> Non
     ]
 
 
+def test_what_was_sent_is_held_against_the_first_row_or_nothing() -> None:
+    results: dict[Place, Outcome] = {
+        ("retina", "fedavg", 0, None): outcome({"st-a": 0.8}),
+        ("retina", "fedprox", 0, None): replace(outcome({"st-a": 0.8}), curve=[(2, 10.0, 0.5)]),
+    }
+    (table,) = curves_of(rows_of(TABLE, results))
+    assert [list(column.cells) for column in table.columns][:3] == [["fedprox"], ["10.0"], ["-"]]
+
+
+def test_a_row_of_another_model_of_the_run_has_no_curve_of_the_federated() -> None:
+    table = replace(TABLE, rows={**TABLE.rows, "ditto": {"run": "fedavg", "model": "personal"}})
+    results: dict[Place, Outcome] = {
+        ("retina", "fedavg", 0, None): replace(outcome({"st-a": 0.8}), curve=[(2, 10.0, 0.5)])
+    }
+    curves = {row["row"]: row["curve"] for row in rows_of(table, results)}
+    assert curves["fedavg"] == [(2, 10.0, 0.5)]
+    assert curves["ditto"] == curves["local"] == []
+
+
 def test_runs_of_before_there_were_curves_have_no_table_of_them() -> None:
     assert list(curves_of(rows_of(TABLE, RESULTS))) == []

@@ -18,7 +18,8 @@ def test_the_first_round_is_dropped_and_the_rest_is_told_a_client() -> None:
     row = row_of("flower@10x1MB", FOUND, 0.5)
     assert (row["ms"], row["lowest"], row["highest"]) == (2.0, 1.0, 3.0)
     assert row["to_ours"] == 4.0
-    assert row_of("ours@10x1MB", FOUND, None)["to_ours"] == 1.0
+    assert row_of("ours@10x1MB", FOUND, 2.0)["to_ours"] == 1.0
+    assert row_of("flower@10x1MB", FOUND, None)["to_ours"] == "-"
 
 
 def test_a_row_without_a_result_says_why_in_the_same_columns() -> None:
