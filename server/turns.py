@@ -111,25 +111,16 @@ def turns_of(
         )
     study = load_study(overrides)
     _check_comparable(kind, study, result)
-    tested = set(study.strategy.tested or [])
-    training = [
-        site
-        for site, about in result["sites"].items()
-        if about["patients_train"] > 0 and site not in tested
-    ]
-    if len(training) < 2:
-        raise ValueError(f"{len(training)} site trained; to take turns there must be two")
-    everybody = set(agreed)
+    training, everybody = _training(study, result), set(agreed)
     if kind is Kind.ENSEMBLE:
         whole = _turn(f"{study.name}_{ENSEMBLE}", overrides, everybody, 1)
         return {ENSEMBLE: _together(_with(whole, f"model.members={len(training)}"), models or {})}
-    away, turns = everybody - set(result["sites"]), {}
+    if kind is Kind.LEFT_OUT:
+        rest, quorum = everybody - set(training), min(study.strategy.quorum, len(training) - 1)
+        name = f"{study.name}_without_"
+        return {s: _turn(name + s, overrides, rest | {s}, quorum) for s in training}
+    turns = {}
     for site in training:
-        if kind is Kind.LEFT_OUT:
-            quorum = min(study.strategy.quorum, len(training) - 1)
-            others = tested | {site} | away
-            turns[site] = _turn(f"{study.name}_without_{site}", overrides, others, quorum)
-            continue
         called = PERSONAL if kind is Kind.PERSONAL else "only"
         turn = _turn(f"{study.name}_{called}_{site}", overrides, everybody - {site}, 1)
         # Each evaluation is charged at every site, and one at the end is what the turn is for.
@@ -137,6 +128,19 @@ def turns_of(
         personal = kind is Kind.PERSONAL
         turns[site] = _personal(turn, study, models or {}) if personal else turn
     return turns
+
+
+def _training(study: Study, result: Mapping[str, Any]) -> list[str]:
+    """Return the sites that trained in the study; at least two."""
+    tested = study.strategy.tested or []
+    training = [
+        site
+        for site, about in result["sites"].items()
+        if about["patients_train"] > 0 and site not in tested
+    ]
+    if len(training) < 2:
+        raise ValueError(f"{len(training)} site trained; to take turns there must be two")
+    return training
 
 
 def _turn(name: str, overrides: Sequence[str], tested: Iterable[str], quorum: int) -> Turn:

@@ -27,6 +27,8 @@ STAT = Path("/proc/stat")
 
 Row = Mapping[str, str | int | float]
 """One row by column; every row of a benchmark has the same columns, the first is `name`."""
+WHY_NOT = "why_not"
+"""The column that says why a row was not measured; empty where it was."""
 
 
 def begin_with_environment() -> None:
@@ -68,6 +70,8 @@ def run_benchmark(
         return
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     console.print(table_of(about, rows))
+    for reason in reasons_of(rows):
+        console.print(reason, highlight=False, markup=False)
     console.print(
         ", ".join(f"{key} {value}" for key, value in about_machine.items()), highlight=False
     )
@@ -110,14 +114,21 @@ def why_no_gpu() -> str:
     return "" if torch.cuda.is_available() else "PyTorch sees no GPU here"
 
 
+def reasons_of(rows: Sequence[Row]) -> list[str]:
+    """Return a line for each row that was not measured, whole or in part: its name and why."""
+    return [f"{row['name']}: {why}" for row in rows if (why := row.get(WHY_NOT))]
+
+
 def table_of(title: str, rows: Sequence[Row]) -> Table:
-    """Return the rows as a table; numbers stand to the right."""
+    """Return the rows as a table; numbers stand to the right. Why one has none is told apart."""
     table = Table(title=title)
-    for column, value in rows[0].items():
+    columns = [column for column in rows[0] if column != WHY_NOT]
+    for column in columns:
+        value = rows[0][column]
         justify: JustifyMethod = "left" if isinstance(value, str) else "right"
         table.add_column(column, justify=justify, no_wrap=column == "name")
     for row in rows:
-        table.add_row(*(_shown(value) for value in row.values()))
+        table.add_row(*(_shown(row[column]) for column in columns))
     return table
 
 

@@ -62,6 +62,20 @@ def test_numbers_stand_to_the_right() -> None:
     assert table.row_count == len(ROWS)
 
 
+def test_why_a_row_was_not_measured_stands_under_the_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows: list[Row] = [
+        {"name": "one", "ms": 1.5, "why_not": ""},
+        {"name": "two", "ms": "-", "why_not": f"takes {'very ' * 8}long"},
+    ]
+    run_benchmark("hello", "about", lambda _: rows, [])
+    table, below = capsys.readouterr().out.split("└")
+    assert "why_not" not in table
+    assert f"two: takes {'very ' * 8}long" in below
+    assert "one:" not in below
+
+
 def test_machine_tells_the_versions_that_are_installed() -> None:
     import torch
 
