@@ -106,5 +106,5 @@ def check_beginning(study: Study, request: Request, weights: Arrays) -> None:
     if digest_of(weights) != study.begins_with:
         raise RefusalError(
             "weights",
-            "the study begins with the weights whose SHA-256 is in its settings, and others came",
+            "the weights are not those that the study begins with; ask the centre for these",
         )

@@ -221,7 +221,7 @@ def study_of(tree: DictConfig) -> Study:
             seed=_whole(tree, "seed"),
             rounds=_whole(tree, "rounds"),
             evaluate_every=_whole(tree, "evaluate_every"),
-            begins_with=None if tree.begins_with is None else str(tree.begins_with),
+            begins_with=_begins_with(tree),
             model=typed(tree.model, model_config_type(tree.model.name), "model"),
             task=typed(tree.task, task_config_type(tree.task.name), "task"),
             data=typed(data, DataConfig, "data"),
@@ -239,6 +239,12 @@ def study_of(tree: DictConfig) -> Study:
         raise
     except (ValueError, TypeError) as error:
         raise SettingsError(str(error)) from error
+
+
+def _begins_with(tree: DictConfig) -> str | None:
+    # The settings of a run of before there was one lack it.
+    value = tree.get("begins_with")
+    return None if value is None else str(value)
 
 
 def _whole(tree: DictConfig, name: str) -> int:

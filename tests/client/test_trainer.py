@@ -658,7 +658,7 @@ def test_a_site_does_not_train_or_test_other_weights_than_were_approved(tmp_path
     weights = initial_weights(*SGD)
     approved = (*SGD, *PRIVATE, f"begins_with='{digest_of(weights)}'")
     others = {name: array + 1 for name, array in weights.items()}
-    with pytest.raises(RefusalError, match="others came"):
+    with pytest.raises(RefusalError, match="not those that the study begins with"):
         trainer.train(request_for(*approved), others)
     assert charges_at(tmp_path / "a") == []
     assert trainer.train(request_for(*approved), weights).body.steps
@@ -669,7 +669,7 @@ def test_a_site_does_not_train_or_test_other_weights_than_were_approved(tmp_path
     approved = (*both, f"begins_with='{digest_of(weights)}'")
     others = {name: array + 1 for name, array in weights.items()}
     asked = request_for(*approved, round_number=2, evaluate=True)
-    with pytest.raises(RefusalError, match="others came"):
+    with pytest.raises(RefusalError, match="not those that the study begins with"):
         trainer.evaluate(asked, others)
     assert trainer.evaluate(asked, weights).body.estimates
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
 
-from common.config import canonical, compose, load_study, sent, study_digest
+from common.config import canonical, compose, load_study, sent, study_digest, study_of
 from common.schema import SettingsError
 from configs import CONFIG_FOLDER
 
@@ -235,3 +236,10 @@ def test_a_misspelt_choice_is_told_with_those_that_there_are(misspelt: str, told
     with pytest.raises(SettingsError, match=told) as raised:
         compose([misspelt])
     assert "provider=" not in str(raised.value)
+
+
+def test_settings_of_before_studies_could_begin_with_weights_are_still_read() -> None:
+    tree = OmegaConf.create(OmegaConf.to_container(compose(["experiment=smoke"])))
+    assert isinstance(tree, DictConfig)
+    del tree["begins_with"]
+    assert study_of(tree) == load_study(["experiment=smoke"])

@@ -33,7 +33,7 @@ def test_json_is_one_object_and_nothing_else(capsys: pytest.CaptureFixture[str])
     told = json.loads(captured.out)
     others = told["machine"].pop("others_cores")
     assert told == {"benchmark": "hello", "machine": machine(), "rows": ROWS}
-    assert 0.0 <= others <= (os.cpu_count() or 1)
+    assert 0.0 <= others < (os.cpu_count() or 1) + 1
     assert "hello" in captured.err
 
 
