@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -29,6 +29,8 @@ LOCAL_KEYS = ("data.root",)
 """Single keys that never travel."""
 PLAIN_KEYS = ("name", "seed", "rounds", "evaluate_every", "begins_with")
 """Settings of a study that are in no group."""
+WORDS = {"name", "begins_with"}
+"""Those of them that are no whole numbers."""
 _KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 _CHOICE = re.compile(r"[\w-]+|\[[\w-]+(,[\w-]+)*\]", re.ASCII)
 """One option of a group, or a list of them."""
@@ -217,11 +219,7 @@ def study_of(tree: DictConfig) -> Study:
     data = OmegaConf.create({k: v for k, v in tree.data.items() if f"data.{k}" not in LOCAL_KEYS})
     try:
         return Study(
-            name=str(tree.name),
-            seed=_whole(tree, "seed"),
-            rounds=_whole(tree, "rounds"),
-            evaluate_every=_whole(tree, "evaluate_every"),
-            begins_with=_begins_with(tree),
+            **_plain(tree),
             model=typed(tree.model, model_config_type(tree.model.name), "model"),
             task=typed(tree.task, task_config_type(tree.task.name), "task"),
             data=typed(data, DataConfig, "data"),
@@ -241,17 +239,15 @@ def study_of(tree: DictConfig) -> Study:
         raise SettingsError(str(error)) from error
 
 
-def _begins_with(tree: DictConfig) -> str | None:
-    # The settings of a run of before there was one lack it.
-    value = tree.get("begins_with")
-    return None if value is None else str(value)
-
-
-def _whole(tree: DictConfig, name: str) -> int:
-    value = tree[name]
-    if type(value) is not int:
-        raise SettingsError(f"{name}={value} is no whole number; give one")
-    return value
+def _plain(tree: DictConfig) -> dict[str, Any]:
+    """Return the settings that are in no group; what an earlier version's tree lacks is usual."""
+    given = {key: tree[key] for key in PLAIN_KEYS if key in tree}
+    for key, value in given.items():
+        if key in WORDS:
+            given[key] = value if value is None else str(value)
+        elif type(value) is not int:
+            raise SettingsError(f"{key}={value} is no whole number; give one")
+    return given
 
 
 def travelling(overrides: Sequence[str]) -> list[str]:

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID
 
 from client.readers.dicom_files import refusing
 from client.readers.dicom_frames import frame_scales
@@ -53,19 +55,22 @@ def _stored(path: Path, header: Dataset, frames: int) -> NDArray[np.generic]:
         voxels = frames * int(header.Rows) * int(header.Columns) * samples
         syntax = header.file_meta.TransferSyntaxUID
     check_voxels(path, voxels)
+    if not _has_codec(syntax):
+        raise BadFileError(
+            path,
+            f"is compressed as {syntax.name} ({syntax}), and no codec for it is installed",
+            "pip install 'wardround[clinical]', or export it uncompressed",
+        )
+    with refusing(path, f"has pixels that cannot be decoded from {syntax.name}"):
+        return pixel_array(header)
+
+
+def _has_codec(syntax: UID) -> bool:
     try:
-        with refusing(path, f"has pixels that cannot be decoded from {syntax.name}"):
-            return pixel_array(header)
-    except BadFileError as error:
-        # pydicom says the first of codecs that it cannot have, the second of one not installed.
-        never = isinstance(error.__cause__, NotImplementedError)
-        if never or "missing dependencies" in str(error.__cause__):
-            raise BadFileError(
-                path,
-                f"is compressed as {syntax.name} ({syntax}), and no codec for it is installed",
-                "pip install 'wardround[clinical]', or export it uncompressed",
-            ) from error
-        raise
+        return get_decoder(syntax).is_available
+    except RuntimeError:
+        # pydicom knows none, installed or not.
+        return False
 
 
 def _is_quantity(header: Dataset) -> bool:

@@ -4,9 +4,9 @@
 
 `bf16` is mixed precision (training.amp=true), `last` the memory format channels_last in float32,
 `last_bf16` both over bf16 alone, `compiled` torch.compile in float32, `compile_s` how long its
-first step takes, in seconds by the clock, and `why_not` the error where it ends in one. 1 means as
-fast, 2 twice as fast: medians of five turns, one thread's processor time; every network is trained
-from the same weights on the same images.
+first step takes, in seconds by the clock; where it ends in an error, that is told under the table.
+1 means as fast, 2 twice as fast: medians of five turns, one thread's processor time; every network
+is trained from the same weights on the same images.
 """
 
 import sys
