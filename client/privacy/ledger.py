@@ -73,7 +73,8 @@ class Ledger:
 
     Guarantees: a charge is on the disk, and its head too, before `charge` returns; a release is
     charged once; a row that was changed, removed or moved is found by every method that reads;
-    a kill at any instruction leaves a whole ledger with every charge whose update left.
+    a kill at any instruction leaves a whole ledger with every charge whose update left. Who holds
+    it (`exclusive`) reads it once, and again after each charge: nobody else writes meanwhile.
     It does not find a ledger that was put back whole, with its head, from an older copy: a signed
     export (ledger_export) does.
     """
@@ -83,6 +84,8 @@ class Ledger:
         self.path = path
         self._clock = clock
         self._owner: int | None = None
+        self._held: Chain | None = None
+        """The rows as the owner read them, until the next charge."""
 
     @classmethod
     def open(cls, folder: Path, data_set: DataSet, clock: Callable[[], datetime] = utc_now) -> Self:
@@ -104,13 +107,15 @@ class Ledger:
                 "state folder, or its rights"
             ) from error
         with locked(folder / "ledgers.lock", wait=True):
-            path = _found(folder, data_set)
-            if path is None:
+            found = _found(folder, data_set)
+            if found is None:
                 path = ledger_path(folder, data_set.fingerprint)
                 with locked(lock_path(path), wait=False):
                     create(path, _genesis(data_set, clock()))
+                found = path, read(path)
+            path, chain = found
             ledger = cls(path, clock)
-            ledger._notice(data_set)
+            ledger._notice(data_set, chain)
         return ledger
 
     @contextmanager
@@ -121,12 +126,13 @@ class Ledger:
             LedgerError: another trainer has it, or the clock was set back.
         """
         with locked(lock_path(self.path), wait=False):
-            self._time(self.chain())
-            self._owner = get_ident()
+            chain = self.chain()
+            self._time(chain)
+            self._owner, self._held = get_ident(), chain
             try:
                 yield
             finally:
-                self._owner = None
+                self._owner = self._held = None
 
     def charge(self, release: str, study: str, steps: "PrivateSteps", purpose: str) -> None:
         """Write down what a release costs, unless it is written already; on the disk on return.
@@ -163,7 +169,11 @@ class Ledger:
         Raises:
             LedgerError: the ledger is broken, cut, of another data set, or cannot be read.
         """
-        return read(self.path)
+        if self._owner != get_ident():
+            return read(self.path)
+        if self._held is None:
+            self._held = read(self.path)
+        return self._held
 
     def history(self, study: str | None = None) -> list["PrivateSteps"]:
         """Return the charged steps, oldest first; of one study or of all."""
@@ -186,6 +196,7 @@ class Ledger:
         time = self._time(chain)
         known = chain.charges.get(cost.release)
         if known is None:
+            self._held = None
             append(self.path, next_row(chain.newest, time, CHARGE, asdict(cost)))
         elif known != cost:
             raise LedgerError(
@@ -196,9 +207,8 @@ class Ledger:
             # A kill came between the row and its head, and nothing has left yet.
             write_head(self.path, Head(chain.newest.seq, chain.newest.hash))
 
-    def _notice(self, data_set: DataSet) -> None:
-        """Write down that the data set has grown or changed."""
-        chain = self.chain()
+    def _notice(self, data_set: DataSet, chain: Chain) -> None:
+        """Write down that the data set has grown or changed. chain: as it was just read."""
         self._time(chain)
         if chain.fingerprint == data_set.fingerprint:
             return
@@ -270,15 +280,15 @@ def _genesis(data_set: DataSet, time: datetime) -> Row:
     return next_row(None, time, GENESIS, about, {"patients": patients, "salt": salt})
 
 
-def _found(folder: Path, data_set: DataSet) -> Path | None:
-    """Return the ledger that shares a patient with the data set."""
+def _found(folder: Path, data_set: DataSet) -> tuple[Path, Chain] | None:
+    """Return the ledger that shares a patient with the data set, and its rows."""
     sharing = []
     for ledger in ledgers_in(folder):
         chain = ledger.chain()
         if chain.patients & chain.hashes_of(data_set.patients):
-            sharing.append(ledger.path)
+            sharing.append((ledger.path, chain))
     if len(sharing) > 1:
-        names = " and ".join(str(path) for path in sharing)
+        names = " and ".join(str(path) for path, _ in sharing)
         raise LedgerError(
             f"{names} each hold patients of data set {data_set.fingerprint[:NAME_DIGITS]}, and "
             "what they spent cannot be added up for one model; take the patients of all but one "

@@ -10,7 +10,7 @@ import json
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
@@ -102,7 +102,7 @@ def canonical(value: Mapping[str, Any]) -> str:
 
 def row_hash(row: Row | Mapping[str, Any], body: str) -> str:
     """Return SHA-256(previous | seq | time | kind | body) in hexadecimal digits."""
-    at = asdict(row) if isinstance(row, Row) else row
+    at = vars(row) if isinstance(row, Row) else row
     parts = (at["previous"], str(at["seq"]), at["time"], at["kind"], body)
     return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
