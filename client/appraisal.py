@@ -2,10 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -41,10 +39,6 @@ class Appraisal:
     account: Account | None
     policy: Policy
     place: Place
-    folder: Path
-    """Where the site's own model is kept."""
-    kept_local: Mapping[str, Tensor]
-    """What of the model stays at the site."""
     on_progress: OnProgress
     log: logging.Logger
 
@@ -119,7 +113,7 @@ class Appraisal:
             from client.page import write_page
 
             decided = replace(work, task=self._task())
-            path = write_page(self.folder, self.place.site, decided, probabilities)
+            path = write_page(self.work.state, self.place.site, decided, probabilities)
             self.log.info("the worst held-out patients of the final model: %s", path)
         except Exception:
             self.log.exception("the site's own page was not written")
@@ -129,7 +123,8 @@ class Appraisal:
         if self.account is not None:
             self.account.pay_own_models(f"{self._release(weights, work.cohort.train)}-own")
         federated = state_of(work.model)
-        for name, state in own_models(work, self.place, federated, self.folder, self.on_progress):
+        own = own_models(work, self.place, federated, work.state, self.on_progress)
+        for name, state in own:
             work.model.load_state_dict(state)
             found[name] = self.scores(arrays_of(state))
         return found
@@ -201,7 +196,7 @@ class Appraisal:
     def _metrics_release(self, weights: Arrays) -> str:
         held_out = self.work.cohort.held_out
         # What stays at the site is part of the model that is evaluated.
-        kept = arrays_of(dict(self.kept_local)) if self.work.local else {}
+        kept = arrays_of(self.work.kept_local)
         # Distances in mm stand on the voxels' size too.
         sizes = hashlib.sha256(repr(held_out.spacing_mm).encode()).hexdigest()
         return f"{self._release({**kept, **weights}, held_out)}-{sizes}"

@@ -40,7 +40,7 @@ def review(
     from client.review.page import Review, app_of
     from client.review.ranking import ranked
     from client.site import load_site
-    from client.work import rows_at
+    from client.site_data import rows_at
     from common.export.provenance import sha256_of
     from common.finished import load_finished
     from common.web import serve

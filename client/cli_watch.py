@@ -51,9 +51,10 @@ def watch(
     """Sound an alarm (exit code 3) if patients from a day on look unlike others, or fare worse."""
     # Imports torch, which the other verbs do without.
     from client.deployed import figures_since
+    from client.resident import composed
     from client.site import load_site
+    from client.site_data import rows_at
     from client.watch import watch_site
-    from client.work import composed, rows_at
     from common.finished import load_finished
 
     if (model is None) == (not overrides):

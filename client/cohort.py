@@ -3,12 +3,14 @@
 Shape suffixes: N samples, C channels.
 """
 
+import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from client.readers import BadFileError
 from client.row_images import Acquired, images_of
 from common.data_config import DataConfig
 from common.seeding import seed as seed_of
+from common.state import digest_of as digest_of_arrays
 from common.tasks.config import TaskConfig
 from common.tasks.segmentation import SegmentationConfig
 
@@ -59,6 +62,21 @@ class Samples:
     covariates: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By patient, what else the manifest says of the first of its images."""
 
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of images, targets and patients; computed once, as nothing changes them."""
+        arrays = {
+            "images": self.images.numpy(),
+            "patients": np.array(self.patients, dtype=np.str_),
+            "targets": self.targets.numpy(),
+        }
+        return digest_of_arrays(arrays)
+
+    @property
+    def bytes(self) -> int:
+        """Of images and targets."""
+        return self.images.nbytes + self.targets.nbytes
+
     @property
     def num_patients(self) -> int:
         """Number of different patients."""
@@ -90,6 +108,11 @@ class Cohort:
     fingerprint: str
     """SHA-256 over the sorted contents of all files used: the same data set has the same one,
     wherever it lies and in whatever order it is listed."""
+
+    @property
+    def bytes(self) -> int:
+        """Of the images and targets of all sides."""
+        return self.train.bytes + self.held_out.bytes + self.choosing.bytes
 
 
 def load_cohort(rows: Sequence[Row], data: DataConfig, task: TaskConfig, seed: int) -> Cohort:

@@ -17,7 +17,7 @@ from client.cases import images_in
 from client.manifest import Row
 from client.profile import appearance_of
 from client.readers import BadFileError
-from client.work import rows_at
+from client.site_data import rows_at
 from common.contract import Profile
 from common.finished import RESULT, result_at, study_in
 from common.newcomer import MEASURE, Expected, joined_told

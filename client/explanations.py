@@ -21,7 +21,7 @@ from client.examples import most_foreground
 from client.explain import METHODS, Asked, Explained, explained, explainers_of
 from client.page import FOLDER, MODEL_SUFFIX, add_explanation
 from client.site import Site
-from client.work import cohort_of
+from client.site_data import cohort_of
 from common.config import load_study
 from common.models.registry import build_model
 from common.schema import SettingsError

@@ -87,9 +87,10 @@ def local_round(
             images,
         )
     changed = random_part(study, work.task, draws_for("augment"))
-    before = state_of(work.model)
+    corrected = bool(controls.everybodys)
+    before = state_of(work.model) if corrected else {}
     correction: list[Tensor] = []
-    if controls.everybodys:
+    if corrected:
         correction = correction_of(work.model, controls.everybodys, controls.own)
     with torch.random.fork_rng():
         # Drop-out alone reads the global generators.
@@ -112,5 +113,5 @@ def local_round(
             )
         finally:
             source.close()
-    after = state_of(work.model)
+    after = state_of(work.model) if corrected else {}
     return done, next_own(controls.everybodys, controls.own, before, after, done.steps, lr)

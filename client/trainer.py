@@ -31,6 +31,7 @@ from client.work import (
     agreed_study,
     physical_batch,
     release_key,
+    travelling_layout,
     work_for,
 )
 from common.coding import coded_way
@@ -41,7 +42,7 @@ from common.contract import (
     Request,
     TrainReply,
 )
-from common.control import PREFIX, parted, with_zero_controls
+from common.control import PREFIX, parted
 from common.seeding import seed
 from common.state import Arrays, State, arrays_of, digest_of, state_of, tensors_of
 from common.subgroups import groups_of
@@ -129,7 +130,7 @@ class Trainer:
         weights = self._arrived(work, request, weights)
         check_beginning(work.study, request, weights)
         asked = self._release(work, request, weights, work.cohort.train)
-        kept = self._outbox.last()
+        kept = work.kept
         again = kept is not None and kept.asked == asked
         release = kept.release if kept is not None and again else self._next_release(work, asked)
         with self._account(work) as account:
@@ -179,8 +180,6 @@ class Trainer:
             account=account,
             policy=self._policy,
             place=self._place(),
-            folder=self.site.state_path,
-            kept_local=self._kept_local(work),
             on_progress=on_progress,
             log=self._log,
         )
@@ -232,17 +231,12 @@ class Trainer:
             )
 
     def _limits(self, work: Work, request: Request) -> Limits:
-        stays = work.local | work.frozen
-        state = {n: t for n, t in state_of(work.model).items() if n not in stays}
-        if work.study.strategy.control_variates:
-            trained = frozenset(name for name, _ in work.model.named_parameters())
-            state = with_zero_controls(state, trained)
         return Limits(
             site=self.site.name,
             round=request.round,
             patients_train=work.cohort.train.num_patients,
             patients_held_out=work.cohort.held_out.num_patients,
-            arrays={n: (a.shape, a.dtype) for n, a in arrays_of(state).items()},
+            arrays=travelling_layout(work),
             codec=work.study.codec_up,
             metrics={name: (m.low, m.high) for name, m in work.task.metrics.items()},
             metrics_noise_multiplier=self._policy.may_leave.metrics_noise_multiplier,
@@ -260,7 +254,7 @@ class Trainer:
         What the site keeps from an earlier round goes into the training too: with another such
         state the same request must not meet the same noise.
         """
-        kept = self._kept_of(work)
+        kept = work.kept
         own = {} if kept is None else {**kept.local, **parted(kept.weights)[1]}
         return f"{asked}-{digest_of(arrays_of(own))}" if own else asked
 
@@ -326,16 +320,14 @@ class Trainer:
         codec = work.study.codec_up
         if codec is None:
             return None, {}
-        kept = self._kept_of(work)
-        left = {} if kept is None else kept.left
+        left = {} if work.kept is None else work.kept.left
         draw = seed(work.study.seed, request.round, self.site.name, "rounding")
         return coded_way(incoming, update, left, codec, draw)
 
     def _controls(self, work: Work, weights: Arrays) -> Controls:
         """Return the variates that came with the weights, and the site's own of the last round."""
         everybodys = tensors_of(parted(weights)[1])
-        kept = self._kept_of(work)
-        own = {} if kept is None else parted(kept.weights)[1]
+        own = {} if work.kept is None else parted(work.kept.weights)[1]
         return Controls(
             everybodys, {n: own.get(n, torch.zeros_like(c)) for n, c in everybodys.items()}
         )
@@ -344,21 +336,12 @@ class Trainer:
         state = tensors_of(parted(weights)[0])
         stays = work.local | work.frozen
         if stays:
-            own = state_of(work.model)
-            state |= {name: own[name] for name in stays} | self._kept_local(work)
+            own = work.model.state_dict()
+            state |= {name: own[name] for name in stays} | work.kept_local
         try:
             work.model.load_state_dict(state, strict=True)
         except RuntimeError as error:
             raise RefusalError("study", "the weights do not fit the study's model") from error
-
-    def _kept_local(self, work: Work) -> dict[str, Tensor]:
-        kept = self._kept_of(work)
-        return {} if kept is None else kept.local
-
-    def _kept_of(self, work: Work) -> Kept | None:
-        kept = self._outbox.last()
-        ours = kept is not None and kept.release.startswith(work.digest)
-        return kept if ours else None
 
     def _place(self) -> Place:
         return Place(self.site.name, site_key(self.site.state_path), self._device)

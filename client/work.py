@@ -3,22 +3,19 @@
 import functools
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from client.approval import MOST_OVERRIDES_BYTES, Approvals, check_approved
-from client.cohort import BadCohortError, Cohort, Samples, load_cohort
-from client.content import files_of
-from client.manifest import Row, read_folder, read_manifest
+from client.cohort import BadCohortError, Cohort, Samples
 from client.mixed_precision import check_mixed_precision
-from client.privacy.data_set import DataSet, data_set_of
+from client.outbox import Kept, Outbox
+from client.privacy.data_set import DataSet
 from client.privacy.dp_sgd import PrivatePlan, private_plan
 from client.privacy.engine.attach import UnknownLayerError
 from client.privacy.engine.preflight import (
@@ -29,22 +26,20 @@ from client.privacy.engine.preflight import (
     prove,
 )
 from client.privacy.policy import Policy, check_study
+from client.resident import CACHED, composed, composed_digest, new_network, resident
+from client.site_data import Listed, listed_at, read_cohort, read_data_set
 from client.training import steps_of
-from common.config import check_travelled, load_study, study_digest
+from common.config import check_travelled
 from common.contract import RefusalError, StudyReference
-from common.models.layers import lr_factors_of
-from common.models.registry import build_model, local_names
-from common.models.start import StartError
-from common.models.trained import check_something_travels, frozen_names
+from common.control import PREFIX
+from common.framed_files import Layout
 from common.schema import SettingsError
-from common.seeding import seed
 from common.segments import seen_size
-from common.state import Arrays, digest_of
+from common.state import Arrays, digest_of, numpy_dtype_of
 from common.study import Study
 from common.tasks.registry import build_task
 from common.tasks.task import Task
 
-CACHED = 64
 MEGABYTE = 2**20
 
 
@@ -55,12 +50,13 @@ class Work:
     overrides: tuple[str, ...]
     study: Study
     digest: str
-    listed: "Listed"
+    listed: Listed
     """The rows that the cohort was read from."""
     cohort: Cohort
     task: Task
     model: nn.Module
-    """On the site's device; its weights are those of the study's start."""
+    """On the site's device; its weights are those of the study's start. The next message's work has
+    the same network."""
     local: frozenset[str]
     """Names of the tensors that are this site's own and never travel."""
     frozen: frozenset[str]
@@ -69,11 +65,25 @@ class Work:
     """Whether this site trains: it has training patients, and the study does not only test it."""
     plan: PrivatePlan | None
     """Of the private training; None without privacy, or where nobody trains."""
+    state: Path
+    """The site's folder for what outlives a process."""
 
     @property
     def data_set(self) -> DataSet:
         """What the ledger knows the cohort's data by."""
-        return _read_data_set(self.listed)
+        return read_data_set(self.listed)
+
+    @functools.cached_property
+    def kept(self) -> Kept | None:
+        """What the site keeps of the study's last round; read once."""
+        kept = Outbox(self.state).last()
+        ours = kept is not None and kept.release.startswith(self.digest)
+        return kept if ours else None
+
+    @property
+    def kept_local(self) -> dict[str, Tensor]:
+        """The site's own tensors as the last round left them; empty before the first."""
+        return self.kept.local if self.local and self.kept is not None else {}
 
 
 def agreed_study(
@@ -92,7 +102,7 @@ def agreed_study(
     except SettingsError as error:
         raise RefusalError("study", str(error)) from error
     study = composed(overrides)
-    digest = study_digest(study)
+    digest = composed_digest(overrides)
     if digest != reference.digest:
         raise RefusalError(
             "study",
@@ -122,14 +132,14 @@ def work_for(
     overrides = tuple(reference.overrides)
     # Before any file is opened: what reading it would say is an answer too.
     check_study(policy, study, patients_train=0)
-    listed = _listed_at(manifest)
+    listed = listed_at(manifest)
     cohort = _cohort(listed, overrides)
     tested = study.model.members is not None or site in (study.strategy.tested or [])
     trains = cohort.train.num_patients > 0 and not tested
     if trains:
         _mixed_precision_fits(overrides, device)
     check_study(policy, study, cohort.train.num_patients if trains else 0)
-    model = _network(study)
+    network = resident(overrides, device)
     each = cohort.train.images_each
     plan = private_plan(study, each) if trains and study.privacy.private else None
     if trains:
@@ -143,9 +153,10 @@ def work_for(
         listed=listed,
         cohort=cohort,
         task=build_task(study.task),
-        model=model.to(device),
-        local=local_names(model, study.model),
-        frozen=frozen_names(model),
+        model=network.as_new(),
+        local=network.local,
+        frozen=network.frozen,
+        state=approvals.state,
         trains=trains,
         plan=plan,
     )
@@ -155,24 +166,6 @@ def work_for(
 def _mixed_precision_fits(overrides: tuple[str, ...], device: torch.device) -> None:
     """Check it once a process: it passes an image through a network that has no numbers."""
     check_mixed_precision(composed(overrides), device)
-
-
-def _network(study: Study) -> nn.Module:
-    try:
-        network = build_model(study.model, seed(study.seed, "initial model"))
-        check_something_travels(network, study.model)
-        lr_factors_of(network, study.training.lr_factors)
-    except StartError as error:
-        raise RefusalError(
-            "weights",
-            "this site does not have the weights that the study starts from, or has others; put "
-            "their file into its folder of weights",
-        ) from error
-    except ValueError as error:
-        raise RefusalError(
-            "study", "the study names parts of its network that are not there, or trains none"
-        ) from error
-    return network
 
 
 def _check_turns(study: Study, steps: int) -> None:
@@ -188,6 +181,17 @@ def _check_turns(study: Study, steps: int) -> None:
 def _told(digest: str) -> str:
     # What the server calls its study may be anything.
     return digest if re.fullmatch("[0-9a-f]{64}", digest) else "another"
+
+
+def travelling_layout(work: Work) -> dict[str, Layout]:
+    """Return the shape and the dtype of every tensor that the study's messages have."""
+    stays = work.local | work.frozen
+    state = work.model.state_dict()
+    found = {n: (tuple(t.shape), numpy_dtype_of(t)) for n, t in state.items() if n not in stays}
+    if work.study.strategy.control_variates:
+        trained = {name for name, _ in work.model.named_parameters()}
+        found |= {PREFIX + name: found[name] for name in found if name in trained}
+    return found
 
 
 def physical_batch(work: Work, device: torch.device) -> tuple[int, Memory]:
@@ -222,13 +226,8 @@ def release_key(
     Another model, round, patient, label or image must never meet the same noise again, nor one
     release two noises: another device, version, cut into passes or key of the site draws others.
     """
-    data = {
-        "images": samples.images.numpy(),
-        "patients": np.array(samples.patients, dtype=np.str_),
-        "targets": samples.targets.numpy(),
-    }
     versions = (_installed(), torch.__version__, device.type)
-    parts = [work.digest, str(round_number), digest_of(weights), digest_of(data), *versions]
+    parts = [work.digest, str(round_number), digest_of(weights), samples.digest, *versions]
     if work.plan is not None:
         parts.append(str(physical_batch(work, device)[0]))
     parts.append(hashlib.sha256(key).hexdigest())
@@ -241,60 +240,9 @@ def _installed() -> str:
     return version("wardround")
 
 
-@functools.lru_cache(maxsize=CACHED)
-def composed(overrides: tuple[str, ...]) -> Study:
-    """Return the study of the overrides; composed once a process."""
-    return load_study(overrides)
-
-
-def cohort_of(manifest: Path, overrides: tuple[str, ...]) -> Cohort:
-    """Return the site's data; read once a process as long as its files and rows are the same."""
-    return _read_cohort(_listed_at(manifest), overrides)
-
-
-@dataclass(frozen=True)
-class Listed:
-    """The rows of a site, equal to others of equal rows and files: what a cache goes by."""
-
-    rows: list[Row] = field(compare=False)
-    stamp: str
-
-
-def rows_at(manifest: Path) -> list[Row]:
-    """Return the rows of a manifest, or of a folder in one of the two layouts."""
-    return read_folder(manifest) if manifest.is_dir() else read_manifest(manifest)
-
-
-def _listed_at(manifest: Path) -> Listed:
-    rows = rows_at(manifest)
-    return Listed(rows, _stamp(rows))
-
-
-def _stamp(rows: Sequence[Row]) -> str:
-    known = hashlib.sha256()
-    for row in rows:
-        known.update(repr(row).encode())
-        for file in (file for path in row.files for file in files_of(path)):
-            if file.exists():
-                about = file.stat()
-                known.update(f"{about.st_mtime_ns} {about.st_size}".encode())
-    return known.hexdigest()
-
-
-@functools.lru_cache(maxsize=CACHED)
-def _read_cohort(listed: Listed, overrides: tuple[str, ...]) -> Cohort:
-    study = composed(overrides)
-    return load_cohort(listed.rows, study.data, study.task, seed(study.seed, "split"))
-
-
-@functools.lru_cache(maxsize=CACHED)
-def _read_data_set(listed: Listed) -> DataSet:
-    return data_set_of(listed.rows)
-
-
 def _cohort(listed: Listed, overrides: tuple[str, ...]) -> Cohort:
     try:
-        return _read_cohort(listed, overrides)
+        return read_cohort(listed, overrides)
     except BadCohortError as error:
         raise RefusalError(
             "data",
@@ -306,7 +254,7 @@ def _cohort(listed: Listed, overrides: tuple[str, ...]) -> Cohort:
 @functools.lru_cache(maxsize=CACHED)
 def _memory(overrides: tuple[str, ...], device: torch.device) -> Memory:
     study = composed(overrides)
-    model = _network(study).to(device)
+    model = new_network(study).to(device)
     shape = (study.data.planes, *seen_size(study))
     try:
         prove(model, shape, device)

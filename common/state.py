@@ -24,6 +24,12 @@ def arrays_of(state: State) -> dict[str, NDArray[np.generic]]:
     return {name: tensor.numpy() for name, tensor in state.items()}
 
 
+def numpy_dtype_of(tensor: Tensor) -> np.dtype[np.generic]:
+    """Return the dtype of the tensor's array, without its numbers, which may be on a GPU."""
+    dtype: np.dtype[np.generic] = torch.empty(0, dtype=tensor.dtype).numpy().dtype
+    return dtype
+
+
 def tensors_of(arrays: Arrays) -> dict[str, Tensor]:
     """Return the arrays as tensors of their own memory (what arrives may be read-only)."""
     return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}

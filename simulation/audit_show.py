@@ -11,7 +11,7 @@ from rich.table import Table
 
 from client.cohort import Samples
 from client.site import load_site
-from client.work import cohort_of
+from client.site_data import cohort_of
 from common.accounting import PrivateSteps, epsilon_of
 from common.config import travelling
 from common.files import write_atomic, write_json

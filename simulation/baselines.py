@@ -19,8 +19,8 @@ from client.cohort import Cohort, Samples
 from client.evaluation import chosen_by, evaluate, predict
 from client.own_models import OWN_MODEL, PERSONAL_MODEL
 from client.site import load_site
+from client.site_data import cohort_of
 from client.trainer import trainer_at
-from client.work import cohort_of
 from common.config import travelling
 from common.contract import LOCAL, PERSONAL, Estimate
 from common.models.layers import local_names

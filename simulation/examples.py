@@ -7,8 +7,8 @@ import torch
 
 from client.evaluation import predict
 from client.examples import example_of, most_foreground
+from client.site_data import cohort_of
 from client.trainer import trainer_at
-from client.work import cohort_of
 from common.config import travelling
 from common.pictures import Example
 from common.tasks.registry import build_task

@@ -41,7 +41,7 @@ from client.review.decisions import (
     image_name,
 )
 from client.review.ranking import BY_UNSURE, BY_WORST, Looked, Ranked, in_order, look, rank
-from client.work import rows_at
+from client.site_data import rows_at
 from common.pages.serving import asset_routes
 from common.pictures import Example, Picture, draw
 

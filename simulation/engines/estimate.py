@@ -9,8 +9,8 @@ import torch
 
 from client.manifest import Row
 from client.site import load_site
+from client.site_data import rows_at
 from client.training import steps_of
-from client.work import rows_at
 from common.models.registry import build_model
 from common.seeding import generator
 from common.segments import seen_size

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from client.privacy.policy import LeavePolicy, Policy, open_policy
+from client.site_data import cohort_of
 from client.trainer import Trainer, trainer_at
-from client.work import cohort_of
 from common.accounting import epsilon_of, gaussian_release, unprotected_release
 from common.contract import Description, EvaluateReply, Profile, RefusalError, Request, TrainReply
 from common.profile import noise_std, sizes_of

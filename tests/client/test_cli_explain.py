@@ -7,8 +7,8 @@ import pytest
 
 from client.cli import main
 from client.page import FOLDER
+from client.site_data import cohort_of
 from client.trainer import trainer_at
-from client.work import cohort_of
 from common.config import study_digest
 from tests.builders import (
     PICTURES,

@@ -19,7 +19,7 @@ from client.cli_intake import SOME_REFUSED
 from client.listing.folder import listing_of
 from client.preflight.report import GO, preflight
 from client.readers import BadFileError, read_image
-from client.work import cohort_of
+from client.site_data import cohort_of
 from tests.builders import SLICES
 from tests.dicoms import (
     header,

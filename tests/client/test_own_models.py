@@ -9,8 +9,8 @@ from client.own_models import OWN_MODEL, own_models
 from client.privacy.policy import LeavePolicy, open_policy
 from client.progress import StoppedError
 from client.site import load_site
+from client.site_data import cohort_of
 from client.trainer import trainer_at
-from client.work import cohort_of
 from common.accounting import unprotected_release
 from common.contract import EvaluateReply
 from common.state import state_of

@@ -7,8 +7,8 @@ import nibabel as nib
 import torch
 
 from client.manifest import read_manifest
+from client.site_data import cohort_of
 from client.trainer import trainer_at
-from client.work import cohort_of
 from common.config import load_study
 from common.tasks.registry import build_task
 from common.tensor_files import read_tensors

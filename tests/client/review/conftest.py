@@ -11,7 +11,7 @@ from client.prediction.passes import Passes
 from client.review.decisions import Log
 from client.review.page import Review, app_of
 from client.review.ranking import ranked
-from client.work import rows_at
+from client.site_data import rows_at
 from common.export.provenance import sha256_of
 from common.finished import load_finished
 from tests.builders import PICTURES, SLICES, pictures_site, volumes_site

@@ -1,0 +1,97 @@
+"""What a process keeps of a study between messages, for speed and never for meaning.
+
+Its settings, and its network: to build one takes as long as to train it on a few small images.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from common.config import load_study, study_digest
+from common.contract import RefusalError
+from common.models.layers import lr_factors_of
+from common.models.registry import build_model, local_names
+from common.models.start import StartError
+from common.models.trained import check_something_travels, frozen_names
+from common.seeding import seed
+from common.state import State, state_of
+from common.study import Study
+
+CACHED = 64
+
+
+@functools.lru_cache(maxsize=CACHED)
+def composed(overrides: tuple[str, ...]) -> Study:
+    """Return the study of the overrides; composed once a process."""
+    return load_study(overrides)
+
+
+@functools.lru_cache(maxsize=CACHED)
+def composed_digest(overrides: tuple[str, ...]) -> str:
+    """Return the digest of the study of the overrides; computed once a process."""
+    return study_digest(composed(overrides))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resident:
+    """A study's network on a device."""
+
+    network: nn.Module
+    start: State
+    """What it begins with; on the CPU, as a GPU's memory is for training."""
+    local: frozenset[str]
+    """Names of the tensors that are a site's own and never travel."""
+    frozen: frozenset[str]
+    """Names of those that nothing trains: every site has them from the start."""
+
+    def as_new(self) -> nn.Module:
+        """Return the network as if it were just built; whoever had it before has it no more."""
+        self.network.load_state_dict(self.start)
+        for parameter in self.network.parameters():
+            parameter.grad = None
+            # Opacus hangs its sums of gradients there.
+            vars(parameter).clear()
+        return self.network.train()
+
+
+@functools.lru_cache(maxsize=1)
+def resident(overrides: tuple[str, ...], device: torch.device) -> Resident:
+    """Return the network of the study that was asked for last; others' are built again.
+
+    Raises:
+        RefusalError: as new_network.
+    """
+    study = composed(overrides)
+    network = new_network(study)
+    return Resident(
+        start=state_of(network),
+        local=local_names(network, study.model),
+        frozen=frozen_names(network),
+        network=network.to(device),
+    )
+
+
+def new_network(study: Study) -> nn.Module:
+    """Return the study's network with the weights of its start, on the CPU.
+
+    Raises:
+        RefusalError: the site lacks the weights that it starts from, or the study's settings do not
+            fit its network.
+    """
+    try:
+        network = build_model(study.model, seed(study.seed, "initial model"))
+        check_something_travels(network, study.model)
+        lr_factors_of(network, study.training.lr_factors)
+    except StartError as error:
+        raise RefusalError(
+            "weights",
+            "this site does not have the weights that the study starts from, or has others; put "
+            "their file into its folder of weights",
+        ) from error
+    except ValueError as error:
+        raise RefusalError(
+            "study", "the study names parts of its network that are not there, or trains none"
+        ) from error
+    return network
