@@ -41,6 +41,7 @@ from simulation.benchmark.table import (
     by_turns,
     clock_of,
     run_benchmark,
+    told_row,
 )
 
 TURNS = 5
@@ -76,9 +77,9 @@ def rows_of(quick: bool) -> list[Row]:
     """Return a row a load; on a GPU two."""
     loads = [load for load in loads_of() if not quick or load.name in QUICK]
     if not torch.cuda.is_available():
-        return [row_of(load, torch.device("cpu"), False) for load in loads]
+        return [told_row(row_of(load, torch.device("cpu"), False)) for load in loads]
     device = torch.device("cuda")
-    return [row_of(load, device, amp) for load in loads for amp in (False, True)]
+    return [told_row(row_of(load, device, amp)) for load in loads for amp in (False, True)]
 
 
 def loads_of() -> Iterator[Load]:
@@ -124,7 +125,8 @@ def _of_registry(name: str, axes: int) -> Load:
 def row_of(load: Load, device: torch.device, amp: bool) -> Row:
     """Return the row of one network."""
     steps = {way: step_of(way, load, device, amp) for way in WAYS}
-    able = {way: step for way, step in steps.items() if step is not None}
+    able = {way: step for way, step in steps.items() if not isinstance(step, str)}
+    unable = [f"{way}: {why}" for way, why in steps.items() if isinstance(why, str)]
     seconds = by_turns(able, TURNS, clock_of(device))
     ratios = {
         way: median(b / a for a, b in zip(seconds["plain"], seconds[way], strict=True))
@@ -136,11 +138,12 @@ def row_of(load: Load, device: torch.device, amp: bool) -> Row:
         "plain_ms": 1000 * median(seconds["plain"]),
         **{way: ratios.get(way, "-") for way in WAYS[1:]},
         **memory_of(load, device, amp),
+        "why_not": ", ".join(unable),
     }
 
 
-def step_of(way: str, load: Load, device: torch.device, amp: bool) -> Step | None:
-    """Return one training step of a new network, or None where Opacus cannot train it so."""
+def step_of(way: str, load: Load, device: torch.device, amp: bool) -> Step | str:
+    """Return one training step of a new network, or the error of Opacus where it cannot."""
     network = load.build().to(device).train()
     draws = torch.Generator().manual_seed(0)
     images = torch.randn(load.shape, generator=draws).to(device)
@@ -165,8 +168,9 @@ def step_of(way: str, load: Load, device: torch.device, amp: bool) -> Step | Non
         network = hooked
         private = DPOptimizer(torch.optim.SGD(hooked.parameters(), lr=1e-3), **noise)
         _plain(private, loss)
-    except (RuntimeError, ValueError):
-        return None
+    # Whatever it raises on a layer that it does not know; it is told in the row.
+    except Exception as error:
+        return type(error).__name__
     return lambda: _plain(private, loss)
 
 
@@ -206,7 +210,7 @@ def peak_bytes(name: str, way: str, kind: str, amp: bool) -> int:
     torch.set_num_threads(1)
     device = torch.device(kind)
     step = step_of(way, next(load for load in loads_of() if load.name == name), device, amp)
-    assert step is not None  # plain and ours train every network of a row
+    assert not isinstance(step, str)  # plain and ours train every network of a row
     if kind == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)

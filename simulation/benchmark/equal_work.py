@@ -30,9 +30,9 @@ from torch import nn
 
 from client.cohort import Samples
 from client.evaluation import evaluate, predict
+from client.site_data import cohort_of
 from client.trainer import trainer_at
 from client.training import PlainGradient
-from client.work import cohort_of
 from common.config import travelling
 from common.seeding import generator, seed
 from common.study import Study
@@ -52,7 +52,7 @@ from simulation.benchmark.peers.work import (
     step_name,
     weights_of,
 )
-from simulation.benchmark.table import Row, begin_with_environment, run_benchmark
+from simulation.benchmark.table import Row, begin_with_environment, run_benchmark, told_row
 from simulation.run import Simulation, reopened
 
 ROUNDS = 5
@@ -133,9 +133,7 @@ def rows_of(data: Path, quick: bool) -> list[Row]:
         # Frameworks read their files by absolute paths, from folders of their own.
         with tempfile.TemporaryDirectory(prefix="wardround-work-") as name:
             found = _rows_or_why_not(Path(name).resolve(), load, data.resolve())
-        # Told at once: a load takes many minutes.
-        sys.stderr.write("".join(f"{json.dumps(row)}\n" for row in found))
-        rows += found
+        rows += [told_row(row) for row in found]
     return rows
 
 

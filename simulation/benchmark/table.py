@@ -109,6 +109,12 @@ def clock_of(device: torch.device) -> Callable[[], float]:
     return when_done
 
 
+def told_row(row: Row) -> Row:
+    """Return a row that took minutes; it is told at once, in case one behind it fails."""
+    sys.stderr.write(f"{json.dumps(row)}\n")
+    return row
+
+
 def why_no_gpu() -> str:
     """Return why there is no row of a GPU; empty where there is one."""
     return "" if torch.cuda.is_available() else "PyTorch sees no GPU here"
