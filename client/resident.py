@@ -4,6 +4,8 @@ Its settings, and its network: to build one takes as long as to train it on a fe
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -46,24 +48,45 @@ class Resident:
     frozen: frozenset[str]
     """Names of those that nothing trains: every site has them from the start."""
 
-    def as_new(self) -> nn.Module:
-        """Return the network as if it were just built; whoever had it before has it no more."""
+    def begin(self) -> None:
+        """Put the network back to its start: as if it were just built."""
         self.network.load_state_dict(self.start)
+        self.network.train()
+
+    def rest(self) -> None:
+        """Keep nothing but weights: the gradients of a last step are of patients, and large."""
         for parameter in self.network.parameters():
             parameter.grad = None
             # Opacus hangs its sums of gradients there.
             vars(parameter).clear()
-        return self.network.train()
 
 
-@functools.lru_cache(maxsize=1)
-def resident(overrides: tuple[str, ...], device: torch.device) -> Resident:
-    """Return the network of the study that was asked for last; others' are built again.
+_AT_REST: dict[tuple[tuple[str, ...], torch.device], Resident] = {}
+"""The network of the study that was asked for last, while nobody has it."""
+
+
+@contextmanager
+def resident(overrides: tuple[str, ...], device: torch.device) -> Iterator[Resident]:
+    """Lend the study's network, as if it were just built; nobody else has it meanwhile.
+
+    After an error it is thrown away, with whatever hangs on it: half a pass, or hooks.
 
     Raises:
         RefusalError: as new_network.
     """
-    study = composed(overrides)
+    lent = _AT_REST.pop((overrides, device), None)
+    # Another study's makes room before this one's is built.
+    _AT_REST.clear()
+    if lent is None:
+        lent = _built(composed(overrides), device)
+    else:
+        lent.begin()
+    yield lent
+    lent.rest()
+    _AT_REST[overrides, device] = lent
+
+
+def _built(study: Study, device: torch.device) -> Resident:
     network = new_network(study)
     return Resident(
         start=state_of(network),

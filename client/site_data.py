@@ -1,12 +1,13 @@
 """A site's rows and images, read again only where a file or a row has changed."""
 
-import functools
 import hashlib
+import sys
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Generic, TypeVar
 
 import psutil
 
@@ -20,16 +21,16 @@ from common.seeding import seed
 SHARE = 0.1
 """Of the memory that is free without them, which the cohorts of a process may take; the newest
 always stays. Many processes that each play hospitals leave one another room so."""
-SITES = 4096
-"""Whose fingerprints are kept."""
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Listed:
-    """The rows of a site, equal to others of equal rows and files: what a cache goes by."""
+    """The rows of a site."""
 
-    rows: list[Row] = field(compare=False)
+    rows: list[Row]
     stamp: str
+    """Equal for equal rows and files: what a cache goes by."""
 
 
 def rows_at(manifest: Path) -> list[Row]:
@@ -54,44 +55,45 @@ def read_cohort(listed: Listed, overrides: tuple[str, ...]) -> Cohort:
     Raises:
         BadCohortError: as load_cohort.
     """
-    return _COHORTS.of(listed, overrides)
+    study = composed(overrides)
+    return _COHORTS.of(
+        (listed.stamp, overrides),
+        lambda: load_cohort(listed.rows, study.data, study.task, seed(study.seed, "split")),
+    )
 
 
-@functools.lru_cache(maxsize=SITES)
 def read_data_set(listed: Listed) -> DataSet:
     """Return what the ledger knows the rows' data by; every file is read for it."""
-    return data_set_of(listed.rows)
+    return _DATA_SETS.of((listed.stamp,), lambda: data_set_of(listed.rows))
 
 
-class _Cohorts:
-    """The cohorts that were asked for last, as many as SHARE of the memory holds."""
+class _Newest(Generic[Value]):
+    """What was asked for last, as much as SHARE of the memory holds."""
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Listed, tuple[str, ...]], Cohort] = OrderedDict()
+    def __init__(self, bytes_of: Callable[[Value], int]) -> None:
+        self._bytes_of = bytes_of
+        self._kept: OrderedDict[Hashable, Value] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
 
-    def of(self, listed: Listed, overrides: tuple[str, ...]) -> Cohort:
+    def of(self, key: Hashable, make: Callable[[], Value]) -> Value:
         with self._lock:
-            key = listed, overrides
-            found = self._kept.get(key)
-            if found is None:
-                study = composed(overrides)
-                found = load_cohort(listed.rows, study.data, study.task, seed(study.seed, "split"))
-                self._kept[key] = found
-                self._bytes += found.bytes
+            if key not in self._kept:
+                self._kept[key] = made = make()
+                self._bytes += self._bytes_of(made)
                 self._make_room()
             self._kept.move_to_end(key)
-            return found
+            return self._kept[key]
 
     def _make_room(self) -> None:
         most = SHARE * (psutil.virtual_memory().available + self._bytes)
         while self._bytes > most and len(self._kept) > 1:
             _, oldest = self._kept.popitem(last=False)
-            self._bytes -= oldest.bytes
+            self._bytes -= self._bytes_of(oldest)
 
 
-_COHORTS = _Cohorts()
+_COHORTS = _Newest[Cohort](lambda cohort: cohort.bytes)
+_DATA_SETS = _Newest[DataSet](lambda data_set: sum(map(sys.getsizeof, data_set.patients)))
 
 
 def _stamp(rows: Sequence[Row]) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -82,26 +82,26 @@ class Trainer:
         The whole study is held against the policy, the ledger and this machine's memory, so that
         what cannot be done is refused before any work.
         """
-        work = self._work(request)
-        with self._account(work) as account:
-            if account is not None:
-                account.check_all()
-        if work.plan is not None:
-            images, memory = physical_batch(work, self._device)
-            self._log.info(
-                "a pass takes %d images; an image keeps %.1f MB, in plain training %.1f MB",
-                images,
-                memory.private_bytes / MEGABYTE,
-                memory.plain_bytes / MEGABYTE,
+        with self._working(request) as work:
+            with self._account(work) as account:
+                if account is not None:
+                    account.check_all()
+            if work.plan is not None:
+                images, memory = physical_batch(work, self._device)
+                self._log.info(
+                    "a pass takes %d images; an image keeps %.1f MB, in plain training %.1f MB",
+                    images,
+                    memory.private_bytes / MEGABYTE,
+                    memory.plain_bytes / MEGABYTE,
+                )
+            about = Description(
+                site=self.site.name,
+                patients_train=work.cohort.train.num_patients,
+                patients_held_out=work.cohort.held_out.num_patients,
+                images_train=len(work.cohort.train.patients),
+                bad_files=len(work.cohort.bad_files),
             )
-        about = Description(
-            site=self.site.name,
-            patients_train=work.cohort.train.num_patients,
-            patients_held_out=work.cohort.held_out.num_patients,
-            images_train=len(work.cohort.train.patients),
-            bad_files=len(work.cohort.bad_files),
-        )
-        return self._noted(work, leave(about, None, self._limits(work, request), self._policy))
+            return self._noted(work, leave(about, None, self._limits(work, request), self._policy))
 
     def train(
         self, request: Request, weights: Arrays, on_progress: OnProgress = unheard
@@ -118,7 +118,30 @@ class Trainer:
         """
         began = time.monotonic()
         on_progress = self._while_agreed(request, on_progress)
-        work = self._work(request)
+        with self._working(request) as work:
+            return self._train(work, request, weights, began, on_progress)
+
+    def evaluate(
+        self, request: Request, weights: Arrays, on_progress: OnProgress = unheard
+    ) -> Released:
+        """Return the incoming model's estimates on the held-out patients.
+
+        on_progress: called with (0, 0) after each batch; it may raise StoppedError.
+        """
+        began = time.monotonic()
+        on_progress = self._while_agreed(request, on_progress)
+        with self._working(request) as work:
+            if work.study.model.members is not None:
+                check_beginning(work.study, request, weights)
+            self._load(work, weights)
+            with self._account(work) as account:
+                found = self._appraisal(work, account, request, on_progress).reply(weights)
+            found = replace(found, seconds=time.monotonic() - began)
+            return self._noted(work, leave(found, None, self._limits(work, request), self._policy))
+
+    def _train(
+        self, work: Work, request: Request, weights: Arrays, began: float, on_progress: OnProgress
+    ) -> Released:
         if not 1 <= request.round <= work.study.rounds:
             raise RefusalError(
                 "study", f"the study has no such round; ask for 1 to {work.study.rounds}"
@@ -144,24 +167,6 @@ class Trainer:
                 reply = replace(reply, privacy=account.spent())
         limits = self._limits(work, request)
         return self._noted(work, leave(reply, kept.leaving, limits, self._policy))
-
-    def evaluate(
-        self, request: Request, weights: Arrays, on_progress: OnProgress = unheard
-    ) -> Released:
-        """Return the incoming model's estimates on the held-out patients.
-
-        on_progress: called with (0, 0) after each batch; it may raise StoppedError.
-        """
-        began = time.monotonic()
-        on_progress = self._while_agreed(request, on_progress)
-        work = self._work(request)
-        if work.study.model.members is not None:
-            check_beginning(work.study, request, weights)
-        self._load(work, weights)
-        with self._account(work) as account:
-            found = self._appraisal(work, account, request, on_progress).reply(weights)
-        found = replace(found, seconds=time.monotonic() - began)
-        return self._noted(work, leave(found, None, self._limits(work, request), self._policy))
 
     def _noted(self, work: Work, answer: Released) -> Released:
         try:
@@ -196,7 +201,7 @@ class Trainer:
 
         return step
 
-    def _work(self, request: Request) -> Work:
+    def _working(self, request: Request) -> AbstractContextManager[Work]:
         torch.set_num_threads(self.site.threads)
         approvals = Approvals(self.site.state_path)
         return work_for(

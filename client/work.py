@@ -3,6 +3,8 @@
 import functools
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -55,8 +57,8 @@ class Work:
     cohort: Cohort
     task: Task
     model: nn.Module
-    """On the site's device; its weights are those of the study's start. The next message's work has
-    the same network."""
+    """On the site's device; its weights are those of the study's start. It is lent for the message
+    (client/resident.py)."""
     local: frozenset[str]
     """Names of the tensors that are this site's own and never travel."""
     frozen: frozenset[str]
@@ -113,6 +115,7 @@ def agreed_study(
     return study, digest
 
 
+@contextmanager
 def work_for(
     reference: StudyReference,
     manifest: Path,
@@ -120,8 +123,8 @@ def work_for(
     approvals: Approvals,
     device: torch.device,
     site: str,
-) -> Work:
-    """Compose the study, read and check the data, and build the network.
+) -> Iterator[Work]:
+    """Compose the study, read and check the data, and lend the network for a block.
 
     Raises:
         RefusalError: as agreed_study; or the data cannot be used, or the policy, the size of the
@@ -139,27 +142,27 @@ def work_for(
     if trains:
         _mixed_precision_fits(overrides, device)
     check_study(policy, study, cohort.train.num_patients if trains else 0)
-    network = resident(overrides, device)
     each = cohort.train.images_each
     plan = private_plan(study, each) if trains and study.privacy.private else None
     if trains:
         _check_turns(
             study, steps_of(study.training, sum(each)) if plan is None else plan.steps_a_round
         )
-    return Work(
-        overrides=overrides,
-        study=study,
-        digest=digest,
-        listed=listed,
-        cohort=cohort,
-        task=build_task(study.task),
-        model=network.as_new(),
-        local=network.local,
-        frozen=network.frozen,
-        state=approvals.state,
-        trains=trains,
-        plan=plan,
-    )
+    with resident(overrides, device) as network:
+        yield Work(
+            overrides=overrides,
+            study=study,
+            digest=digest,
+            listed=listed,
+            cohort=cohort,
+            task=build_task(study.task),
+            model=network.network,
+            local=network.local,
+            frozen=network.frozen,
+            state=approvals.state,
+            trains=trains,
+            plan=plan,
+        )
 
 
 @functools.lru_cache(maxsize=CACHED)

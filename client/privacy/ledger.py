@@ -195,8 +195,8 @@ class Ledger:
         chain = self.chain()
         time = self._time(chain)
         known = chain.charges.get(cost.release)
+        self._held = None
         if known is None:
-            self._held = None
             append(self.path, next_row(chain.newest, time, CHARGE, asdict(cost)))
         elif known != cost:
             raise LedgerError(

@@ -204,6 +204,9 @@ def test_the_holder_reads_what_is_there_again_after_each_charge(tmp_path: Path) 
         ledger.charge("mine", "study-0", STEPS, "training")
         assert ledger.chain() == Ledger(ledger.path).chain()
         assert len(ledger.chain().rows) == len(before.rows) + 1
+        after = ledger.chain()
+        ledger.charge("mine", "study-0", STEPS, "training")
+        assert ledger.chain() is not after
     # Nobody holds it: what another has written since is seen.
     Ledger(ledger.path).charge("theirs", "study-0", STEPS, "training")
     assert "theirs" in ledger.chain().charges
