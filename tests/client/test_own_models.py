@@ -118,12 +118,11 @@ def test_dittos_term_holds_the_personal_model_to_the_federated_one(tmp_path: Pat
 
     def moved(mu: float) -> float:
         asked_for = (*overrides, f"evaluation.personal_mu={mu:g}")
-        work, place = trainer._work(after_the_rounds(*asked_for)), trainer._place()
-        work.model.load_state_dict({n: torch.from_numpy(a.copy()) for n, a in start.items()})
-        models = own_models(
-            work, place, state_of(work.model), trainer.site.state_path, lambda *_: None
-        )
-        personal = dict(models)["personal"]
+        with trainer._working(after_the_rounds(*asked_for)) as work:
+            work.model.load_state_dict({n: torch.from_numpy(a.copy()) for n, a in start.items()})
+            federated, place = state_of(work.model), trainer._place()
+            own = own_models(work, place, federated, trainer.site.state_path, lambda *_: None)
+            personal = dict(own)["personal"]
         return sum(
             float((personal[n] - torch.from_numpy(a)).square().sum()) for n, a in start.items()
         )
