@@ -76,9 +76,10 @@ def test_convolutions_of_any_shape(
     network = nn.Sequential(layer)
     images = random(sum(units), inside, *[size] * axes)
     if standardised:
-        # In float64: two or three weights that are almost equal are ill-conditioned, naively too.
-        network, images = standardise(network).double(), images.double()
-    assert_each_units_gradient(network, images, units, FLOAT32)
+        network = standardise(network)
+    # In float64: a few weights that are almost equal, or one whose gradient happens to be near 0,
+    # leave no digits in float32, naively too.
+    assert_each_units_gradient(network.double(), images.double(), units, FLOAT32)
 
 
 @pytest.mark.parametrize(
