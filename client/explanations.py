@@ -23,6 +23,7 @@ from client.page import FOLDER, MODEL_SUFFIX, add_explanation
 from client.site import Site
 from client.site_data import cohort_of
 from common.config import load_study
+from common.models.initial import start_network
 from common.models.registry import build_model
 from common.schema import SettingsError
 from common.secret_files import private_folder, replace_file
@@ -69,7 +70,7 @@ def explain(site: Site, study_hash: str, patient: str, methods: Sequence[str]) -
             f"task.name={study.task.name} has no classes, and an explanation is of a class; there "
             "is none of this study"
         )
-    network = build_model(study.model, seed(study.seed, "initial model"))
+    network = start_network(study)
     network.load_state_dict(state)
     chosen = _chosen(methods, list(explainers_of(network.eval())))
     held_out = cohort_of(site.manifest_path, overrides).held_out

@@ -1,10 +1,11 @@
 """A site's part of one round: where its gradients, its chance and its noise come from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from client.logit_adjustment import adjusted
 from client.oversampling import factors_of
@@ -21,7 +22,6 @@ from client.training import (
 from client.work import Work, physical_batch
 from common.control import correction_of, next_own
 from common.seeding import generator, secret_generator, seed
-from common.state import state_of
 from common.training_config import learning_rate
 
 
@@ -55,63 +55,90 @@ def local_round(
 
     release: names what is about to leave.
     """
-    study, samples = work.study, work.cohort.train
+    study, samples, model = work.study, work.cohort.train, work.model
     lr = learning_rate(study.training, round_number, study.rounds)
-    optimizer = build_optimizer(study.training, work.model, lr)
-    source: GradientSource
+    optimizer = build_optimizer(study.training, model, lr)
+    draws = _Draws(work, place, round_number, release)
+    source, steps = _source_of(work, place, optimizer, draws)
+    changed = random_part(study, work.task, draws.of("augment"))
+    before = _controlled(model, controls)
+    correction = correction_of(model, controls.everybodys, controls.own) if before else []
+    with _drawn_by_itself(draws, place.device), closing(source):
+        done = train_round(
+            source,
+            optimizer,
+            samples,
+            adjusted(work.task, samples, study),
+            study,
+            changed,
+            place.device,
+            lambda done: on_progress(done, steps),
+            correction,
+            work.local,
+        )
+    after = _controlled(model, controls)
+    return done, next_own(controls.everybodys, controls.own, before, after, done.steps, lr)
 
-    def draws_for(purpose: str, device: str | torch.device = "cpu") -> torch.Generator:
+
+@dataclass(frozen=True)
+class _Draws:
+    """Where the chance of a round comes from."""
+
+    work: Work
+    place: Place
+    round_number: int
+    release: str
+
+    def of(self, purpose: str, device: str | torch.device = "cpu") -> torch.Generator:
+        """Return the generator of one purpose."""
         # The server knows the study's seed. With privacy all that is drawn is the site's secret: a
         # patient more shifts the changes and the masks of those behind, which only one who knows
         # these could tell from chance.
-        if work.plan is None:
-            return generator(seed(study.seed, round_number, place.site, purpose))
-        return secret_generator(place.key, release, purpose, device=device)
+        if self.work.plan is None:
+            start = seed(self.work.study.seed, self.round_number, self.place.site, purpose)
+            return generator(start)
+        return secret_generator(self.place.key, self.release, purpose, device=device)
 
+
+def _source_of(
+    work: Work, place: Place, optimizer: torch.optim.Optimizer, draws: _Draws
+) -> tuple[GradientSource, int]:
+    """Return where the gradients come from, and the steps of the round."""
+    study, samples = work.study, work.cohort.train
     if work.plan is None:
-        draws = draws_for("draws")
-        factor_N = factors_of(samples, study)
-        source = PlainGradient(work.model, study.training, len(samples.patients), draws, factor_N)
-        steps = source.steps
-    else:
-        steps = work.plan.steps_a_round
-        images, _ = physical_batch(work, place.device)
-        source = PrivateGradient(
+        plain = PlainGradient(
             work.model,
-            optimizer,
-            work.plan,
-            study,
-            samples,
-            draws_for("draws"),
-            draws_for("noise", place.device),
-            images,
+            study.training,
+            len(samples.patients),
+            draws.of("draws"),
+            factors_of(samples, study),
         )
-    changed = random_part(study, work.task, draws_for("augment"))
-    corrected = bool(controls.everybodys)
-    before = state_of(work.model) if corrected else {}
-    correction: list[Tensor] = []
-    if corrected:
-        correction = correction_of(work.model, controls.everybodys, controls.own)
+        return plain, plain.steps
+    images, _ = physical_batch(work, place.device)
+    private = PrivateGradient(
+        work.model,
+        optimizer,
+        work.plan,
+        study,
+        samples,
+        draws.of("draws"),
+        draws.of("noise", place.device),
+        images,
+    )
+    return private, work.plan.steps_a_round
+
+
+def _controlled(model: nn.Module, controls: Controls) -> dict[str, Tensor]:
+    """Return a copy of the parameters that have variates, on the CPU."""
+    parameters = model.named_parameters()
+    return {n: p.detach().cpu().clone() for n, p in parameters if n in controls.everybodys}
+
+
+@contextmanager
+def _drawn_by_itself(draws: _Draws, device: torch.device) -> Iterator[None]:
+    """Give the global generators, which drop-out alone reads, the round's own state in a block."""
     with torch.random.fork_rng():
-        # Drop-out alone reads the global generators.
-        torch.set_rng_state(draws_for("dropout").get_state())
-        if place.device.type == "cuda":
-            state = draws_for("dropout", place.device).get_state()
-            torch.cuda.set_rng_state(state, place.device)
-        try:
-            done = train_round(
-                source,
-                optimizer,
-                samples,
-                adjusted(work.task, samples, study),
-                study,
-                changed,
-                place.device,
-                lambda done: on_progress(done, steps),
-                correction,
-                work.local,
-            )
-        finally:
-            source.close()
-    after = state_of(work.model) if corrected else {}
-    return done, next_own(controls.everybodys, controls.own, before, after, done.steps, lr)
+        torch.set_rng_state(draws.of("dropout").get_state())
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(draws.of("dropout", device).get_state(), device)
+        yield

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from client.alone import train_alone
 from client.local_round import Place
 from client.progress import OnProgress
+from client.resident import new_network
 from client.work import Work, release_key
 from common.contract import LOCAL, PERSONAL
-from common.models.registry import build_model
-from common.seeding import seed
 from common.state import state_of
 from common.study import EvaluationConfig, Study
 from common.tensor_files import read_tensors, write_tensors
@@ -56,7 +55,7 @@ def _personal(
 
     It begins at w, and takes the steps of so many rounds as one round of the pace of the last.
     """
-    model, training = _network(work), work.study.training
+    model, training = new_network(work.study), work.study.training
     model.load_state_dict(federated)
     times = asked.personal_rounds
     steps = None if training.local_steps is None else times * training.local_steps
@@ -75,16 +74,12 @@ def _local(work: Work, place: Place, folder: Path, on_progress: OnProgress) -> d
         state, about = read_tensors(path)
         if about == known_as:
             return state
-    model = _network(work)
+    model = new_network(work.study)
     rounds = range(1, work.study.rounds + 1)
     _train(model, work, work.study, place, place.site, rounds, on_progress)
     state = state_of(model)
     write_tensors(path, state, known_as)
     return state
-
-
-def _network(work: Work) -> nn.Module:
-    return build_model(work.study.model, seed(work.study.seed, "initial model"))
 
 
 def _train(

@@ -13,11 +13,11 @@ from torch import nn
 
 from common.config import load_study, study_digest
 from common.contract import RefusalError
+from common.models.initial import start_network
 from common.models.layers import lr_factors_of
-from common.models.registry import build_model, local_names
+from common.models.registry import local_names
 from common.models.start import StartError
 from common.models.trained import check_something_travels, frozen_names
-from common.seeding import seed
 from common.state import State, state_of
 from common.study import Study
 
@@ -104,7 +104,7 @@ def new_network(study: Study) -> nn.Module:
             fit its network.
     """
     try:
-        network = build_model(study.model, seed(study.seed, "initial model"))
+        network = start_network(study)
         check_something_travels(network, study.model)
         lr_factors_of(network, study.training.lr_factors)
     except StartError as error:

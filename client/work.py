@@ -33,7 +33,7 @@ from client.site_data import Listed, listed_at, read_cohort, read_data_set
 from client.training import steps_of
 from common.config import check_travelled
 from common.contract import RefusalError, StudyReference
-from common.control import PREFIX
+from common.control import with_zero_controls
 from common.framed_files import Layout
 from common.schema import SettingsError
 from common.segments import seen_size
@@ -189,12 +189,12 @@ def _told(digest: str) -> str:
 def travelling_layout(work: Work) -> dict[str, Layout]:
     """Return the shape and the dtype of every tensor that the study's messages have."""
     stays = work.local | work.frozen
-    state = work.model.state_dict()
-    found = {n: (tuple(t.shape), numpy_dtype_of(t)) for n, t in state.items() if n not in stays}
+    # Of no numbers: a GPU's would have to be copied.
+    state = {n: t.to("meta") for n, t in work.model.state_dict().items() if n not in stays}
     if work.study.strategy.control_variates:
-        trained = {name for name, _ in work.model.named_parameters()}
-        found |= {PREFIX + name: found[name] for name in found if name in trained}
-    return found
+        trained = frozenset(name for name, _ in work.model.named_parameters())
+        state = with_zero_controls(state, trained)
+    return {name: (tuple(t.shape), numpy_dtype_of(t)) for name, t in state.items()}
 
 
 def physical_batch(work: Work, device: torch.device) -> tuple[int, Memory]:

@@ -12,9 +12,8 @@ from torch import nn
 from common.config import load_study, study_digest, study_of
 from common.domain import Domain, domain_told
 from common.files import read_json
-from common.models.registry import build_model
+from common.models.initial import start_network
 from common.schema import SettingsError
-from common.seeding import seed
 from common.state import State
 from common.study import Study
 from common.tasks.classification import ClassificationConfig
@@ -181,7 +180,7 @@ def study_in(result: Mapping[str, Any], path: Path) -> Study:
 
 
 def _network(study: Study, state: State, weights: Path) -> nn.Module:
-    network = build_model(study.model, seed(study.seed, "initial model"))
+    network = start_network(study)
     needed = network.state_dict()
     missing = sorted(set(needed) - set(state))
     if missing:

@@ -25,7 +25,7 @@ def arrays_of(state: State) -> dict[str, NDArray[np.generic]]:
 
 
 def numpy_dtype_of(tensor: Tensor) -> np.dtype[np.generic]:
-    """Return the dtype of the tensor's array, without its numbers, which may be on a GPU."""
+    """Return the dtype of the array that a tensor of any device would be."""
     dtype: np.dtype[np.generic] = torch.empty(0, dtype=tensor.dtype).numpy().dtype
     return dtype
 

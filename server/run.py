@@ -17,7 +17,8 @@ from common.contract import (
 from common.control import parted, with_zero_controls
 from common.files import write_json
 from common.models.fit import check_fits
-from common.models.registry import build_model, local_names
+from common.models.initial import start_network
+from common.models.registry import local_names
 from common.models.trained import frozen_names
 from common.profile import profiled_between
 from common.seeding import seed
@@ -121,7 +122,7 @@ def initial_network(study: Study) -> nn.Module:
         ValueError: it does not take the study's images.
     """
     check_fits(study)
-    return build_model(study.model, seed(study.seed, "initial model"))
+    return start_network(study)
 
 
 def shared_state(study: Study, network: nn.Module) -> dict[str, Tensor]:

@@ -13,8 +13,7 @@ from client.preflight.facts import Facts
 from client.privacy.dp_sgd import private_plan
 from client.privacy.engine.preflight import Memory, memory_bytes, memory_of, one_pass
 from client.training import steps_of
-from common.models.registry import build_model
-from common.seeding import seed
+from common.models.initial import start_network
 from common.segments import seen_size
 from common.study import Study
 
@@ -47,7 +46,7 @@ def cost_of(study: Study, facts: Sequence[Facts], device: torch.device) -> Cost 
     images_each = _images_each(study, facts)
     if not images_each:
         return None
-    model = build_model(study.model, seed(study.seed, "initial model")).to(device)
+    model = start_network(study).to(device)
     shape = (study.data.channels, *seen_size(study))
     memory = memory_of(model, shape, device)
     private = study.privacy.private
