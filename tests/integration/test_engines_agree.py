@@ -49,7 +49,7 @@ def test_a_study_that_loses_an_actor_leaves_what_an_undisturbed_one_leaves(
     process = started(*asked(folder, hospitals, *on_ray))
     try:
         # In the last round each site goes on from what it kept of the one before.
-        _wait_for_reply(process, folder, round_number=2)
+        _wait_for_round(process, folder, 2)
         _kill_an_actor_at_work(process)
         assert ended(process) == 0
     finally:
@@ -72,14 +72,14 @@ def _events(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def _wait_for_reply(process: BaseProcess, folder: Path, round_number: int) -> None:
+def _wait_for_round(process: BaseProcess, folder: Path, round_number: int) -> None:
     end = time.monotonic() + DEADLINE_S
     while time.monotonic() < end:
         assert process.exitcode is None, "the run ended before its actor could be killed"
-        if any(e["event"] == "reply" and e["round"] == round_number for e in _events(folder)):
+        if any(e["event"] == "round" and e["round"] == round_number for e in _events(folder)):
             return
         time.sleep(0.01)
-    pytest.fail(f"no reply of round {round_number} within {DEADLINE_S} s")
+    pytest.fail(f"no round {round_number} within {DEADLINE_S} s")
 
 
 def _kill_an_actor_at_work(run: BaseProcess) -> None:
