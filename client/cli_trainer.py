@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from common.kept_memory import keep_freed_memory
 from common.supervision import OWNER_ALONE, end_with_supervisor
 
 DEFAULT_SITE = Path("site.yaml")
@@ -26,6 +27,8 @@ def trainer(
 ) -> None:
     """Start this site's trainer in the foreground; SIGTERM or ctrl-c ends it within a batch."""
     end_with_supervisor()
+    # Before there are threads.
+    keep_freed_memory()
     os.umask(OWNER_ALONE)
     ends = {signal.SIGTERM, signal.SIGINT}
     # Held back in all threads, and taken where the process waits: no handler interrupts anything.

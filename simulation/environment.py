@@ -10,6 +10,8 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from threading import Thread
 
+from common.kept_memory import keep_freed_memory
+
 # Flower and Ray read these when they are first imported.
 ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -67,6 +69,7 @@ def worker_processes(count: int, most_jobs: int | None = None) -> ProcessPoolExe
 
 
 def _begun(environment: Mapping[str, str]) -> None:
+    keep_freed_memory()
     have_environment(environment)
     # Ctrl-C ends it; by default it would take the next job.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

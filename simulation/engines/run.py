@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 from client.app import SITES_FOLDER
 from client.app import app as hospital_app
 from common.config import load_study
+from common.kept_memory import keep_freed_memory
 from common.study import Study
 from server.app import app as server_app
 from server.checkpoint import CHECKPOINT
@@ -40,6 +41,8 @@ def run_engine(
         SITES_FOLDER: str(folder / "sites"),
     }
     os.environ.update(environment)
+    # Hospitals may train in this process.
+    keep_freed_memory()
     context = Context(
         run_id=0,
         node_id=0,

@@ -29,6 +29,7 @@ from common.contract import Refusal, RefusalError, Released
 from common.framing import MOST_BYTES
 from common.secret_files import replace_file
 from common.state import digest_of
+from common.supervision import ENVIRONMENT
 from common.trainer_rpc import TrainerStub
 from tests.builders import PICTURES, charges_at, initial_weights, request_for
 from tests.client.services import (
@@ -83,6 +84,32 @@ def serves(site: Path) -> Iterator[Path]:
     """A site whose trainer answers from this process."""
     with serving(site):
         yield site
+
+
+def test_a_daemons_trainer_has_no_memory_anew_in_a_step(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    wide = (*SGD, "model.channels=[32,64]", "data.size=[64,64]", "training.local_steps=20")
+    weights = initial_weights(*wide)
+    with own_process(site) as process:
+
+        def trained_faults(round_number: int) -> int:
+            before = minor_faults(process.pid)
+            request = request_for(*wide, round_number=round_number)
+            remote = RemoteTrainer(socket_of(site), wait_s=10.0)
+            assert remote.train(request, weights, lambda *_: True).weights is not None
+            return minor_faults(process.pid) - before
+
+        trained_faults(1)
+        # 20 steps of 4 MB and more; a message itself has some.
+        assert trained_faults(2) < 20 * 4e6 / os.sysconf("SC_PAGE_SIZE") / 4
+
+
+def minor_faults(pid: int) -> int:
+    """Return how many pages of memory a process was given so far (proc(5), minflt)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[10 - 3])
 
 
 def test_a_trainer_of_its_own_process_gives_the_bytes_of_one_in_this_and_ends_within_a_step(
