@@ -95,10 +95,12 @@ class Progress:
 
     def _on_actor_died(self, event: dict[str, Any]) -> None:
         given_up = event["attempt"] == event["of"]
+        several = len(event["partitions"]) > 1
+        whose = "each of its hospitals" if several else "its hospital"
         follows = "is given up" if given_up else "is asked again"
         self._say(
-            f"[bold red]an actor died[/] ({escape(event['why'])}); its hospital {follows} after "
-            f"attempt {event['attempt']} of {event['of']}"
+            f"[bold red]an actor died[/] ({escape(event['why'])}); {whose} {follows} after attempt "
+            f"{event['attempt']} of {event['of']}"
         )
 
     def _on_start(self, event: dict[str, Any]) -> None:

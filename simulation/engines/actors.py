@@ -2,42 +2,46 @@
 
 Flower's own simulation engine looks for messages every 0.1 s at both ends, pickles the model once a
 client, and puts an actor that died back into its pool, where every message to it is lost. Here the
-weights go into Ray's object store once a round and are read there without a copy; an actor that
-died is replaced, and its hospital asked again.
+weights go into Ray's object store once a round and are read there without a copy; short messages go
+to an actor many in a call, as a call costs milliseconds of both processes; an actor that died is
+replaced, and its hospitals asked again.
+
+The server sums, and no actor: each update is read, checked and noted by its site before it counts,
+as over a network, and float64 sums of sums would depend on who was summed where.
 """
 
 import itertools
-import time
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import ray
-from flwr.app import Error, Message, RecordDict
+from flwr.app import Message
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
-from numpy.typing import NDArray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 
-from common.messages import WEIGHTS, framed_weights, put_in
+from common.messages import framed_weights
 from server.calls import LONGEST_REASON
 from server.events import Tell
-from simulation.engines.grid import answered, identify, partition_of
+from simulation.engines.grid import partition_of
 from simulation.engines.resources import Resources, begin
+from simulation.engines.worker import Asked, Worked, Worker, message_of, without_weights
 
 ATTEMPTS = 3
 """How often a hospital is asked whose actor dies over it."""
 SHARE_OF_STORE = 0.5
 """Of the object store, for answers that wait for their turn; above it, Ray would write to disk."""
 SHORT_S = 0.1
-"""An actor that answers so fast gets the next message before it has answered."""
-
-Stored = NDArray[np.uint8]
-"""Weights as bytes, which Ray shares between processes without a copy."""
-Worked = tuple[RecordDict | None, Stored | None, int]
-"""The records of an answer but for the weights, these, and the code of an error if it is one."""
+"""An actor that ends a call so fast has the next before; and of short messages a call takes so many
+as together last so long."""
+CALL_S = 0.005
+"""What a call itself costs both processes, about (python -m simulation.benchmark.engine)."""
+CALL_BYTES = 2**25
+"""Of the weights in a call's answers, unless one alone has more: an actor holds them all."""
 
 
 @dataclass(eq=False)
@@ -46,14 +50,23 @@ class _Job:
     weights: Any
     """Where they lie in the object store; None where none travel."""
     attempts: int = 0
-    reply: Any = None
-    """Where the answer will lie, while it is worked on."""
-    began: float = 0.0
     answer: Worked | None = None
 
     @property
     def partition(self) -> int:
         return partition_of(self.message.metadata.dst_node_id)
+
+    @property
+    def what(self) -> tuple[str, int]:
+        """Kind and hospital, which tell how long it takes."""
+        return self.message.metadata.message_type, self.partition
+
+
+@dataclass(eq=False)
+class _Call:
+    jobs: list[_Job]
+    reply: Any
+    """Where the answers will lie."""
 
 
 class Actors:
@@ -72,9 +85,11 @@ class Actors:
         begin(resources)
         self._client_app = ray.put(client_app)
         self._actors = [self._actor() for _ in range(resources.actors)]
-        self._at: list[list[_Job]] = [[] for _ in self._actors]
-        """The jobs at each actor, in the order in which it does them."""
+        self._at: list[list[_Call]] = [[] for _ in self._actors]
+        """The calls of each actor, in the order in which it does them."""
         self._home: dict[int, int] = {}
+        self._took_s: dict[tuple[str, int], float] = {}
+        """By what a job is: how long the last one took."""
         self._jobs: dict[str, _Job] = {}
         self._queue: list[_Job] = []
         self._held = 0
@@ -121,7 +136,7 @@ class Actors:
         del self._jobs[identifier]
         self._held -= 1
         self._hand_out()
-        return _message(job.answer, job.message)
+        return message_of(job.answer, job.message)
 
     def end(self) -> None:
         """End the actors; a cluster goes on."""
@@ -129,7 +144,7 @@ class Actors:
 
     def _take_in(self) -> None:
         """Wait for an answer and take in what is there."""
-        places = {job.reply: place for place, at in enumerate(self._at) for job in at}
+        places = {call.reply: place for place, at in enumerate(self._at) for call in at}
         done, _ = ray.wait(list(places))
         for reply in done:
             self._take_from(places[reply])
@@ -138,69 +153,114 @@ class Actors:
         """Take in an actor's answers, in the order in which it works; or replace it."""
         at = self._at[place]
         while at and ray.wait([at[0].reply], timeout=0)[0]:
-            job = at[0]
+            call = at[0]
             try:
-                job.answer = ray.get(job.reply)
+                worked = ray.get(call.reply)
             except RayTaskError as error:
-                # The actor lives; the answer could not be sent.
-                job.answer = None, None, ErrorCode.CLIENT_APP_RAISED_EXCEPTION
-                self._tell("no answer", partition=job.partition, why=_why(error))
+                # The actor lives; the answers could not be sent.
+                at.remove(call)
+                self._unsent(call.jobs, error)
+                continue
             except RayError as error:
                 self._replace(place, error)
                 return
-            at.remove(job)
-            _, framed, _ = job.answer
-            self._longest = max(self._longest, 0 if framed is None else len(framed))
-            self._ahead = 2 if time.monotonic() - job.began < SHORT_S else 1
+            at.remove(call)
+            for job, answer in zip(call.jobs, worked, strict=True):
+                job.answer = answer
+                self._took_s[job.what] = answer.seconds
+                self._longest = max(self._longest, answer.length)
+            self._ahead = 2 if sum(answer.seconds for answer in worked) < SHORT_S else 1
+
+    def _unsent(self, jobs: list[_Job], error: RayError) -> None:
+        """Ask each of several hospitals again, alone: one's answer may have kept back all."""
+        if len(jobs) > 1:
+            self._put_back(jobs)
+            return
+        jobs[0].answer = Worked(error=ErrorCode.CLIENT_APP_RAISED_EXCEPTION)
+        self._tell("no answer", partition=jobs[0].partition, why=_why(error))
 
     def _replace(self, place: int, error: RayError) -> None:
         """Put another actor into the place of a dead one, and its hospitals back into the queue."""
-        lost, self._at[place] = self._at[place], []
-        # It died over the first, or over the second with the first one's answer still on its way.
-        over, self._ahead = lost[0], 1
-        over.attempts += 1
+        (over, *behind), self._at[place] = self._at[place], []
+        # It died over the first call, or over the second with those answers still on their way.
+        self._ahead = 1
+        ray.kill(self._actors[place])
+        self._actors[place] = self._actor()
+        for call in reversed(behind):
+            self._put_back(call.jobs, blamed=False)
+        self._put_back(over.jobs)
+        # Of several each is asked for the second time at most.
+        attempt = over.jobs[0].attempts
         self._tell(
             "actor died",
-            partition=over.partition,
-            attempt=over.attempts,
+            partitions=[job.partition for job in over.jobs],
+            attempt=attempt,
             of=ATTEMPTS,
             why=_why(error),
         )
-        ray.kill(self._actors[place])
-        self._actors[place] = self._actor()
-        if over.attempts == ATTEMPTS:
-            over.answer = None, None, ErrorCode.CLIENT_APP_CRASHED
-            lost = lost[1:]
-        self._held -= len(lost)
-        self._queue[:0] = lost
+        if attempt == ATTEMPTS:
+            (job,) = over.jobs
+            self._queue.remove(job)
+            self._held += 1
+            job.answer = Worked(error=ErrorCode.CLIENT_APP_CRASHED)
+
+    def _put_back(self, jobs: list[_Job], blamed: bool = True) -> None:
+        """Put jobs back into the queue; those blamed for what happened will have calls alone."""
+        for job in jobs:
+            job.attempts += blamed
+        self._held -= len(jobs)
+        self._queue[:0] = jobs
 
     def _hand_out(self, awaited: _Job | None = None) -> None:
-        """Give every actor that has room for one its next message, the awaited one in any case."""
+        """Give every actor that has room for one its next call, the awaited message in any case."""
         for count in range(self._ahead):
             for place, at in enumerate(self._at):
                 if len(at) != count or not self._queue:
                     continue
                 if self._held < self._most_held or self._queue[0] is awaited:
-                    self._begin_job(place, self._next(place))
+                    self._begin_call(place, self._next_ones(place))
 
-    def _begin_job(self, place: int, job: _Job) -> None:
-        about = job.message.metadata
-        records = _without_weights(job.message.content)
-        job.began = time.monotonic()
-        job.reply = self._actors[place].work.remote(
-            about.dst_node_id, about.message_type, records, job.weights
-        )
-        self._at[place].append(job)
-        self._home[job.partition] = place
-        self._held += 1
+    def _begin_call(self, place: int, jobs: list[_Job]) -> None:
+        weights = list(dict.fromkeys(job.weights for job in jobs if job.weights is not None))
+        asked: list[Asked] = []
+        for job in jobs:
+            about, records = job.message.metadata, without_weights(job.message.content)
+            which = None if job.weights is None else weights.index(job.weights)
+            asked.append((about.dst_node_id, about.message_type, records, which))
+            self._home[job.partition] = place
+        reply = self._actors[place].work.remote(asked, *weights)
+        self._at[place].append(_Call(jobs, reply))
+        self._held += len(jobs)
+
+    def _next_ones(self, place: int) -> list[_Job]:
+        """Take a call's jobs out of the queue: one, or short ones that leave enough for others."""
+        # The fewer are left, the fewer in a call, so that all actors end at the same time; but what
+        # is shorter than a call itself is not worth one.
+        fair = len(self._queue) // (2 * len(self._actors))
+        most = min(self._most_held - self._held, CALL_BYTES // self._longest)
+        jobs = [self._next(place)]
+        took_s = self._expected_s(jobs[0])
+        while self._queue and len(jobs) < most:
+            at = self._first_at_home(place)
+            took_s += self._expected_s(self._queue[at])
+            if took_s >= (SHORT_S if len(jobs) < fair else CALL_S):
+                break
+            jobs.append(self._queue.pop(at))
+        return jobs
+
+    def _expected_s(self, job: _Job) -> float:
+        """Return how long a job will take by the last like it; for ever if it is to be alone."""
+        return math.inf if job.attempts else self._took_s.get(job.what, math.inf)
 
     def _next(self, place: int) -> _Job:
-        """Take the first out of the queue; or one behind it, if that one is at home here."""
-        at = 0
-        if self._all_fit():
-            homes = (self._home.get(job.partition, place) for job in self._queue)
-            at = next((i for i, home in enumerate(homes) if home == place), 0)
-        return self._queue.pop(at)
+        return self._queue.pop(self._first_at_home(place))
+
+    def _first_at_home(self, place: int) -> int:
+        """Return where in the queue the first is that is at home here; 0 where none is."""
+        if not self._all_fit():
+            return 0
+        homes = (self._home.get(job.partition, place) for job in self._queue)
+        return next((at for at, home in enumerate(homes) if home == place), 0)
 
     def _all_fit(self) -> bool:
         return len(self._jobs) <= self._most_held
@@ -214,41 +274,9 @@ class Actors:
         return _Actor.options(**options).remote(self._client_app, self.num_nodes)
 
 
-class _Worker:
-    """A process that plays hospitals; what it keeps in memory is for speed, never for meaning."""
-
-    def __init__(self, client_app: ClientApp, num_nodes: int) -> None:
-        identify()
-        self._client_app, self._num_nodes = client_app, num_nodes
-
-    def work(self, node: int, kind: str, records: RecordDict, weights: Stored | None) -> Worked:
-        """Return the ClientApp's answer to a message of this kind to the node."""
-        if weights is not None:
-            put_in(records, weights.data)
-        answer = answered(self._client_app, Message(records, node, kind), self._num_nodes)
-        if answer.has_error():
-            return None, None, answer.error.code
-        framed = framed_weights(answer.content)
-        rest = _without_weights(answer.content)
-        return rest, None if framed is None else np.frombuffer(framed, np.uint8), 0
-
-
-_Actor: Any = ray.remote(_Worker)
-
-
-def _without_weights(records: RecordDict) -> RecordDict:
-    return RecordDict({name: record for name, record in records.items() if name != WEIGHTS})
+_Actor: Any = ray.remote(Worker)
 
 
 def _why(error: RayError) -> str:
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[-1]}"[:LONGEST_REASON]
-
-
-def _message(worked: Worked, question: Message) -> Message:
-    records, framed, code = worked
-    if records is None:
-        return Message(Error(code), reply_to=question)
-    if framed is not None:
-        put_in(records, framed.data)
-    return Message(records, reply_to=question)

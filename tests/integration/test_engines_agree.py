@@ -16,7 +16,7 @@ from tests.hospitals import Hospitals
 from tests.integration.command import DEADLINE_S, ended, kill, started
 from tests.integration.six_hospitals import SITES, Left, asked, left_by, ran
 
-AT_WORK = "ray::_Worker.work"
+AT_WORK = "ray::Worker.work"
 """What Ray calls an actor's process while it works a message off."""
 
 

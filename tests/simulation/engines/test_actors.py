@@ -106,6 +106,7 @@ def engine(log: Path, told: Told) -> Iterator[Actors]:
 def one_by_one(engine: Actors, monkeypatch: pytest.MonkeyPatch) -> Actors:
     """Actors that are given a message when they have answered the one before."""
     monkeypatch.setattr(actors_module, "SHORT_S", 0.0)
+    monkeypatch.setattr(actors_module, "CALL_S", 0.0)
     answers(engine, [0])
     return engine
 
@@ -218,8 +219,8 @@ def test_an_actor_that_dies_is_replaced_and_its_hospitals_trained_again(
     for answer in answers(engine, list(range(6))):
         assert not answer.has_error()
     found = told.of("actor died")[before:]
-    assert [(event["partition"], event["attempt"]) for event in found] == [
-        (2, attempt + 1) for attempt in range(deaths)
+    assert [(event["partitions"], event["attempt"]) for event in found] == [
+        ([2], attempt + 1) for attempt in range(deaths)
     ]
     # The new one works in every later round.
     log.write_text("")
@@ -236,6 +237,28 @@ def test_a_hospital_that_kills_every_actor_is_given_up(
     assert [answer.has_error() for answer in found] == [False, True, False, False]
     assert found[1].error.code == 8
     assert len(told.of("actor died")) - before == ATTEMPTS
+
+
+@pytest.mark.parametrize("deaths", [1, ATTEMPTS])
+def test_hospitals_of_one_call_are_asked_again_each_alone(
+    engine: Actors, log: Path, told: Told, monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    # However slow the machine: what took any time the last time is short.
+    monkeypatch.setattr(actors_module, "SHORT_S", 1000.0)
+    places = list(range(40))
+    answers(engine, places)
+    before = len(told.of("actor died"))
+    # The largest is in the first call of the actor that had it before.
+    Path(f"{log}.kill").write_text(f"0 {deaths}")
+    found = answers(engine, places)
+    assert [answer.has_error() for answer in found] == [deaths == ATTEMPTS, *([False] * 39)]
+    for place, answer in list(zip(places, found, strict=True))[1:]:
+        assert unpack_weights(answer.content)["w"][1] == 1 + place
+    first, *later = told.of("actor died")[before:]
+    assert first["partitions"][0] == 0
+    assert len(first["partitions"]) > 1
+    assert [event["partitions"] for event in later] == [[0]] * (deaths - 1)
+    assert [event["attempt"] for event in (first, *later)] == list(range(1, deaths + 1))
 
 
 def test_what_is_asked_meanwhile_is_answered_though_there_is_no_room(
