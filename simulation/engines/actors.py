@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 import ray
-from flwr.app import Message
+from flwr.app import Message, MessageType
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 
-from common.messages import framed_weights
+from common.contract import Request
+from common.messages import framed_weights, unpack_request
 from server.calls import LONGEST_REASON
 from server.events import Tell
 from simulation.engines.grid import partition_of
@@ -44,22 +45,22 @@ CALL_BYTES = 2**25
 """Of the weights in a call's answers, unless one alone has more: an actor holds them all."""
 
 
+_What = tuple[str, bool, bool, int]
+"""Kind of message, whether it asks for an evaluation and for a comparison, and the hospital."""
+
+
 @dataclass(eq=False)
 class _Job:
     message: Message
     weights: Any
     """Where they lie in the object store; None where none travel."""
+    what: _What
     attempts: int = 0
     answer: Worked | None = None
 
     @property
     def partition(self) -> int:
         return partition_of(self.message.metadata.dst_node_id)
-
-    @property
-    def what(self) -> tuple[str, int]:
-        """Kind and hospital, which tell how long it takes."""
-        return self.message.metadata.message_type, self.partition
 
 
 @dataclass(eq=False)
@@ -88,8 +89,8 @@ class Actors:
         self._at: list[list[_Call]] = [[] for _ in self._actors]
         """The calls of each actor, in the order in which it does them."""
         self._home: dict[int, int] = {}
-        self._took_s: dict[tuple[str, int], float] = {}
-        """By what a job is: how long the last one took."""
+        self._took_s: dict[_What, tuple[float, ...]] = {}
+        """By what a job is: how long the last two took."""
         self._jobs: dict[str, _Job] = {}
         self._queue: list[_Job] = []
         self._held = 0
@@ -103,13 +104,19 @@ class Actors:
     def push(self, messages: Sequence[Message]) -> list[str]:
         """Take the messages in and begin with the first."""
         put: dict[int, Any] = {}
+        asked: dict[int, Request] = {}
         jobs = []
         for message in messages:
             framed = framed_weights(message.content)
             if framed is not None and id(framed) not in put:
                 put[id(framed)] = ray.put(np.frombuffer(framed, np.uint8))
             self._longest = max(self._longest, len(framed or b""))
-            jobs.append(_Job(message, None if framed is None else put[id(framed)]))
+            weights = None if framed is None else put[id(framed)]
+            # Most hospitals are asked in the same words.
+            words = id(message.content)
+            if words not in asked:
+                asked[words] = unpack_request(message.content)
+            jobs.append(_Job(message, weights, _what(message, asked[words])))
         identifiers = [str(next(self._numbers)) for _ in jobs]
         self._jobs |= zip(identifiers, jobs, strict=True)
         # An update is about as long as the weights that it is the answer to, or the last ones.
@@ -126,11 +133,11 @@ class Actors:
         job = self._jobs.get(identifier)
         if job is None:
             return None
-        if not self._all_fit() and job in self._queue:
-            # Whatever else is held: only this answer makes room.
-            self._queue.remove(job)
-            self._queue.insert(0, job)
         while job.answer is None:
+            if not self._all_fit() and job in self._queue:
+                # Whatever else is held: only this answer makes room.
+                self._queue.remove(job)
+                self._queue.insert(0, job)
             self._hand_out(job)
             self._take_in()
         del self._jobs[identifier]
@@ -167,9 +174,16 @@ class Actors:
             at.remove(call)
             for job, answer in zip(call.jobs, worked, strict=True):
                 job.answer = answer
-                self._took_s[job.what] = answer.seconds
+                self._note(job, answer)
                 self._longest = max(self._longest, answer.length)
             self._ahead = 2 if sum(answer.seconds for answer in worked) < SHORT_S else 1
+
+    def _note(self, job: _Job, answer: Worked) -> None:
+        """Note how long a job took; a refusal or an error tells nothing of it."""
+        trains = job.message.metadata.message_type == MessageType.TRAIN
+        if answer.error or (trains and not answer.length):
+            return
+        self._took_s[job.what] = (*self._took_s.get(job.what, ()), answer.seconds)[-2:]
 
     def _unsent(self, jobs: list[_Job], error: RayError) -> None:
         """Ask each of several hospitals again, alone: one's answer may have kept back all."""
@@ -208,6 +222,9 @@ class Actors:
         """Put jobs back into the queue; those blamed for what happened will have calls alone."""
         for job in jobs:
             job.attempts += blamed
+            if blamed:
+                # Nor in the rounds to come, until it has been well twice.
+                self._took_s.pop(job.what, None)
         self._held -= len(jobs)
         self._queue[:0] = jobs
 
@@ -238,10 +255,13 @@ class Actors:
         # is shorter than a call itself is not worth one.
         fair = len(self._queue) // (2 * len(self._actors))
         most = min(self._most_held - self._held, CALL_BYTES // self._longest)
-        jobs = [self._next(place)]
+        jobs = [self._queue.pop(self._first_at_home(place) or 0)]
         took_s = self._expected_s(jobs[0])
-        while self._queue and len(jobs) < most:
+        while len(jobs) < most:
             at = self._first_at_home(place)
+            if at is None:
+                # Others are short where they are at home.
+                break
             took_s += self._expected_s(self._queue[at])
             if took_s >= (SHORT_S if len(jobs) < fair else CALL_S):
                 break
@@ -249,18 +269,19 @@ class Actors:
         return jobs
 
     def _expected_s(self, job: _Job) -> float:
-        """Return how long a job will take by the last like it; for ever if it is to be alone."""
-        return math.inf if job.attempts else self._took_s.get(job.what, math.inf)
+        """Return how long a job will take by the last two like it; for ever if it goes alone.
 
-    def _next(self, place: int) -> _Job:
-        return self._queue.pop(self._first_at_home(place))
+        One alone may have been short by chance: a site that is asked again has its answer.
+        """
+        took_s = self._took_s.get(job.what, ())
+        return max(took_s) if len(took_s) == 2 and not job.attempts else math.inf
 
-    def _first_at_home(self, place: int) -> int:
-        """Return where in the queue the first is that is at home here; 0 where none is."""
+    def _first_at_home(self, place: int) -> int | None:
+        """Return where in the queue the first is that is at home here, or anywhere in order."""
         if not self._all_fit():
-            return 0
+            return 0 if self._queue else None
         homes = (self._home.get(job.partition, place) for job in self._queue)
-        return next((at for at, home in enumerate(homes) if home == place), 0)
+        return next((at for at, home in enumerate(homes) if home == place), None)
 
     def _all_fit(self) -> bool:
         return len(self._jobs) <= self._most_held
@@ -275,6 +296,11 @@ class Actors:
 
 
 _Actor: Any = ray.remote(Worker)
+
+
+def _what(message: Message, asked: Request) -> _What:
+    about = message.metadata
+    return about.message_type, asked.evaluate, asked.compare, partition_of(about.dst_node_id)
 
 
 def _why(error: RayError) -> str:

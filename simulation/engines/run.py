@@ -41,7 +41,7 @@ def run_engine(
         SITES_FOLDER: str(folder / "sites"),
     }
     os.environ.update(environment)
-    # Hospitals may train in this process.
+    # In this process hospitals train, unless it is for actors from the start.
     keep_freed_memory()
     context = Context(
         run_id=0,

@@ -81,3 +81,12 @@ def test_a_node_without_a_name_is_waited_for_in_words(tmp_path: Path) -> None:
     assert "waiting for a site that still reads its data since 30 s" in text
     assert "waiting for st-a since 60 s" in text
     assert "4333815596414008924" not in text
+
+
+def test_an_actor_that_died_over_several_hospitals_is_told_so(tmp_path: Path) -> None:
+    about: dict[str, object] = {"of": 3, "why": "ActorDiedError"}
+    one: dict[str, object] = {"partitions": [4], "attempt": 3, **about}
+    several: dict[str, object] = {"partitions": [4, 5], "attempt": 1, **about}
+    text = shown(tmp_path, ("actor died", several), ("actor died", one))
+    assert "each of its hospitals is asked again after attempt 1 of 3" in text
+    assert "its hospital is given up after attempt 3 of 3" in text

@@ -13,16 +13,24 @@ from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 
 from common.contract import Description, Released, Request, StudyReference
-from common.messages import pack_answer, pack_request, reply, unpack_answer, unpack_weights
+from common.messages import (
+    framed_weights,
+    pack_answer,
+    pack_request,
+    reply,
+    unpack_answer,
+    unpack_weights,
+)
 from simulation.engines import actors as actors_module
 from simulation.engines.actors import ATTEMPTS, Actors
 from simulation.engines.grid import Engine, SimulatedGrid, identify, node_of
 from simulation.engines.inprocess import InProcess
 from simulation.engines.resources import Resources
 
-QUERY = pack_request(Request(study=StudyReference(overrides=[], digest="ab")))
+STUDY = StudyReference(overrides=[], digest="ab")
+QUERY = pack_request(Request(study=STUDY))
 WEIGHTS = {"w": np.arange(300_000, dtype=np.float32), "count": np.array(3)}
-TRAIN = pack_request(Request(study=StudyReference(overrides=[], digest="ab"), round=1), WEIGHTS)
+TRAIN = pack_request(Request(study=STUDY, round=1), WEIGHTS)
 GONE = "127.0.0.1:1"
 """Where no cluster is."""
 DEADLY = "WARDROUND_TEST_DEADLY"
@@ -239,6 +247,60 @@ def test_a_hospital_that_kills_every_actor_is_given_up(
     assert len(told.of("actor died")) - before == ATTEMPTS
 
 
+def test_answers_of_one_call_are_those_of_one_process_each_to_its_own_weights(
+    engine: Actors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actors_module, "SHORT_S", 1000.0)
+    calls: list[int] = []
+    begin = engine._begin_call
+
+    def counted(place: int, jobs: list[Any]) -> None:
+        calls.append(len(jobs))
+        begin(place, jobs)
+
+    places, other = list(range(40)), {"w": -WEIGHTS["w"], "count": np.array(4)}
+    asked_other = pack_request(Request(study=STUDY, round=1), other)
+
+    def questions() -> list[Message]:
+        return [
+            Message(asked_other if place % 3 else TRAIN, node_of(place), MessageType.TRAIN)
+            for place in places
+        ]
+
+    for _ in range(2):
+        pulled(engine, engine.push(questions()))
+    monkeypatch.setattr(engine, "_begin_call", counted)
+    there = pulled(engine, engine.push(questions()))
+    # Both weights were in one call of five and more.
+    assert max(calls) >= 5
+    assert sum(calls) == 40
+    here = InProcess(_app(), 8)
+    for one, two in zip(pulled(here, here.push(questions())), there, strict=True):
+        assert framed_weights(one.content) == bytes(framed_weights(two.content) or b"")
+
+
+def test_who_was_short_once_goes_alone(engine: Actors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actors_module, "SHORT_S", 1000.0)
+    monkeypatch.setattr(engine, "_took_s", {})
+    sizes: list[int] = []
+    begin = engine._begin_call
+
+    def counted(place: int, jobs: list[Any]) -> None:
+        sizes.append(len(jobs))
+        begin(place, jobs)
+
+    monkeypatch.setattr(engine, "_begin_call", counted)
+    for _ in range(2):
+        answers(engine, list(range(40)))
+    assert set(sizes) == {1}
+    # A question of another kind is none of those that were short.
+    compared = pack_request(Request(study=STUDY, round=1, compare=True), WEIGHTS)
+    pulled(engine, engine.push(asked(compared, MessageType.TRAIN, list(range(40)))))
+    assert set(sizes) == {1}
+    answers(engine, list(range(40)))
+    assert max(sizes) > 1
+
+
 @pytest.mark.parametrize("deaths", [1, ATTEMPTS])
 def test_hospitals_of_one_call_are_asked_again_each_alone(
     engine: Actors, log: Path, told: Told, monkeypatch: pytest.MonkeyPatch, deaths: int
@@ -246,7 +308,8 @@ def test_hospitals_of_one_call_are_asked_again_each_alone(
     # However slow the machine: what took any time the last time is short.
     monkeypatch.setattr(actors_module, "SHORT_S", 1000.0)
     places = list(range(40))
-    answers(engine, places)
+    for _ in range(2):
+        answers(engine, places)
     before = len(told.of("actor died"))
     # The largest is in the first call of the actor that had it before.
     Path(f"{log}.kill").write_text(f"0 {deaths}")
