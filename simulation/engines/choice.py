@@ -16,9 +16,9 @@ START_S = 4.0
 (python -m simulation.benchmark.engine: the difference of start_s)."""
 WARM = 2
 """Trainings before the choice: in the first everything is loaded and built."""
-MESSAGE_S, MEGABYTE_S = 0.002, 0.001
-"""What a message to an actor costs, and each megabyte of its weights
-(python -m simulation.benchmark.engine)."""
+MESSAGE_S, MEGABYTE_S = 0.002, 0.0001
+"""What a message to an actor costs more than one in this process, and each megabyte of its weights
+(python -m simulation.benchmark.engine: ours-ray less ours)."""
 
 
 def saved_s(left_s: float, actors: int, messages: int, megabytes: float, read_s: float) -> float:
