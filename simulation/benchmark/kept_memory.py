@@ -2,12 +2,12 @@
 
     python -m simulation.benchmark.kept_memory [--json] [--quick]
 
-`library` is the C library as it is, `daemon` with the settings of a daemon's processes
+`libc` is the C library as it is, `daemon` with the settings of a daemon's processes
 (common/supervision.py), `kept` with those and then kept, as a trainer's process does: milliseconds
 of one thread's processor time a step, medians of five turns, and `faster` the first two over the
-third. `pages` are the pages of memory that a step has anew with `daemon`, `kept_pages` with `kept`.
-`mb`, `daemon_mb` and `kept_mb` are the peaks of the three processes, in which PyTorch and this
-platform are more than the half. A step is one pass forward and back, without an optimiser.
+third. `pages` are the pages of memory that a step has anew with `daemon`, `pages_k` with `kept`.
+`mb`, `mb_d` and `mb_k` are the peaks of the three processes, in which PyTorch and this platform are
+more than the half. A step is one pass forward and back, without an optimiser.
 """
 
 import os
@@ -33,7 +33,7 @@ from simulation.benchmark.table import Row, begin_with_environment, run_benchmar
 from simulation.environment import have_environment
 
 WAYS: Mapping[str, tuple[Mapping[str, str], bool]] = {
-    "library": ({}, False),
+    "libc": ({}, False),
     "daemon": (ENVIRONMENT, False),
     "kept": (ENVIRONMENT, True),
 }
@@ -67,12 +67,12 @@ def row_of(name: str) -> Row:
         "name": name,
         "batch": LOADS[name][1],
         **ms,
-        "faster": f"{ms['library'] / ms['kept']:.2f}, {ms['daemon'] / ms['kept']:.2f}",
+        "faster": f"{ms['libc'] / ms['kept']:.2f}, {ms['daemon'] / ms['kept']:.2f}",
         "pages": round(median(turn["daemon"][1] for turn in turns)),
-        "kept_pages": round(median(turn["kept"][1] for turn in turns)),
-        "mb": round(peaks_mb["library"]),
-        "daemon_mb": round(peaks_mb["daemon"]),
-        "kept_mb": round(peaks_mb["kept"]),
+        "pages_k": round(median(turn["kept"][1] for turn in turns)),
+        "mb": round(peaks_mb["libc"]),
+        "mb_d": round(peaks_mb["daemon"]),
+        "mb_k": round(peaks_mb["kept"]),
     }
 
 
