@@ -39,6 +39,10 @@ def test_the_trainer_has_no_network() -> None:
     assert unit["RestrictAddressFamilies"] == "AF_UNIX"
 
 
+def test_a_trainer_that_crashes_leaves_no_memory_in_a_file() -> None:
+    assert _unit("wardround-trainer")["LimitCORE"] == "0"
+
+
 def test_the_courier_may_not_see_what_the_trainer_has() -> None:
     hidden = _unit("wardround-courier")["InaccessiblePaths"].split()
     state = _unit("wardround-trainer")["StateDirectory"]
