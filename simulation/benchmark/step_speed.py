@@ -6,7 +6,8 @@
 `last_bf16` both over bf16 alone, `compiled` torch.compile in float32, `compile_s` how long its
 first step takes, in seconds by the clock; where it ends in an error, that is told under the table.
 1 means as fast, 2 twice as fast: medians of five turns, one thread's processor time; every network
-is trained from the same weights on the same images.
+is trained from the same weights on the same images, in a process that keeps the memory that a step
+frees, as a site's trainer does.
 """
 
 import sys
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from common.config import load_study
+from common.kept_memory import keep_freed_memory
 from common.models.registry import build_model
 from simulation.benchmark.table import Row, begin_with_environment, by_turns, run_benchmark
 
@@ -38,6 +40,7 @@ Step = Callable[[], None]
 def main() -> None:
     """Measure every network and print the rows."""
     begin_with_environment()
+    keep_freed_memory()
     about = "a training step by other ways, in steps a second over the step as it is"
     run_benchmark("step_speed", about, rows_of, sys.argv[1:])
 
