@@ -23,12 +23,11 @@ from statistics import median
 
 import torch
 
-from common.config import load_study
 from common.kept_memory import keep_freed_memory
 from common.models.registry import build_model
 from common.supervision import ENVIRONMENT
 from simulation.benchmark.peers.measured import peak_rss_mb
-from simulation.benchmark.step_speed import LOADS, QUICK, STEPS, Step, step_of
+from simulation.benchmark.step_speed import LOADS, QUICK, STEPS, Step, load_of, step_of
 from simulation.benchmark.table import Row, begin_with_environment, run_benchmark, told_row
 from simulation.environment import have_environment
 
@@ -110,10 +109,7 @@ def _begin(kept: bool) -> None:
 
 @cache
 def _step(name: str) -> Step:
-    overrides, batch = LOADS[name]
-    study = load_study(overrides)
-    draws = torch.Generator().manual_seed(0)
-    images = torch.randn(batch, study.data.planes, *study.data.size, generator=draws)
+    study, images = load_of(name)
     return step_of(build_model(study.model, study.seed), images, amp=False)
 
 

@@ -12,9 +12,7 @@ next to nothing. What a network and its processes take besides: simulation.bench
 import os
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 from flwr.app import Context, Message
@@ -30,6 +28,7 @@ from server.network import Federation
 from server.run import reference_to, run_study
 from server.weights import DOWN, FOLDER, UP, InFiles
 from simulation.benchmark.echo import describe, evaluate, site_name, weights_of
+from simulation.benchmark.kept_memory import process_of
 from simulation.benchmark.network import MODELS_MB
 from simulation.benchmark.peers.measured import peak_rss_mb
 from simulation.benchmark.table import Row, begin_with_environment, run_benchmark, told_row
@@ -75,8 +74,6 @@ CASES_QUICK = (Case(2, 2, BASE_MB), Case(2, 2, 10))
 def main() -> None:
     """Measure every case and print the rows."""
     begin_with_environment()
-    # As the centre's daemon starts it: above all how freed memory goes back to the system.
-    os.environ |= ENVIRONMENT
     about = "the process of the rounds: peak RSS in MB, and how many models that is over its base"
     run_benchmark("server_memory", about, rows_of, sys.argv[1:])
 
@@ -87,7 +84,8 @@ def rows_of(quick: bool) -> list[Row]:
     base_mb: dict[int, float] = {}
     for case in CASES_QUICK if quick else CASES:
         model_mb = sum(t.nbytes for t in weights_of(case.overrides()).values()) / 1e6
-        with ProcessPoolExecutor(1, get_context("spawn")) as alone:
+        # As the centre's daemon starts it: above all how freed memory goes back to the system.
+        with process_of(ENVIRONMENT, kept=False) as alone:
             rss_mb = alone.submit(peak_mb, case).result()
         over_mb = rss_mb - base_mb.setdefault(case.sites, rss_mb)
         rows.append(

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from common.config import load_study
 from common.kept_memory import keep_freed_memory
 from common.models.registry import build_model
+from common.study import Study
 from simulation.benchmark.table import Row, begin_with_environment, by_turns, run_benchmark
 
 LOADS = {
@@ -52,11 +53,7 @@ def rows_of(quick: bool) -> list[Row]:
 
 def row_of(name: str) -> Row:
     """Return how many times as fast a network's step is by each way."""
-    overrides, batch = LOADS[name]
-    study = load_study(overrides)
-    draws = torch.Generator().manual_seed(0)
-    images = torch.randn(batch, study.data.planes, *study.data.size, generator=draws)
-
+    study, images = load_of(name)
     last = torch.channels_last if images.ndim == 4 else torch.channels_last_3d
     moved = images.to(memory_format=last)
 
@@ -81,7 +78,7 @@ def row_of(name: str) -> Row:
 
     return {
         "name": name,
-        "batch": batch,
+        "batch": len(images),
         "plain_ms": 1000 * median(seconds["plain"]) / STEPS,
         "bf16": faster("bf16"),
         "last": faster("last"),
@@ -90,6 +87,14 @@ def row_of(name: str) -> Row:
         "compile_s": compile_s,
         "why_not": why_not,
     }
+
+
+def load_of(name: str) -> tuple[Study, Tensor]:
+    """Return the study of a network, and images for one step."""
+    overrides, batch = LOADS[name]
+    study = load_study(overrides)
+    draws = torch.Generator().manual_seed(0)
+    return study, torch.randn(batch, study.data.planes, *study.data.size, generator=draws)
 
 
 def first_s(step: Step) -> tuple[float, str]:

@@ -188,6 +188,7 @@ class Actors:
     def _unsent(self, jobs: list[_Job], error: RayError) -> None:
         """Ask each of several hospitals again, alone: one's answer may have kept back all."""
         if len(jobs) > 1:
+            self._blame(jobs)
             self._put_back(jobs)
             return
         jobs[0].answer = Worked(error=ErrorCode.CLIENT_APP_RAISED_EXCEPTION)
@@ -201,9 +202,8 @@ class Actors:
         ray.kill(self._actors[place])
         self._actors[place] = self._actor()
         for call in reversed(behind):
-            self._put_back(call.jobs, blamed=False)
-        self._put_back(over.jobs)
-        # Of several each is asked for the second time at most.
+            self._put_back(call.jobs)
+        self._blame(over.jobs)
         attempt = over.jobs[0].attempts
         self._tell(
             "actor died",
@@ -212,19 +212,20 @@ class Actors:
             of=ATTEMPTS,
             why=_why(error),
         )
-        if attempt == ATTEMPTS:
-            (job,) = over.jobs
-            self._queue.remove(job)
-            self._held += 1
-            job.answer = Worked(error=ErrorCode.CLIENT_APP_CRASHED)
+        if attempt < ATTEMPTS:
+            self._put_back(over.jobs)
+            return
+        # After the first attempt a job is alone in its call.
+        (job,) = over.jobs
+        job.answer = Worked(error=ErrorCode.CLIENT_APP_CRASHED)
 
-    def _put_back(self, jobs: list[_Job], blamed: bool = True) -> None:
-        """Put jobs back into the queue; those blamed for what happened will have calls alone."""
+    def _blame(self, jobs: list[_Job]) -> None:
+        """Have jobs go alone from here on, and in rounds to come until they were well twice."""
         for job in jobs:
-            job.attempts += blamed
-            if blamed:
-                # Nor in the rounds to come, until it has been well twice.
-                self._took_s.pop(job.what, None)
+            job.attempts += 1
+            self._took_s.pop(job.what, None)
+
+    def _put_back(self, jobs: list[_Job]) -> None:
         self._held -= len(jobs)
         self._queue[:0] = jobs
 

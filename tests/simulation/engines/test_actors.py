@@ -247,17 +247,23 @@ def test_a_hospital_that_kills_every_actor_is_given_up(
     assert len(told.of("actor died")) - before == ATTEMPTS
 
 
+def sizes_of_calls(engine: Actors, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return what will hold how many messages each call from here on has."""
+    sizes: list[int] = []
+    begin = engine._begin_call
+
+    def counted(place: int, jobs: list[Any]) -> None:
+        sizes.append(len(jobs))
+        begin(place, jobs)
+
+    monkeypatch.setattr(engine, "_begin_call", counted)
+    return sizes
+
+
 def test_answers_of_one_call_are_those_of_one_process_each_to_its_own_weights(
     engine: Actors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(actors_module, "SHORT_S", 1000.0)
-    calls: list[int] = []
-    begin = engine._begin_call
-
-    def counted(place: int, jobs: list[Any]) -> None:
-        calls.append(len(jobs))
-        begin(place, jobs)
-
     places, other = list(range(40)), {"w": -WEIGHTS["w"], "count": np.array(4)}
     asked_other = pack_request(Request(study=STUDY, round=1), other)
 
@@ -269,11 +275,11 @@ def test_answers_of_one_call_are_those_of_one_process_each_to_its_own_weights(
 
     for _ in range(2):
         pulled(engine, engine.push(questions()))
-    monkeypatch.setattr(engine, "_begin_call", counted)
+    sizes = sizes_of_calls(engine, monkeypatch)
     there = pulled(engine, engine.push(questions()))
     # Both weights were in one call of five and more.
-    assert max(calls) >= 5
-    assert sum(calls) == 40
+    assert max(sizes) >= 5
+    assert sum(sizes) == 40
     here = InProcess(_app(), 8)
     for one, two in zip(pulled(here, here.push(questions())), there, strict=True):
         assert framed_weights(one.content) == bytes(framed_weights(two.content) or b"")
@@ -282,14 +288,7 @@ def test_answers_of_one_call_are_those_of_one_process_each_to_its_own_weights(
 def test_who_was_short_once_goes_alone(engine: Actors, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actors_module, "SHORT_S", 1000.0)
     monkeypatch.setattr(engine, "_took_s", {})
-    sizes: list[int] = []
-    begin = engine._begin_call
-
-    def counted(place: int, jobs: list[Any]) -> None:
-        sizes.append(len(jobs))
-        begin(place, jobs)
-
-    monkeypatch.setattr(engine, "_begin_call", counted)
+    sizes = sizes_of_calls(engine, monkeypatch)
     for _ in range(2):
         answers(engine, list(range(40)))
     assert set(sizes) == {1}
