@@ -189,11 +189,11 @@ def _told(digest: str) -> str:
 def travelling_layout(work: Work) -> dict[str, Layout]:
     """Return the shape and the dtype of every tensor that the study's messages have."""
     stays = work.local | work.frozen
-    # Of no numbers: a GPU's would have to be copied.
-    state = {n: t.to("meta") for n, t in work.model.state_dict().items() if n not in stays}
+    state = {n: t for n, t in work.model.state_dict().items() if n not in stays}
     if work.study.strategy.control_variates:
         trained = frozenset(name for name, _ in work.model.named_parameters())
-        state = with_zero_controls(state, trained)
+        # Of no numbers: a GPU's would have to be copied.
+        state = with_zero_controls({n: t.to("meta") for n, t in state.items()}, trained)
     return {name: (tuple(t.shape), numpy_dtype_of(t)) for name, t in state.items()}
 
 

@@ -247,6 +247,9 @@ def test_a_site_is_found_by_its_settings_or_by_its_place(sites: Path) -> None:
     for name in ("001-b", "000-a"):
         (sites / name).mkdir(parents=True)
     assert site_config(context(**{"partition-id": 1})) == sites / "001-b" / "site.yaml"
+    # One that came in between is there at the next message.
+    (sites / "000-aa").mkdir()
+    assert site_config(context(**{"partition-id": 1})) == sites / "000-aa" / "site.yaml"
     assert site_config(context(**{"site-config": "/etc/w/site.yaml"})) == Path("/etc/w/site.yaml")
 
 
