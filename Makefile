@@ -44,7 +44,7 @@ recording: $(VENV)/.sim
 # Every row of BENCHMARKS.md; some hours. One that fails is named at the end, and the others are measured. equal_work needs the data sets, page a Chromium; they say so without. Fewer and smaller rows: make bench BENCH=--quick
 BENCH ?=
 bench: $(VENV)/.dev
-	failed=; for name in local_loop step_speed kept_memory engine equal_work aggregation scale parallel dp_step network server_memory distances convolution models page; do \
+	failed=; for name in local_loop step_speed kept_memory engine partial_sums equal_work aggregation scale parallel dp_step network server_memory distances convolution models page; do \
 		$(BIN)/python -m simulation.benchmark.$$name $(BENCH) || failed="$$failed $$name"; done; \
 	test -z "$$failed" || { echo "not measured:$$failed"; exit 1; }
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from common.framed_files import BLOCK, blocks_of, layout_of
@@ -36,9 +37,26 @@ def refusal_of(update: Arrays, reference: Arrays) -> str | None:
 def weighted_mean(updates: Iterable[tuple[Arrays, float]]) -> dict[str, Tensor] | None:
     """Return sum_k n_k w_k / sum_k n_k (McMahan et al., AISTATS 2017, Algorithm 1).
 
-    One update is in memory at a time; floats are summed and returned in float64. Integer tensors
-    (counters) take the largest value, in their own dtype. The caller fixes the order: the same
-    updates in the same order give the same bytes. Without any update there is no mean: None.
+    Floats are returned in float64, and integer tensors (counters) as in weighted_sums, whose limits
+    are this one's. Without any update there is no mean: None.
+    """
+    sums, total = weighted_sums(updates)
+    if not sums:
+        return None
+    for array in sums.values():
+        if array.dtype.kind == "f":
+            array /= total
+    return {name: torch.from_numpy(array) for name, array in sums.items()}
+
+
+def weighted_sums(
+    updates: Iterable[tuple[Arrays, float]],
+) -> tuple[dict[str, NDArray[Any]], float]:
+    """Return sum_k n_k w_k by tensor, and sum_k n_k.
+
+    One update is in memory at a time; floats are summed in float64. Integer tensors (counters) take
+    the largest value, in their own dtype. The caller fixes the order: the same updates in the same
+    order give the same bytes.
 
     Raises:
         ValueError: a weight that is not positive.
@@ -51,12 +69,7 @@ def weighted_mean(updates: Iterable[tuple[Arrays, float]]) -> dict[str, Tensor] 
         total += weight
         for name in arrays:
             _add(sums, arrays, name, weight)
-    if not sums:
-        return None
-    for array in sums.values():
-        if array.dtype.kind == "f":
-            array /= total
-    return {name: torch.from_numpy(array) for name, array in sums.items()}
+    return sums, total
 
 
 def weight_of(patients: int, weight_by: str) -> float:

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.aggregation import named_means, refusal_of, weight_of, weighted_mean
+from server.aggregation import named_means, refusal_of, weight_of, weighted_mean, weighted_sums
 
 FINITE = st.floats(-1e6, 1e6, width=32)
 REFERENCE = {
@@ -69,6 +69,13 @@ def test_counters_take_the_largest_value_and_keep_their_dtype() -> None:
     assert mean is not None
     assert mean["n"].dtype == torch.int64
     assert int(mean["n"]) == 9
+
+
+def test_sums_are_told_with_what_they_weigh() -> None:
+    told = [({"w": np.array([2.0], np.float32)}, 3.0), ({"w": np.array([5.0], np.float32)}, 0.5)]
+    sums, weight = weighted_sums(told)
+    assert (sums["w"].tolist(), weight) == ([8.5], 3.5)
+    assert weighted_sums([]) == ({}, 0.0)
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])

@@ -1,0 +1,211 @@
+"""What sums made by the actors would win and cost: a prototype of what the engine does not do.
+
+    python -m simulation.benchmark.partial_sums [--json] [--quick]
+
+Two Ray actors have the updates of 96 clients at hand, and there is nothing else of a platform.
+`one_sum` hands each update to this process, framed as in a message; it checks them and sums them in
+order, as the server does. In the other ways an actor checks and sums so many neighbours' updates in
+order and hands in that sum in float64, and this process adds the sums in order: of two or four
+actors' whole shares, or of blocks of eight clients, which are the same with any number of actors.
+`ms` is a client's share of a round, the median of five turns, `saved_ms` what it is less than
+`one_sum`. `unlike` is how many numbers of a million of the mean differ from those of `one_sum`
+where a site counts for its patients, `unlike_q` where it counts for a fraction, as with
+strategy.fairness_q. `models` is what the same sums take of a server over a network, which must make
+them itself to have the same bytes: the most memory for them, in models of float32.
+"""
+
+import sys
+import time
+import tracemalloc
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from common.framing import arrays_in, framed
+from common.state import Arrays
+from server.aggregation import refusal_of, weighted_sums
+from simulation.benchmark.table import Row, begin_with_environment, by_turns, run_benchmark
+from simulation.engines.actors import CALL_BYTES
+from simulation.engines.resources import Resources, begin
+
+CLIENTS, ACTORS, AHEAD = 96, 2, 2
+SIZES_MB, SIZES_QUICK_MB = (1, 4, 30), (1,)
+TENSORS, TURNS = 16, 5
+ONE_SUM = "one_sum"
+BLOCKS: Mapping[str, int] = {
+    ONE_SUM: CLIENTS,
+    "two_actors": CLIENTS // 2,
+    "four_actors": CLIENTS // 4,
+    "blocks_of_8": 8,
+}
+"""By way: how many clients' updates become one sum."""
+PATIENTS = tuple(10.0 + client % 7 for client in range(CLIENTS))
+FRACTIONS = tuple(patients * (1 + client) ** -0.5 for client, patients in enumerate(PATIENTS))
+"""What each client's update counts for."""
+Model = dict[str, NDArray[np.float32]]
+Sums = dict[str, NDArray[Any]]
+
+
+def main() -> None:
+    """Measure each way and size, and print the rows."""
+    begin_with_environment()
+    about = f"{CLIENTS} updates summed here, or by {ACTORS} actors: milliseconds a client"
+    run_benchmark("partial_sums", about, rows_of, sys.argv[1:])
+
+
+def rows_of(quick: bool) -> list[Row]:
+    """Return one row a way and size."""
+    begin(Resources(actors=ACTORS))
+    try:
+        sizes_mb = SIZES_QUICK_MB if quick else SIZES_MB
+        return [row for mb in sizes_mb for row in rows_of_size(mb, 1 if quick else TURNS)]
+    finally:
+        ray.shutdown()
+
+
+def rows_of_size(megabytes: int, turns: int) -> list[Row]:
+    """Return one row a way. Ray must have been started."""
+    model = model_of(megabytes * 10**6 // (4 * TENSORS))
+    actors = [_Actor.remote(model) for _ in range(ACTORS)]
+    ways = {way: partial(mean_by, way, actors, model) for way in BLOCKS}
+    fair = {way: mean_of_way(FRACTIONS) for way, mean_of_way in ways.items()}
+    means: dict[str, Sums] = {}
+
+    def keeping(way: str) -> Callable[[], None]:
+        def run() -> None:
+            means[way] = ways[way](PATIENTS)
+
+        return run
+
+    seconds = by_turns({way: keeping(way) for way in ways}, turns, time.perf_counter)
+    for actor in actors:
+        ray.kill(actor)
+    ms = {way: 1000 * median(taken) / CLIENTS for way, taken in seconds.items()}
+    return [
+        {
+            "name": f"{way}@{CLIENTS}x{megabytes}MB",
+            "ms": ms[way],
+            "saved_ms": ms[ONE_SUM] - ms[way],
+            "unlike": unlike(means[way], means[ONE_SUM]),
+            "unlike_q": unlike(fair[way], fair[ONE_SUM]),
+            "models": models_of(model, block),
+        }
+        for way, block in BLOCKS.items()
+    ]
+
+
+class Holder:
+    """What has the clients' updates at hand."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def updates(self, clients: range) -> list[NDArray[np.uint8]]:
+        """Return each client's update as it travels."""
+        return [np.frombuffer(framed(update(self._model, c)), np.uint8) for c in clients]
+
+    def sums(self, clients: range, weights: Sequence[float]) -> tuple[Sums, float]:
+        """Return the sum of the clients' updates, each times its weight, and what they weigh."""
+        told = ((update(self._model, client), weights[client]) for client in clients)
+        return weighted_sums(checked(told, self._model))
+
+
+_Actor: Any = ray.remote(Holder)
+
+
+def mean_by(way: str, actors: Sequence[Any], model: Model, weights: Sequence[float]) -> Sums:
+    """Return the weighted mean of all clients' updates, made in a way of BLOCKS."""
+    if way != ONE_SUM:
+        return mean_of(answers(actors, "sums", BLOCKS[way], weights))
+    # So many in a call as the engine takes.
+    length = sum(array.nbytes for array in model.values())
+    block = max(min(CALL_BYTES // length, CLIENTS // (2 * ACTORS)), 1)
+    travelled = (whole for answer in answers(actors, "updates", block) for whole in answer)
+    told = (
+        (arrays_in(whole.data), weight) for whole, weight in zip(travelled, weights, strict=True)
+    )
+    return mean_of([weighted_sums(checked(told, model))])
+
+
+def answers(actors: Sequence[Any], what: str, block: int, *about: object) -> Iterator[Any]:
+    """Yield what the actors return for each block of clients, in order; AHEAD wait at each."""
+    asked: deque[Any] = deque()
+    for place, first in enumerate(range(0, CLIENTS, block)):
+        if len(asked) == AHEAD * len(actors):
+            yield ray.get(asked.popleft())
+        call = getattr(actors[place % len(actors)], what)
+        asked.append(call.remote(range(first, min(first + block, CLIENTS)), *about))
+    while asked:
+        yield ray.get(asked.popleft())
+
+
+def mean_of(parts: Iterable[tuple[Sums, float]]) -> Sums:
+    """Return the mean from sums and what each weighs, added in order; they are used up."""
+    weights: list[float] = []
+
+    def noted() -> Iterator[tuple[Sums, float]]:
+        for sums, weight in parts:
+            weights.append(weight)
+            yield sums, 1.0
+            sums.clear()
+
+    sums, _ = weighted_sums(noted())
+    for array in sums.values():
+        array /= sum(weights)
+    return sums
+
+
+def checked(told: Iterable[tuple[Arrays, float]], model: Model) -> Iterator[tuple[Arrays, float]]:
+    """Yield each update that the server would take.
+
+    Raises:
+        ValueError: it would not take one.
+    """
+    for arrays, weight in told:
+        why = refusal_of(arrays, model)
+        if why is not None:
+            raise ValueError(f"an update of this prototype is none: {why}")
+        yield arrays, weight
+
+
+def models_of(model: Model, block: int) -> float:
+    """Return the most memory in which one process makes sums of so many, in models of float32."""
+    holder, whole = Holder(model), sum(array.nbytes for array in model.values())
+    tracemalloc.start()
+    if block == CLIENTS:
+        holder.sums(range(CLIENTS), PATIENTS)
+    else:
+        ranges = (range(at, at + block) for at in range(0, CLIENTS, block))
+        mean_of(holder.sums(clients, PATIENTS) for clients in ranges)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak / whole
+
+
+def unlike(one: Sums, other: Sums) -> float:
+    """Return how many numbers of a million differ."""
+    differ = sum(np.count_nonzero(one[name] != array) for name, array in other.items())
+    return 1e6 * differ / sum(array.size for array in other.values())
+
+
+def model_of(numbers: int) -> Model:
+    """Return a model of TENSORS tensors of so many numbers."""
+    draws = np.random.default_rng(0)
+    return {f"w{place}": draws.standard_normal(numbers, np.float32) for place in range(TENSORS)}
+
+
+def update(model: Model, client: int) -> Model:
+    """Return a client's update: the model's numbers, in tensors turned round. No copy."""
+    names = list(model)
+    shift = client % len(names)
+    return dict(zip(names, (model[n] for n in names[shift:] + names[:shift]), strict=True))
+
+
+if __name__ == "__main__":
+    main()
