@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.compression import CODED
+from common.control import parted
 from common.secret_files import secret_key
 from common.state import arrays_of
 from common.tensor_files import named_under, read_tensors, write_tensors
@@ -38,6 +39,11 @@ class Kept:
     def leaving(self) -> dict[str, NDArray[np.generic]]:
         """The arrays that leave."""
         return arrays_of(self.weights if self.coded is None else {CODED: self.coded})
+
+    @property
+    def stays(self) -> bool:
+        """Whether the next round needs something of it."""
+        return bool(self.local or self.left or parted(self.weights)[1])
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ from common.contract import (
     TrainReply,
 )
 from common.control import PREFIX, parted
+from common.durable import is_durable
 from common.seeding import seed
 from common.state import Arrays, State, arrays_of, digest_of, state_of, tensors_of
 from common.subgroups import groups_of
@@ -307,7 +308,9 @@ class Trainer:
             coded=coded,
             left=left,
         )
-        self._outbox.store(kept)
+        # A virtual hospital that is asked again trains again, to the same bytes.
+        if is_durable() or kept.stays:
+            self._outbox.store(kept)
         return kept
 
     def _arrived(self, work: Work, request: Request, weights: Arrays) -> Arrays:

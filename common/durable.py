@@ -3,6 +3,9 @@
 A hospital's ledger is on the disk before an update leaves. A virtual one protects nobody, and to
 wait for the disk five times a round was a fifth of a short round's time. A kill loses nothing
 either way: what a process has written is the operating system's.
+
+A hospital keeps its last answer, so that whoever asks again costs no epsilon and no hours; a
+virtual one keeps what its next round needs, and would make the same answer again, for one charge.
 """
 
 import os

@@ -7,7 +7,8 @@ to an actor many in a call, as a call costs milliseconds of both processes; an a
 replaced, and its hospitals asked again.
 
 The server sums, and no actor: each update is read, checked and noted by its site before it counts,
-as over a network, and float64 sums of sums would depend on who was summed where.
+as over a network, and float64 sums of sums would depend on who was summed where. What that costs:
+python -m simulation.benchmark.partial_sums.
 """
 
 import itertools

@@ -2,6 +2,7 @@ import csv
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from client.progress import StoppedError
 from client.trainer import Trainer, trainer_at
 from common.accounting import PrivateSteps, epsilon_of, unprotected_release
 from common.contract import Description, RefusalError, Released, Request, StudyReference, TrainReply
+from common.control import PREFIX
+from common.durable import simulated
 from common.schema import SettingsError
 from common.state import Arrays, digest_of
 from configs import CONFIG_FOLDER
@@ -125,6 +128,46 @@ def test_the_same_request_gives_the_same_bytes_and_one_charge(
     assert digest_of(first[1]) == digest_of(again[1]) == digest_of(anew[1])
     assert first[0] == again[0] == replace(anew[0], seconds=first[0].seconds)
     assert len(charges_at(tmp_path / "a")) == 1
+
+
+@pytest.mark.parametrize("more", [(), PRIVATE])
+def test_a_virtual_hospital_keeps_no_answer_and_gives_the_same_again_for_one_charge(
+    more: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = pictures_site(tmp_path / "a", each=2)
+    with simulated():
+        first, again = (trained(trainer_at(path), *SGD, *more) for _ in range(2))
+    assert Outbox(tmp_path / "a" / "state").last() is None
+    assert digest_of(first[1]) == digest_of(again[1])
+    assert first[0] == replace(again[0], seconds=first[0].seconds)
+    assert len(charges_at(tmp_path / "a")) == 1
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (*BATCH_NORM, "model.batch_norm_policy=local"),
+        (*SGD, "strategy=scaffold"),
+        (*SGD, "compression=int8", "compression.up.kept=0.05", "compression.down=null"),
+    ],
+)
+def test_a_virtual_hospital_keeps_what_its_next_round_needs(
+    overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    real, virtual = (pictures_site(tmp_path / name) for name in ("real", "virtual"))
+    start = initial_weights(*overrides)
+    if overrides[-1] == "strategy=scaffold":
+        start = {**start, **{PREFIX + n: np.zeros_like(array) for n, array in start.items()}}
+    told = []
+    for path, way in ((real, nullcontext), (virtual, simulated)):
+        with way():
+            for number in (1, 2):
+                _, update = trained(
+                    trainer_at(path), *overrides, round_number=number, weights=start
+                )
+        told.append(digest_of(update))
+    assert told[0] == told[1]
+    assert Outbox(virtual.parent / "state").last() is not None
 
 
 def test_every_round_is_charged_and_epsilon_grows(tmp_path: Path) -> None:
