@@ -42,7 +42,10 @@ class Kept:
 
     @property
     def stays(self) -> bool:
-        """Whether the next round needs something of it."""
+        """Whether the next round needs something of it: then all of it is kept.
+
+        What the site has of its own has moved on by then, so the same could not be made again.
+        """
         return bool(self.local or self.left or parted(self.weights)[1])
 
 

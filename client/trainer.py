@@ -51,6 +51,9 @@ from common.subgroups import groups_of
 
 LOOK_S = 2.0
 """How often the data officer's answer is looked at while a study is at work."""
+LONG_S = 1.0
+"""A virtual hospital keeps an answer that took longer: a simulation that is killed late in a round
+does not make all of them again."""
 _ReplyAdapter = TypeAdapter(TrainReply)
 
 
@@ -112,7 +115,7 @@ class Trainer:
 
         It is paid for before it is computed. The same request gives the same bytes and is charged
         once: a finished update is kept until the next, so that a killed server or site costs no
-        epsilon.
+        epsilon. A virtual hospital makes a short one again, for the same charge.
 
         on_progress: called after each step, and with (0, 0) after each batch of the evaluation. If
         it raises StoppedError, training ends there and nothing is kept; what was paid stays paid,
@@ -308,8 +311,8 @@ class Trainer:
             coded=coded,
             left=left,
         )
-        # A virtual hospital that is asked again trains again, to the same bytes.
-        if is_durable() or kept.stays:
+        # A virtual hospital that is asked again trains again: on a CPU to the same bytes.
+        if is_durable() or kept.stays or reply.seconds > LONG_S:
             self._outbox.store(kept)
         return kept
 
@@ -355,7 +358,7 @@ class Trainer:
         return Place(self.site.name, site_key(self.site.state_path), self._device)
 
     def _refuse_broken(self, weights: dict[str, Tensor]) -> None:
-        # NumPy's way takes a tenth of PyTorch's.
+        # NumPy's way is several times as fast as PyTorch's.
         broken = [n for n, array in arrays_of(weights).items() if not np.isfinite(array).all()]
         if broken:
             raise RefusalError(

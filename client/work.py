@@ -192,7 +192,7 @@ def travelling_layout(work: Work) -> dict[str, Layout]:
     state = {n: t for n, t in work.model.state_dict().items() if n not in stays}
     if work.study.strategy.control_variates:
         trained = frozenset(name for name, _ in work.model.named_parameters())
-        # Of no numbers: a GPU's would have to be copied.
+        # Of no numbers: only their shapes are asked for.
         state = with_zero_controls({n: t.to("meta") for n, t in state.items()}, trained)
     return {name: (tuple(t.shape), numpy_dtype_of(t)) for name, t in state.items()}
 

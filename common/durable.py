@@ -4,8 +4,9 @@ A hospital's ledger is on the disk before an update leaves. A virtual one protec
 wait for the disk five times a round was a fifth of a short round's time. A kill loses nothing
 either way: what a process has written is the operating system's.
 
-A hospital keeps its last answer, so that whoever asks again costs no epsilon and no hours; a
-virtual one keeps what its next round needs, and would make the same answer again, for one charge.
+A hospital keeps its last answer, so that whoever asks again costs no epsilon and no hours. A
+virtual one keeps it, whole, where the next round needs something of it or it took long; a short one
+it makes again, for the same charge and on a CPU to the same bytes.
 """
 
 import os

@@ -37,8 +37,11 @@ def refusal_of(update: Arrays, reference: Arrays) -> str | None:
 def weighted_mean(updates: Iterable[tuple[Arrays, float]]) -> dict[str, Tensor] | None:
     """Return sum_k n_k w_k / sum_k n_k (McMahan et al., AISTATS 2017, Algorithm 1).
 
-    Floats are returned in float64, and integer tensors (counters) as in weighted_sums, whose limits
-    are this one's. Without any update there is no mean: None.
+    Floats are returned in float64, integer tensors (counters) as weighted_sums does. Without any
+    update there is no mean: None.
+
+    Raises:
+        ValueError: a weight that is not positive.
     """
     sums, total = weighted_sums(updates)
     if not sums:

@@ -5,11 +5,11 @@
 FedAvg on pneumonia (CNN) and hippocampus (3-D U-Net), 8 and 100 virtual hospitals, 5 rounds. Ours
 trains; then every peer and a bare PyTorch loop take the same steps, on the same batches, from the
 same weights (simulation/benchmark/peers/work.py). All do so three times in turn, as a machine is
-not as fast at one time as at another; where rounds take minutes, once. `round_s` is the median of
+not as fast at one time as at another; those that take minutes, once. `round_s` is the median of
 the rounds after the first, `all_s` all five, `to_bare` the ratio of the medians to the bare loop's
-of the same turn, `lowest` and `highest` its ends, `start_s` until round 1 is done: medians of the
+of the same turn, `low` and `high` its ends, `start_s` until round 1 is done: medians of the
 turns. `score` is the model's headline metric on all held-out patients, `apart` its largest distance
-to the bare loop's weights, over the largest weight.
+to the bare loop's weights, over the largest weight: of the first turn.
 """
 
 import argparse
@@ -63,7 +63,7 @@ LIMIT_S = 300.0
 BARE = "bare"
 TURNS = 3
 ONCE = ("nvflare",)
-"""Their rounds take minutes."""
+"""Five rounds of theirs take minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ SAME = (
     f"evaluate_every={ROUNDS}",
 )
 """What the peers' shared work is, said in our settings."""
-COLUMNS = ("round_s", "to_bare", "lowest", "highest", "all_s", "start_s", "score", "apart")
+COLUMNS = ("round_s", "to_bare", "low", "high", "all_s", "start_s", "score", "apart")
 Told = Mapping[str, Any]
 """What a process tells of its rounds."""
 
@@ -171,21 +171,22 @@ def rows_of_load(folder: Path, load: Load, data: Path, turns: int) -> list[Row]:
             found = result_of(framework, load, work, shapes)
             if not isinstance(found, str):
                 told.setdefault(framework, []).append(found)
-                finals[framework] = arrays_in(work / FINAL)
+                finals.setdefault(framework, arrays_in(work / FINAL))
                 (work / FINAL).unlink()
             elif framework == BARE:
                 raise RuntimeError(f"the bare loop is what all is measured by, and it {found}")
             else:
-                why_not[framework] = found
+                why_not[framework] = f"turn {turn + 1}: {found}"
     rows: list[Row] = []
     for framework in (BARE, *OURS, *PEERS):
-        name = f"{framework}@{load.name}x{load.hospitals}"
-        if framework in why_not:
-            rows.append(empty_row(name, why_not[framework]))
+        name, why = f"{framework}@{load.name}x{load.hospitals}", why_not.get(framework, "")
+        if framework not in told:
+            rows.append(empty_row(name, why))
             continue
         score = score_of(run.study, finals[framework], held_out)
         apart = distance(finals[framework], finals[BARE])
-        rows.append(row_of(name, told[framework], told[BARE], score, apart))
+        row = row_of(name, told[framework], told[BARE], score, apart)
+        rows.append({**row, "why_not": why})
     return rows
 
 
@@ -285,13 +286,12 @@ def row_of(
         "name": name,
         "round_s": median(map(_round_s, told)),
         "to_bare": median(ratios),
-        "lowest": min(ratios),
-        "highest": max(ratios),
+        "low": min(ratios),
+        "high": max(ratios),
         "all_s": median(sum(of["round_ms"]) / 1000 for of in told),
         "start_s": median(of["start_s"] for of in told),
         "score": score,
         "apart": apart,
-        "why_not": "",
     }
 
 

@@ -2,7 +2,8 @@
 
     python -m simulation.benchmark.partial_sums [--json] [--quick]
 
-Two Ray actors have the updates of 96 clients at hand, and there is nothing else of a platform.
+Two Ray actors have the updates of 96 clients at hand, and there is nothing else of a platform: what
+is saved here is the most that could be.
 `one_sum` hands each update to this process, framed as in a message; it checks them and sums them in
 order, as the server does. In the other ways an actor checks and sums so many neighbours' updates in
 order and hands in that sum in float64, and this process adds the sums in order: of two or four
@@ -28,13 +29,16 @@ import ray
 from numpy.typing import NDArray
 
 from common.framing import arrays_in, framed
-from common.state import Arrays
-from server.aggregation import refusal_of, weighted_sums
+from common.kept_memory import keep_freed_memory
+from common.state import Arrays, arrays_of
+from server.aggregation import refusal_of, weighted_mean, weighted_sums
 from simulation.benchmark.table import Row, begin_with_environment, by_turns, run_benchmark
 from simulation.engines.actors import CALL_BYTES
 from simulation.engines.resources import Resources, begin
 
 CLIENTS, ACTORS, AHEAD = 96, 2, 2
+WORTH_A_CALL = 8
+"""Of messages without work (simulation/engines/actors.py, CALL_S)."""
 SIZES_MB, SIZES_QUICK_MB = (1, 4, 30), (1,)
 TENSORS, TURNS = 16, 5
 ONE_SUM = "one_sum"
@@ -61,6 +65,8 @@ def main() -> None:
 
 def rows_of(quick: bool) -> list[Row]:
     """Return one row a way and size."""
+    # As the processes of a simulation do.
+    keep_freed_memory()
     begin(Resources(actors=ACTORS))
     try:
         sizes_mb = SIZES_QUICK_MB if quick else SIZES_MB
@@ -104,16 +110,17 @@ class Holder:
     """What has the clients' updates at hand."""
 
     def __init__(self, model: Model) -> None:
+        keep_freed_memory()
         self._model = model
 
     def updates(self, clients: range) -> list[NDArray[np.uint8]]:
         """Return each client's update as it travels."""
         return [np.frombuffer(framed(update(self._model, c)), np.uint8) for c in clients]
 
-    def sums(self, clients: range, weights: Sequence[float]) -> tuple[Sums, float]:
-        """Return the sum of the clients' updates, each times its weight, and what they weigh."""
+    def sums(self, clients: range, weights: Sequence[float]) -> Sums:
+        """Return the sum of the clients' updates, each times its weight."""
         told = ((update(self._model, client), weights[client]) for client in clients)
-        return weighted_sums(checked(told, self._model))
+        return weighted_sums(checked(told, self._model))[0]
 
 
 _Actor: Any = ray.remote(Holder)
@@ -122,36 +129,49 @@ _Actor: Any = ray.remote(Holder)
 def mean_by(way: str, actors: Sequence[Any], model: Model, weights: Sequence[float]) -> Sums:
     """Return the weighted mean of all clients' updates, made in a way of BLOCKS."""
     if way != ONE_SUM:
-        return mean_of(answers(actors, "sums", BLOCKS[way], weights))
-    # So many in a call as the engine takes.
-    length = sum(array.nbytes for array in model.values())
-    block = max(min(CALL_BYTES // length, CLIENTS // (2 * ACTORS)), 1)
-    travelled = (whole for answer in answers(actors, "updates", block) for whole in answer)
-    told = (
-        (arrays_in(whole.data), weight) for whole, weight in zip(travelled, weights, strict=True)
-    )
-    return mean_of([weighted_sums(checked(told, model))])
+        return mean_of(answers(actors, "sums", blocks(BLOCKS[way]), weights), weights)
+    most = CALL_BYTES // sum(array.nbytes for array in model.values())
+    wholes = (whole for some in answers(actors, "updates", calls(most)) for whole in some)
+    told = ((arrays_in(whole.data), weight) for whole, weight in zip(wholes, weights, strict=True))
+    mean = weighted_mean(checked(told, model))
+    assert mean is not None  # there are clients
+    return arrays_of(mean)
 
 
-def answers(actors: Sequence[Any], what: str, block: int, *about: object) -> Iterator[Any]:
-    """Yield what the actors return for each block of clients, in order; AHEAD wait at each."""
-    asked: deque[Any] = deque()
-    for place, first in enumerate(range(0, CLIENTS, block)):
-        if len(asked) == AHEAD * len(actors):
-            yield ray.get(asked.popleft())
+def answers(
+    actors: Sequence[Any], what: str, asked: Iterable[range], *about: object
+) -> Iterator[Any]:
+    """Yield what the actors return for the clients of each call, in order; AHEAD wait at each."""
+    waiting: deque[Any] = deque()
+    for place, clients in enumerate(asked):
+        if len(waiting) == AHEAD * len(actors):
+            yield ray.get(waiting.popleft())
         call = getattr(actors[place % len(actors)], what)
-        asked.append(call.remote(range(first, min(first + block, CLIENTS)), *about))
-    while asked:
-        yield ray.get(asked.popleft())
+        waiting.append(call.remote(clients, *about))
+    while waiting:
+        yield ray.get(waiting.popleft())
 
 
-def mean_of(parts: Iterable[tuple[Sums, float]]) -> Sums:
-    """Return the mean from sums and what each weighs, added in order; they are used up."""
-    weights: list[float] = []
+def blocks(length: int) -> list[range]:
+    """Return the clients of each block."""
+    return [range(first, min(first + length, CLIENTS)) for first in range(0, CLIENTS, length)]
+
+
+def calls(most: int) -> Iterator[range]:
+    """Yield the clients of each call, about as the engine does: fewer, the fewer are left."""
+    first = 0
+    while first < CLIENTS:
+        fair = max((CLIENTS - first) // (2 * ACTORS), WORTH_A_CALL)
+        clients = range(first, min(first + max(min(most, fair), 1), CLIENTS))
+        yield clients
+        first = clients.stop
+
+
+def mean_of(parts: Iterable[Sums], weights: Sequence[float]) -> Sums:
+    """Return the mean from sums, added in order; they are used up. weights: of all clients."""
 
     def noted() -> Iterator[tuple[Sums, float]]:
-        for sums, weight in parts:
-            weights.append(weight)
+        for sums in parts:
             yield sums, 1.0
             sums.clear()
 
@@ -174,15 +194,14 @@ def checked(told: Iterable[tuple[Arrays, float]], model: Model) -> Iterator[tupl
         yield arrays, weight
 
 
-def models_of(model: Model, block: int) -> float:
+def models_of(model: Model, length: int) -> float:
     """Return the most memory in which one process makes sums of so many, in models of float32."""
     holder, whole = Holder(model), sum(array.nbytes for array in model.values())
     tracemalloc.start()
-    if block == CLIENTS:
+    if length == CLIENTS:
         holder.sums(range(CLIENTS), PATIENTS)
     else:
-        ranges = (range(at, at + block) for at in range(0, CLIENTS, block))
-        mean_of(holder.sums(clients, PATIENTS) for clients in ranges)
+        mean_of((holder.sums(clients, PATIENTS) for clients in blocks(length)), PATIENTS)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return peak / whole

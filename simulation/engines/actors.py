@@ -273,7 +273,7 @@ class Actors:
     def _expected_s(self, job: _Job) -> float:
         """Return how long a job will take by the last two like it; for ever if it goes alone.
 
-        One alone may have been short by chance: a site that is asked again has its answer.
+        One alone may have been short by chance: a site that is asked again may have its answer.
         """
         took_s = self._took_s.get(job.what, ())
         return max(took_s) if len(took_s) == 2 and not job.attempts else math.inf

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+import client.trainer
 from client.outbox import Outbox
 from client.privacy.ledger import ledgers_in
 from client.privacy.policy import CohortPolicy, LeavePolicy, Policy, PrivacyPolicy, open_policy
@@ -141,6 +142,17 @@ def test_a_virtual_hospital_keeps_no_answer_and_gives_the_same_again_for_one_cha
     assert digest_of(first[1]) == digest_of(again[1])
     assert first[0] == replace(again[0], seconds=first[0].seconds)
     assert len(charges_at(tmp_path / "a")) == 1
+
+
+def test_a_virtual_hospital_keeps_an_answer_that_took_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client.trainer, "LONG_S", -1.0)
+    with simulated():
+        _, update = trained(trainer_at(pictures_site(tmp_path / "a")), *SGD)
+    kept = Outbox(tmp_path / "a" / "state").last()
+    assert kept is not None
+    assert digest_of(kept.leaving) == digest_of(update)
 
 
 @pytest.mark.parametrize(

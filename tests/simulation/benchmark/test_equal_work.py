@@ -18,7 +18,7 @@ def test_the_bare_loop_takes_our_steps_from_our_weights_on_our_batches(
     load = Load(name="tiny", hospitals=2, overrides=(*STUDY, *small, *steps))
     bare, *both = rows_of_load(tmp_path, load, data, turns=1)
     assert bare["name"] == f"{BARE}@tinyx2"
-    assert bare["to_bare"] == bare["lowest"] == bare["highest"] == 1.0
+    assert bare["to_bare"] == bare["low"] == bare["high"] == 1.0
     assert [row["name"] for row in both] == [f"{name}@tinyx2" for name in OURS]
     for ours in both:
         assert float(ours["apart"]) < 1e-6
@@ -31,10 +31,10 @@ def test_a_row_holds_each_turn_against_the_bare_loop_of_that_turn() -> None:
 
     bare, ours = [turn(1.0), turn(2.0), turn(4.0)], [turn(1.5), turn(2.0), turn(10.0)]
     row = row_of("ours", ours, bare, score=0.5, apart=0.0)
-    assert [row[name] for name in ("to_bare", "lowest", "highest")] == [1.5, 1.0, 2.5]
+    assert [row[name] for name in ("to_bare", "low", "high")] == [1.5, 1.0, 2.5]
     assert (row["round_s"], row["start_s"]) == (2.0, 2.0)
     once = row_of("nvflare", ours[:1], bare, score=0.5, apart=0.0)
-    assert [once[name] for name in ("to_bare", "lowest", "highest")] == [1.5, 1.5, 1.5]
+    assert [once[name] for name in ("to_bare", "low", "high")] == [1.5, 1.5, 1.5]
 
 
 def test_without_the_data_the_benchmark_says_so_in_the_same_columns(tmp_path: Path) -> None:
@@ -59,4 +59,4 @@ def test_a_load_that_fails_is_a_row_and_the_others_are_measured(
     assert "exit code" in str(first["why_not"])
     assert [row["name"] for row in others] == [f"{BARE}@wholex2", "ours@wholex2"]
     assert all(row["why_not"] == "" for row in others)
-    assert others[1]["lowest"] < others[1]["to_bare"] < others[1]["highest"]
+    assert others[1]["low"] < others[1]["to_bare"] < others[1]["high"]

@@ -15,8 +15,9 @@ from simulation.benchmark.partial_sums import (
     PATIENTS,
     Holder,
     _Actor,
+    blocks,
+    calls,
     mean_by,
-    mean_of,
     model_of,
     models_of,
     unlike,
@@ -49,6 +50,14 @@ def test_every_way_is_the_mean_and_one_sum_has_the_servers_bytes(
             assert all(found[name].tobytes() == mean[name].numpy().tobytes() for name in mean)
 
 
+@pytest.mark.parametrize("most", [0, 1, 5, 1000])
+def test_every_client_is_asked_once_and_in_order(most: int) -> None:
+    asked = list(calls(most))
+    assert [client for clients in asked for client in clients] == list(range(CLIENTS))
+    assert all(len(clients) <= max(most, 1) for clients in asked)
+    assert [client for clients in blocks(7) for client in clients] == list(range(CLIENTS))
+
+
 def test_blocks_have_the_same_bytes_with_one_actor_and_with_two(actors: list[Any]) -> None:
     one, two = (mean_by("blocks_of_8", some, MODEL, FRACTIONS) for some in (actors[:1], actors))
     assert unlike(one, two) == 0.0
@@ -63,7 +72,7 @@ def test_sums_of_actors_are_other_bytes_where_weights_are_fractions(actors: list
 def test_an_update_that_is_none_ends_the_measurement() -> None:
     holder = Holder({**MODEL, "w0": np.full(1000, np.nan, np.float32)})
     with pytest.raises(ValueError, match="NaN"):
-        mean_of([holder.sums(range(2), PATIENTS)])
+        holder.sums(range(2), PATIENTS)
 
 
 def test_a_second_sum_takes_two_models_more() -> None:
