@@ -6,11 +6,9 @@ server reads a code and a sentence that was written for it; the full error stays
 
 import logging
 import os
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from contextvars import ContextVar
-from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -28,8 +26,6 @@ from common.messages import WEIGHTS, pack_answer, reply, unpack_request, unpack_
 
 SITE_CONFIG = "site-config"
 SITES_FOLDER = "WARDROUND_SITES"
-SETTLED_NS = 2 * 10**9
-"""No file system's times of change are coarser."""
 SOCKET, SOCKET_WAIT_S, SITE_NAME = "trainer-socket", "trainer-wait-s", "site-name"
 """Node settings of a real hospital: where its trainer listens, for how long one that is starting
 again is waited for, and what the site is called while it does not answer."""
@@ -119,22 +115,10 @@ def site_config(context: Context) -> Path:
     named = context.node_config.get(SITE_CONFIG)
     if named is not None:
         return Path(str(named))
-    sites = os.environ[SITES_FOLDER]
-    changed_ns = os.stat(sites).st_mtime_ns
-    # One that has changed just now may change again without another time.
-    settled = time.time_ns() - changed_ns > SETTLED_NS
-    folders = _settled_folders(sites, changed_ns) if settled else _folders(sites)
-    return folders[int(context.node_config["partition-id"])] / "site.yaml"
-
-
-def _folders(sites: str) -> tuple[Path, ...]:
-    return tuple(sorted(Path(sites).iterdir()))
-
-
-@lru_cache(maxsize=1)
-def _settled_folders(sites: str, _changed_ns: int) -> tuple[Path, ...]:
-    """Return the sites' folders by name: of a thousand, no message lists them all again."""
-    return _folders(sites)
+    sites = Path(os.environ[SITES_FOLDER])
+    # As names: each message lists all, and to sort a thousand paths takes milliseconds.
+    folders = sorted(os.listdir(sites))
+    return sites / folders[int(context.node_config["partition-id"])] / "site.yaml"
 
 
 def _answered(

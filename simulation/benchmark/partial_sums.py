@@ -19,7 +19,7 @@ import sys
 import time
 import tracemalloc
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from statistics import median
 from typing import Any
@@ -80,16 +80,10 @@ def rows_of_size(megabytes: int, turns: int) -> list[Row]:
     model = model_of(megabytes * 10**6 // (4 * TENSORS))
     actors = [_Actor.remote(model) for _ in range(ACTORS)]
     ways = {way: partial(mean_by, way, actors, model) for way in BLOCKS}
-    fair = {way: mean_of_way(FRACTIONS) for way, mean_of_way in ways.items()}
-    means: dict[str, Sums] = {}
-
-    def keeping(way: str) -> Callable[[], None]:
-        def run() -> None:
-            means[way] = ways[way](PATIENTS)
-
-        return run
-
-    seconds = by_turns({way: keeping(way) for way in ways}, turns, time.perf_counter)
+    means = {way: mean(PATIENTS) for way, mean in ways.items()}
+    fair = {way: mean(FRACTIONS) for way, mean in ways.items()}
+    timed = {way: partial(mean, PATIENTS) for way, mean in ways.items()}
+    seconds = by_turns(timed, turns, time.perf_counter)
     for actor in actors:
         ray.kill(actor)
     ms = {way: 1000 * median(taken) / CLIENTS for way, taken in seconds.items()}
